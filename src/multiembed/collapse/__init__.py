@@ -1,0 +1,1 @@
+"""Tables -> spectra -> measures -> a verdict."""

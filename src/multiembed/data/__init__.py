@@ -1,0 +1,1 @@
+"""Raw logs -> an encoded dataset on disk -> batches."""

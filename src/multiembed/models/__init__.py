@@ -1,0 +1,1 @@
+"""Ids -> one logit per row."""

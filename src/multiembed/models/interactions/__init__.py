@@ -1,0 +1,1 @@
+"""One file per architecture; the registry is in the package above."""

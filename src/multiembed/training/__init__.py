@@ -1,0 +1,1 @@
+"""Logits -> a trained run."""
