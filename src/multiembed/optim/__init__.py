@@ -1,1 +1,5 @@
 """Updates of embedding tables."""
+
+from multiembed.optim.tables import DenseAdam, TableOptimizer
+
+__all__ = ["DenseAdam", "TableOptimizer"]

@@ -1,0 +1,147 @@
+"""A run's configuration: TOML <-> frozen, validated objects. The defaults are the paper's."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from multiembed.errors import ConfigError
+from multiembed.models import Architecture, named_architecture, shape_of_size
+from multiembed.validation import first_problem
+
+
+class ModelConfig(BaseModel):
+    """Which model: an architecture, its size, its options."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    architecture: str = "dcnv2"
+    """Family: dnn, dcnv2, …"""
+    dim: int | None = Field(default=None, ge=1)
+    """Size of one set's embedding; the architecture's base size if not given."""
+    sets: int | None = Field(default=None, ge=1)
+    """Number of embedding sets; 1 if not given."""
+    size: int | None = Field(default=None, ge=1)
+    """Multiple of the paper's base size, in place of `dim` and `sets`."""
+    scaling: Literal["single", "multi"] = "single"
+    """Which way `size` is reached: one wider set, or more sets of base width."""
+    shared_interaction: bool = False
+    """One interaction for all sets (section 5.3, variant a)."""
+    embedding_init: Literal["table", "field"] | Annotated[float, Field(gt=0)] = "table"
+    """Xavier over the concatenated table (the paper's code), per field, or a normal deviation."""
+    options: dict[str, object] = Field(default_factory=dict)
+    """Options of the architecture: hidden, dropout, batch_norm, cross_layers, …"""
+
+    def built(self) -> Architecture:
+        """Return the architecture with its options."""
+        return named_architecture(self.architecture, self.options)
+
+    def shape(self) -> tuple[int, int]:
+        """Return (dim, sets), whichever way they were given."""
+        if self.size is not None:
+            return shape_of_size(self.architecture, self.size, self.scaling)
+        return self.dim or type(self.built()).base_dim, self.sets or 1
+
+
+class TrainingConfig(BaseModel):
+    """How to train it: the paper's protocol unless told otherwise."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Of Adam."""
+    weight_decay: float = Field(default=1e-6, ge=0)
+    """Coupled L2, inside the gradient, on every parameter."""
+    embedding_weight_decay: float | None = Field(default=None, ge=0)
+    """Coupled L2 on the embedding tables; `weight_decay` if not given."""
+    batch_size: int = Field(default=2048, ge=2)
+    """Rows per step."""
+    max_epochs: int = Field(default=100, ge=1)
+    """Most passes over the training split."""
+    patience: int = Field(default=3, ge=1)
+    """Evaluations in a row without a better validation AUC before training stops."""
+    shuffle: bool = True
+    """A new order every epoch. DIFFERS: the reference code keeps the file's order; we shuffle, as
+    is usual; false gives the reference's way."""
+    seed: int = Field(default=0, ge=0)
+    """Of initialisation, order, dropout and down-sampling."""
+    evaluate_every: int | None = Field(default=None, ge=1)
+    """Steps between evaluations; an epoch if not given."""
+    time_limit: float | None = Field(default=None, gt=0)
+    """Seconds after which training evaluates and stops."""
+    learning_rate_decay: float | None = Field(default=None, gt=0, lt=1)
+    """Factor on the learning rate after every evaluation that brought no better AUC."""
+    gradient_clip: float | None = Field(default=None, gt=0)
+    """Largest norm of all gradients together."""
+    negative_rate: float = Field(default=1.0, gt=0, le=1)
+    """Share of negatives trained on; predicted probabilities are corrected for it."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads; torch's choice if not given."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; a GPU where there is one."""
+
+
+class RunConfig(BaseModel):
+    """Everything that decides a run, written resolved into its directory."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str | None = None
+    """Path of the encoded dataset, filled in when training starts."""
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    def resolved(self) -> "RunConfig":
+        """Return the same run with `dim`, `sets` and all options written out.
+
+        Raises:
+            ConfigError: If size is given together with dim or sets, or an option is unknown.
+        """
+        model = self.model
+        if model.size is not None and (model.dim is not None or model.sets is not None):
+            raise ConfigError("model.size must stand without model.dim and model.sets, got both")
+        dim, sets = model.shape()
+        options = model.built().model_dump(mode="json")
+        update = {"dim": dim, "sets": sets, "size": None, "scaling": "single", "options": options}
+        return self.model_copy(update={"model": model.model_copy(update=update)})
+
+    def to_toml(self) -> str:
+        """Return the TOML text that `parse_config` reads back; unset keys are left out."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def parse_config(table: Mapping[str, object], *, source: str = "configuration") -> RunConfig:
+    """Build a configuration from parsed TOML.
+
+    Raises:
+        ConfigError: If a key is unknown (the nearest known one is suggested) or a value is out of
+            range.
+    """
+    try:
+        return RunConfig.model_validate(dict(table))
+    except ValidationError as error:
+        raise ConfigError(first_problem(error, _known_keys(error), at=f"{source}: ")) from None
+
+
+def read_config(path: Path) -> RunConfig:
+    """Read a TOML configuration.
+
+    Raises:
+        ConfigError: If the file is missing, is no TOML, or `parse_config` refuses it.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} must be a readable file, got: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} must be TOML, got: {error}") from None
+    return parse_config(table, source=str(path))
+
+
+def _known_keys(error: ValidationError) -> list[str]:
+    section = error.errors(include_url=False)[0]["loc"][0]
+    kinds: dict[object, type[BaseModel]] = {"model": ModelConfig, "training": TrainingConfig}
+    return list(kinds.get(section, RunConfig).model_fields)

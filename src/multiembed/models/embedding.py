@@ -1,0 +1,121 @@
+"""Embedding tables of all fields and all sets in one matrix, read by one gather."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from multiembed.errors import ConfigError, DataError
+
+EmbeddingInit = Literal["table", "field"] | float
+
+
+class EmbeddingSets(nn.Module):
+    """`sets` embedding tables per field, side by side in one `(rows, sets * dim)` matrix.
+
+    Rows of field i are the block that starts at the sum of the cardinalities before it; set m
+    holds the columns `m * dim` to `(m + 1) * dim`. A row is thus one piece of memory for all sets.
+
+    Args:
+        cardinalities: Number of ids of every field, *other* included.
+        dim: Size of one set's embedding.
+        sets: Number of embedding sets.
+        init: How a set begins. `"table"`, the default, is what the paper's code does:
+            Xavier-uniform over the concatenated table, that is uniform within
+            `sqrt(6 / (sum of cardinalities + dim))` for every field. `"field"` uses each field's
+            own cardinality in that bound, so that small fields begin larger. A number is the
+            standard deviation of a normal distribution.
+
+    Raises:
+        ConfigError: If a cardinality, `dim` or `sets` is below 1, or there is no field.
+    """
+
+    offsets: Tensor
+    limits: Tensor
+
+    def __init__(
+        self,
+        cardinalities: Sequence[int],
+        *,
+        dim: int,
+        sets: int = 1,
+        init: EmbeddingInit = "table",
+    ) -> None:
+        super().__init__()
+        _check_shape(cardinalities, dim, sets)
+        self.cardinalities = tuple(int(size) for size in cardinalities)
+        self.dim = dim
+        self.sets = sets
+        self.weight = nn.Parameter(torch.empty(sum(self.cardinalities), sets * dim))
+        starts = [0, *itertools.accumulate(self.cardinalities)][:-1]
+        self.register_buffer("offsets", torch.tensor(starts), persistent=False)
+        self.register_buffer("limits", torch.tensor(self.cardinalities), persistent=False)
+        self.initialise(init)
+
+    @torch.no_grad()
+    def initialise(self, init: EmbeddingInit) -> None:
+        """Draw every row anew, see `init` above."""
+        if isinstance(init, float):
+            if init <= 0:
+                raise ConfigError(f"embedding init must be a positive deviation, got {init}")
+            self.weight.normal_(0, init)
+            return
+        for block in self.by_field():
+            rows = len(self.weight) if init == "table" else len(block)
+            bound = math.sqrt(6 / (rows + self.dim))
+            block.uniform_(-bound, bound)
+
+    def by_field(self) -> list[Float[Tensor, "rows columns"]]:
+        """The block of rows of every field, as views: `(cardinality, sets * dim)` each."""
+        return list(self.weight.detach().split(list(self.cardinalities)))
+
+    def rows(self, ids: Int[Tensor, "batch fields"]) -> Int[Tensor, "batch fields"]:
+        """Row numbers in `weight` for ids counted from 0 in each field."""
+        return ids + self.offsets
+
+    def arrange(
+        self, gathered: Float[Tensor, "batch fields columns"]
+    ) -> Float[Tensor, "batch sets fields dim"]:
+        """View rows read from `weight` as embeddings."""
+        batch, fields, _ = gathered.shape
+        return gathered.view(batch, fields, self.sets, self.dim).transpose(1, 2)
+
+    def forward(self, ids: Int[Tensor, "batch fields"]) -> Float[Tensor, "batch sets fields dim"]:
+        """Look up every id in every set.
+
+        Raises:
+            DataError: If an id lies outside its field, naming field, id and cardinality.
+        """
+        self.check(ids)
+        return self.arrange(F.embedding(self.rows(ids), self.weight))
+
+    def check(self, ids: Int[Tensor, "batch fields"]) -> None:
+        """Refuse ids outside their field: another field's row would answer for them."""
+        if ids.shape[1] != len(self.cardinalities):
+            raise DataError(f"ids must have {len(self.cardinalities)} fields, got {ids.shape[1]}")
+        if torch.compiler.is_exporting():
+            return
+        outside = (ids < 0) | (ids >= self.limits)
+        if bool(outside.any()):
+            row, field = (int(at) for at in outside.nonzero()[0])
+            raise DataError(
+                f"id of field {field} must be below its cardinality "
+                f"{self.cardinalities[field]}, got {int(ids[row, field])} in row {row}"
+            )
+
+
+def _check_shape(cardinalities: Sequence[int], dim: int, sets: int) -> None:
+    if len(cardinalities) == 0:
+        raise ConfigError("cardinalities must name at least one field, got none")
+    for field, size in enumerate(cardinalities):
+        if size < 1:
+            raise ConfigError(f"cardinality of field {field} must be at least 1, got {size}")
+    if dim < 1:
+        raise ConfigError(f"dim must be at least 1, got {dim}")
+    if sets < 1:
+        raise ConfigError(f"sets must be at least 1, got {sets}")

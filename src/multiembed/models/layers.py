@@ -1,0 +1,133 @@
+"""Layers whose parameters carry a leading `sets` axis, so that M sets are one module.
+
+Activations are `(batch, sets, width)` by meaning. In memory the sets come first: one set's
+rows are then contiguous, which a loop over sets on a CPU and a batched product on a GPU both want.
+A layer built with one set serves any number of them (a *shared* interaction).
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def stack_sets(views: Sequence[Float[Tensor, "batch width"]]) -> Float[Tensor, "batch sets width"]:
+    """Join one activation per set into one tensor, the sets outermost in memory."""
+    if len(views) == 1:
+        return views[0].unsqueeze(1)
+    return torch.stack(list(views)).transpose(0, 1)
+
+
+class SetLinear(nn.Module):
+    """An affine map of its own for every set: `weight` (sets, outputs, inputs), `bias` (sets, outputs).
+
+    Initialised as `torch.nn.Linear` is: uniform within `1 / sqrt(inputs)`, or Xavier-uniform
+    weights and zero biases where `xavier` is set (cross layers).
+    """
+
+    def __init__(self, sets: int, inputs: int, outputs: int, *, xavier: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(sets, outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(sets, outputs))
+        bound = math.sqrt(6 / (inputs + outputs)) if xavier else 1 / math.sqrt(inputs)
+        nn.init.uniform_(self.weight, -bound, bound)
+        if not xavier:
+            nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(
+        self, inputs: Float[Tensor, "batch sets inputs"]
+    ) -> Float[Tensor, "batch sets outputs"]:
+        """Map every set by its own weights, or all by the one set of weights there is."""
+        if len(self.weight) == 1:
+            return F.linear(inputs, self.weight[0], self.bias[0])
+        if inputs.device.type == "cpu":
+            # A set's activations stay in cache: measured about 5% faster than one batched product.
+            weights, biases = self.weight.unbind(0), self.bias.unbind(0)
+            return stack_sets(
+                [
+                    F.linear(inputs[:, m], w, b)
+                    for m, (w, b) in enumerate(zip(weights, biases, strict=True))
+                ]
+            )
+        by_set = inputs.transpose(0, 1)  # (sets, batch, inputs)
+        return torch.baddbmm(self.bias.unsqueeze(1), by_set, self.weight.mT).transpose(0, 1)
+
+
+class SetBatchNorm(nn.Module):
+    """Batch normalisation over the rows, apart for every set and unit.
+
+    A shared layer normalises each set by that set's own batch statistics and folds them into
+    its running ones set after set, as calling one `torch.nn.BatchNorm1d` per set would.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, sets: int, width: int, *, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(sets, width))
+        self.bias = nn.Parameter(torch.zeros(sets, width))
+        self.register_buffer("running_mean", torch.zeros(sets, width))
+        self.register_buffer("running_var", torch.ones(sets, width))
+
+    def forward(
+        self, inputs: Float[Tensor, "batch sets width"]
+    ) -> Float[Tensor, "batch sets width"]:
+        """Normalise by the batch in training, by the running statistics in evaluation."""
+        shared = len(self.weight) == 1
+        return stack_sets(
+            [self._normalise(inputs[:, m], 0 if shared else m) for m in range(inputs.shape[1])]
+        )
+
+    def _normalise(
+        self, rows: Float[Tensor, "batch width"], m: int
+    ) -> Float[Tensor, "batch width"]:
+        return F.batch_norm(
+            rows,
+            self.running_mean[m],
+            self.running_var[m],
+            self.weight[m],
+            self.bias[m],
+            training=self.training,
+            momentum=self.momentum,
+            eps=self.eps,
+        )
+
+
+class SetBlock(nn.Module):
+    """Linear, batch norm (unless switched off), ReLU, dropout: the reference's hidden layer."""
+
+    def __init__(
+        self, sets: int, inputs: int, outputs: int, *, dropout: float, batch_norm: bool
+    ) -> None:
+        super().__init__()
+        self.linear = SetLinear(sets, inputs, outputs)
+        self.norm = SetBatchNorm(sets, outputs) if batch_norm else None
+        self.dropout = dropout
+
+    def forward(
+        self, inputs: Float[Tensor, "batch sets inputs"]
+    ) -> Float[Tensor, "batch sets outputs"]:
+        """Apply the block to every set."""
+        hidden = self.linear(inputs)
+        if self.norm is not None:
+            hidden = self.norm(hidden)
+        return F.dropout(F.relu(hidden), self.dropout, self.training)
+
+
+def set_mlp(
+    sets: int, inputs: int, hidden: Sequence[int], *, dropout: float, batch_norm: bool
+) -> nn.Sequential:
+    """Chain one `SetBlock` for each size in `hidden`; the identity for none."""
+    sizes = [inputs, *hidden]
+    return nn.Sequential(
+        *(
+            SetBlock(sets, before, after, dropout=dropout, batch_norm=batch_norm)
+            for before, after in zip(sizes, sizes[1:], strict=False)
+        )
+    )

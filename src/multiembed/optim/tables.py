@@ -1,0 +1,89 @@
+"""The one interface between the training loop and whatever updates embedding tables.
+
+A step is `lookup`, loss, `backward`, `step`. Everybody who reads tables otherwise (evaluation,
+checkpoints, spectra) calls `flush` first.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+from typing_extensions import override
+
+from multiembed.models.embedding import EmbeddingSets
+
+
+class TableOptimizer(ABC):
+    """Updates the tables of one `EmbeddingSets`."""
+
+    learning_rate: float
+    """Used by the next `step`; a schedule assigns it."""
+
+    @abstractmethod
+    def lookup(self, ids: Int[Tensor, "batch fields"]) -> Float[Tensor, "batch sets fields dim"]:
+        """Return up-to-date embeddings whose gradient the next `step` will use.
+
+        The ids are trusted: the trainer checks a dataset once, not every batch.
+        """
+
+    @abstractmethod
+    def gradients(self) -> list[Tensor]:
+        """Gradients since `lookup`, for clipping in place."""
+
+    @abstractmethod
+    def step(self) -> None:
+        """Apply the gradients."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Bring every row of the table up to date."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Tensor]:
+        """Everything needed to go on later, beside the table itself."""
+
+    @abstractmethod
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `state` returned."""
+
+
+class DenseAdam(TableOptimizer):
+    """Adam with coupled L2 on every row at every step, as the paper trains (Appendix A)."""
+
+    def __init__(
+        self, embedding: EmbeddingSets, *, learning_rate: float, weight_decay: float
+    ) -> None:
+        self.embedding = embedding
+        self.learning_rate = learning_rate
+        self._adam = torch.optim.Adam(
+            [embedding.weight], lr=learning_rate, weight_decay=weight_decay, fused=True
+        )
+
+    @override
+    def lookup(self, ids: Int[Tensor, "batch fields"]) -> Float[Tensor, "batch sets fields dim"]:
+        gathered = F.embedding(self.embedding.rows(ids), self.embedding.weight)
+        return self.embedding.arrange(gathered)
+
+    @override
+    def gradients(self) -> list[Tensor]:
+        return [] if self.embedding.weight.grad is None else [self.embedding.weight.grad]
+
+    @override
+    def step(self) -> None:
+        self._adam.param_groups[0]["lr"] = self.learning_rate
+        self._adam.step()
+        self._adam.zero_grad()
+
+    @override
+    def flush(self) -> None:
+        pass
+
+    @override
+    def state(self) -> dict[str, Tensor]:
+        return dict(self._adam.state[self.embedding.weight])
+
+    @override
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        self._adam.state[self.embedding.weight] = dict(state)

@@ -1,0 +1,48 @@
+"""How often training sees each embedding row, and what rows that it never sees hold."""
+
+import itertools
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from multiembed.data import Split
+from multiembed.errors import DataError
+from multiembed.models import EmbeddingSets
+
+COUNT_CHUNK = 65536
+
+
+def count_rows(split: Split, cardinalities: tuple[int, ...]) -> Int[np.ndarray, " rows"]:
+    """Return how many rows of `split` hold each id, fields one after another.
+
+    Raises:
+        DataError: If an id lies outside its field, naming field, id and cardinality.
+    """
+    counts = [np.zeros(size, dtype=np.int64) for size in cardinalities]
+    for batch in split.batches(COUNT_CHUNK):
+        for field, (of_field, size) in enumerate(zip(counts, cardinalities, strict=True)):
+            ids = batch.ids[:, field]
+            low, high = int(ids.min()), int(ids.max())
+            if low < 0 or high >= size:
+                wrong = low if low < 0 else high
+                raise DataError(
+                    f"id of field {field} must be below its cardinality {size}, got {wrong}"
+                )
+            of_field += np.bincount(ids, minlength=size)
+    return np.concatenate(counts)
+
+
+@torch.no_grad()
+def settle_other(embedding: EmbeddingSets, row_counts: Int[np.ndarray, " rows"]) -> None:
+    """Give *other* the count-weighted mean of its field, where no training row falls into it.
+
+    A value first seen when the model serves then meets an average, not random numbers. Training
+    is unaffected: no training row reads these rows.
+    """
+    counts = torch.from_numpy(row_counts)
+    starts = itertools.accumulate(embedding.cardinalities, initial=0)
+    for block, start in zip(embedding.by_field(), starts, strict=False):
+        of_field = counts[start : start + len(block)].to(block)
+        if of_field[0] == 0 and of_field.sum() > 0:
+            block[0] = (of_field @ block) / of_field.sum()

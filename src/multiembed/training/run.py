@@ -1,0 +1,150 @@
+"""A trained run: its model, its probabilities, its evaluation."""
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from multiembed.config import RunConfig, read_config
+from multiembed.data import Batch, Dataset, Schema, open_dataset
+from multiembed.errors import DataError
+from multiembed.models import ClickModel
+from multiembed.training.checkpoint import RunDirectory, load_tensors, under
+from multiembed.training.metrics import (
+    auc,
+    calibration_ratio,
+    group_auc,
+    log_loss,
+    normalized_entropy,
+)
+
+EVALUATION_BATCH = 8192
+
+
+def build_model(config: RunConfig, cardinalities: tuple[int, ...]) -> ClickModel:
+    """Build the untrained model of a resolved configuration."""
+    dim, sets = config.model.shape()
+    return ClickModel(
+        config.model.built(),
+        cardinalities,
+        dim=dim,
+        sets=sets,
+        shared_interaction=config.model.shared_interaction,
+        embedding_init=config.model.embedding_init,
+    )
+
+
+@torch.inference_mode()
+def predict_batches(
+    model: ClickModel, batches: Iterable[Batch], *, negative_rate: float = 1.0
+) -> tuple[Int[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
+    """Return the labels and predicted probabilities of all rows, in order.
+
+    A model trained on a share r of the negatives sees odds 1/r too high: its logits get `log r`.
+    """
+    model.eval()
+    device = model.embedding.weight.device
+    labels, probabilities = [], []
+    for batch in batches:
+        logits = model(torch.from_numpy(batch.ids).to(device)) + math.log(negative_rate)
+        labels.append(np.asarray(batch.labels, dtype=np.int64))
+        probabilities.append(torch.sigmoid(logits).cpu().numpy())
+    if not labels:
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
+    return np.concatenate(labels), np.concatenate(probabilities)
+
+
+def quality(
+    labels: Int[np.ndarray, " rows"], probabilities: Float[np.ndarray, " rows"]
+) -> dict[str, float]:
+    """Return AUC, log loss, normalised entropy and calibration ratio."""
+    return {
+        "auc": auc(labels, probabilities),
+        "log_loss": log_loss(labels, probabilities),
+        "normalized_entropy": normalized_entropy(labels, probabilities),
+        "calibration_ratio": calibration_ratio(labels, probabilities),
+    }
+
+
+class Run:
+    """What a run directory holds, ready for use; the model carries the best weights."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.directory = RunDirectory(path)
+        if not self.directory.config.is_file():
+            raise DataError(f"{path} must be a run directory, got no config.toml in it")
+        if not self.directory.best.is_file():
+            raise DataError(f"{path} must hold a trained model, got a run without an evaluation")
+        self.path = self.directory.path
+        self.config = read_config(self.directory.config)
+        self.schema = Schema.load(self.directory.schema)
+        self.model = build_model(self.config, tuple(f.cardinality for f in self.schema.fields))
+        tensors, self.best_state = load_tensors(self.directory.best)
+        self.model.load_state_dict(under(tensors, "model"))
+        self.model.eval()
+
+    @property
+    def records(self) -> list[dict[str, float]]:
+        """One record per evaluation of the training."""
+        lines = self.directory.metrics.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
+    def dataset(self) -> Dataset:
+        """Open the dataset that the run was trained on.
+
+        Raises:
+            DataError: If it is no longer where it was.
+        """
+        if self.config.dataset is None:
+            raise DataError(f"{self.path} must name its dataset in config.toml, got none")
+        return open_dataset(self.config.dataset)
+
+    def predict(self, ids: Int[np.ndarray, "rows fields"]) -> Float[np.ndarray, " rows"]:
+        """Return the probability of a click for rows of ids."""
+        unknown = np.zeros(len(ids), dtype=np.uint8)
+        batches = (
+            Batch(ids[at : at + EVALUATION_BATCH], unknown[at : at + EVALUATION_BATCH])
+            for at in range(0, len(ids), EVALUATION_BATCH)
+        )
+        rate = self.config.training.negative_rate
+        return predict_batches(self.model, batches, negative_rate=rate)[1]
+
+    def evaluate(
+        self, split: str = "test", *, dataset: Dataset | None = None, group: str | None = None
+    ) -> dict[str, float]:
+        """Return the quality on a split; with `group`, also the AUC within that field's values.
+
+        Raises:
+            DataError: If the split or the field does not exist, or the dataset is another one.
+        """
+        dataset = dataset or self.dataset()
+        if dataset.cardinalities != self.model.embedding.cardinalities:
+            raise DataError(f"{dataset.path} must have the fields of the run, got others")
+        rows = dataset.split(split)
+        if group is not None and group not in dataset.field_names:
+            names = ", ".join(dataset.field_names)
+            raise DataError(f"group must be one of the fields {names}, got '{group}'")
+        rate = self.config.training.negative_rate
+        labels, probabilities = predict_batches(
+            self.model, rows.batches(EVALUATION_BATCH), negative_rate=rate
+        )
+        result = {"rows": float(len(labels)), **quality(labels, probabilities)}
+        if group is not None:
+            field = dataset.field_names.index(group)
+            of_row = [batch.ids[:, field] for batch in rows.batches(EVALUATION_BATCH)]
+            result["group_auc"], counted = group_auc(labels, probabilities, np.concatenate(of_row))
+            result["group_auc_rows"] = float(counted)
+        return result
+
+
+def load_run(path: Path | str) -> Run:
+    """Open a trained run.
+
+    Raises:
+        DataError: If `path` holds no trained run.
+    """
+    return Run(path)
