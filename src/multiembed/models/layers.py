@@ -5,6 +5,7 @@ rows are then contiguous, which a loop over sets on a CPU and a batched product 
 A layer built with one set serves any number of them (a *shared* interaction).
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -22,7 +23,7 @@ def stack_sets(views: Sequence[Float[Tensor, "batch width"]]) -> Float[Tensor, "
 
 
 class SetLinear(nn.Module):
-    """An affine map of its own for every set: `weight` (sets, outputs, inputs), `bias` (sets, outputs).
+    """An affine map for every set: `weight` (sets, outputs, inputs), `bias` (sets, outputs).
 
     Initialised as `torch.nn.Linear` is: uniform within `1 / sqrt(inputs)`, or Xavier-uniform
     weights and zero biases where `xavier` is set (cross layers).
@@ -128,6 +129,6 @@ def set_mlp(
     return nn.Sequential(
         *(
             SetBlock(sets, before, after, dropout=dropout, batch_norm=batch_norm)
-            for before, after in zip(sizes, sizes[1:], strict=False)
+            for before, after in itertools.pairwise(sizes)
         )
     )

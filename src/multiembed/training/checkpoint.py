@@ -75,12 +75,10 @@ class RunDirectory:
             ConfigError: If it holds a run and neither `resume` nor `overwrite` was said, if it is
                 in use, or if it is something else than a run directory.
         """
-        existed = self.path.exists()
-        if existed and not self.path.is_dir():
+        if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"{self.path} must be a directory, got a file")
-        if existed and any(self.path.iterdir()) and not self.config.exists():
-            if not (self.path / ".lock").exists():
-                raise ConfigError(f"{self.path} must be empty or a run directory, got other files")
+        if self.path.exists() and not self._is_ours():
+            raise ConfigError(f"{self.path} must be empty or a run directory, got other files")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / ".lock").open("w")
@@ -123,6 +121,11 @@ class RunDirectory:
         """Write the end of the run; its presence means that training finished."""
         text = json.dumps(summary, indent=2) + "\n"
         write_whole(self.summary, lambda to: to.write_text(text, encoding="utf-8"))
+
+    def _is_ours(self) -> bool:
+        """Whether this is a run, the beginning of one, or nothing yet."""
+        lock = self.path / ".lock"
+        return self.config.exists() or lock.exists() or not any(self.path.iterdir())
 
     def _clear(self) -> None:
         # The configuration goes first: a directory without one is no run.

@@ -1,10 +1,9 @@
 """DCN V2: explicit crossing with full-rank weights (Wang et al., WWW 2021)."""
 
-from typing_extensions import override
-
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import override
 
 from multiembed.models.interactions.base import Architecture, Interaction
 from multiembed.models.layers import SetLinear

@@ -1,9 +1,8 @@
 """DNN: the embeddings of all fields side by side, then ReLU layers."""
 
-from typing_extensions import override
-
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import override
 
 from multiembed.models.interactions.base import Architecture, Interaction
 
