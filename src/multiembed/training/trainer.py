@@ -1,0 +1,431 @@
+"""The training loop: batches in, a run directory out, resumable at any moment to the same bytes."""
+
+import math
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from multiembed.config import RunConfig, read_config
+from multiembed.data import Batch, Dataset, open_dataset
+from multiembed.errors import ConfigError, DataError
+from multiembed.optim import DenseAdam
+from multiembed.training.checkpoint import (
+    RunDirectory,
+    load_tensors,
+    module_tensors,
+    save_tensors,
+    under,
+)
+from multiembed.training.monitor import mean_abundance
+from multiembed.training.rows import count_rows, settle_other
+from multiembed.training.run import EVALUATION_BATCH, Run, build_model, predict_batches, quality
+
+REPORT_STEPS = 20
+"""Steps between two readings of the loss: each reading waits for the device."""
+CHECKPOINT_SECONDS = 600.0
+"""Most training time that a kill can cost between evaluations."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training is, for whoever watches."""
+
+    epoch: int
+    """Epoch under way, from 1."""
+    step: int
+    """Steps done in this epoch."""
+    steps: int
+    """Steps of an epoch."""
+    loss: float
+    """Mean training loss since the last evaluation."""
+    rows_per_second: float
+    """Training speed since the last evaluation."""
+
+
+class Observer(Protocol):
+    """Whoever watches a training."""
+
+    def stepped(self, progress: Progress) -> None:
+        """Hear of training under way, every few steps."""
+
+    def evaluated(self, record: Mapping[str, float]) -> None:
+        """Hear of an evaluation."""
+
+
+@dataclass
+class TrainingState:
+    """Everything beside tensors that a resumed training goes on from."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    learning_rate: float = 0.0
+    best_auc: float = -1.0
+    best_step: int = 0
+    worse_in_a_row: int = 0
+    loss_sum: float = 0.0
+    loss_steps: int = 0
+    seconds: float = 0.0
+    finished: bool = False
+    records: list[dict[str, float]] = field(default_factory=list)
+
+
+def train(
+    config: RunConfig | None,
+    *,
+    dataset: Dataset | Path | str | None = None,
+    run: Path | str,
+    resume: bool = False,
+    overwrite: bool = False,
+    observer: Observer | None = None,
+) -> Run:
+    """Train a model on an encoded dataset and return the finished run.
+
+    Args:
+        config: What to train and how; None with `resume` takes the run's own.
+        dataset: An encoded dataset, if `config` does not name it.
+        run: Directory to write.
+        resume: Go on from the run's last checkpoint; the result has the same bytes as an
+            uninterrupted training on the same machine with the same number of threads.
+        overwrite: Begin anew in a directory that holds a run.
+        observer: Told of progress.
+
+    Raises:
+        ConfigError: If the configuration is contradictory, differs from that of the run being
+            resumed, or the directory is taken.
+        DataError: If the dataset cannot be read.
+    """
+    directory = RunDirectory(run)
+    config = _settle_config(config, dataset, directory, resume=resume)
+    opened = dataset if isinstance(dataset, Dataset) else open_dataset(Path(str(config.dataset)))
+    directory.claim(resume=resume, overwrite=overwrite)
+    try:
+        with _cpu_threads(config.training.threads), torch.random.fork_rng(devices=_cuda_devices()):
+            trainer = Trainer(config, opened, directory, observer)
+            if resume and directory.last.exists():
+                trainer.load()
+            trainer.run()
+    finally:
+        directory.release()
+    return Run(run)
+
+
+def _settle_config(
+    config: RunConfig | None,
+    dataset: Dataset | Path | str | None,
+    directory: RunDirectory,
+    *,
+    resume: bool,
+) -> RunConfig:
+    """Resolve the configuration; when resuming, it must be the run's own."""
+    of_run = read_config(directory.config) if resume and directory.config.exists() else None
+    if config is None:
+        if of_run is None:
+            raise ConfigError(f"{directory.path} must hold a run to resume, got none")
+        return of_run
+    if dataset is not None:
+        path = dataset.path if isinstance(dataset, Dataset) else Path(dataset)
+        config = config.model_copy(update={"dataset": str(path.resolve())})
+    if config.dataset is None:
+        raise ConfigError("dataset must be given, got none")
+    config = config.resolved()
+    if of_run is not None and config != of_run:
+        raise ConfigError(
+            f"{directory.path} must be resumed with its own configuration, got another"
+        )
+    return config
+
+
+class Trainer:
+    """One training: model, optimizers and state, and the loop over them."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        dataset: Dataset,
+        directory: RunDirectory,
+        observer: Observer | None = None,
+    ) -> None:
+        self.config = config
+        self.training = config.training
+        self.directory = directory
+        self.observer = observer
+        self.train_split = dataset.split("train")
+        self.valid_split = dataset.split("valid")
+        for split in (self.train_split, self.valid_split):
+            if not 0 < split.positives < split.rows:
+                raise DataError(
+                    f"{dataset.path} must hold rows of both classes in every split, "
+                    f"got {split.positives} positives in {split.rows} rows of one"
+                )
+        self.row_counts = count_rows(self.train_split, dataset.cardinalities)
+        torch.manual_seed(self.training.seed)
+        self.device = _device(self.training.device)
+        self.model = build_model(config, dataset.cardinalities).to(self.device)
+        self._build_optimizers()
+        self.state = TrainingState(learning_rate=self.training.learning_rate)
+        self._saved_at = self._evaluated_at = time.monotonic()
+        self._loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        if not directory.config.exists():
+            directory.write_inputs(config.to_toml(), dataset.path, self.row_counts)
+
+    def _build_optimizers(self) -> None:
+        decay = self.training.embedding_weight_decay
+        self.tables = DenseAdam(
+            self.model.embedding,
+            learning_rate=self.training.learning_rate,
+            weight_decay=self.training.weight_decay if decay is None else decay,
+        )
+        self.dense = {
+            name: parameter
+            for name, parameter in self.model.named_parameters()
+            if parameter is not self.model.embedding.weight
+        }
+        self.adam = torch.optim.Adam(
+            self.dense.values(),
+            lr=self.training.learning_rate,
+            weight_decay=self.training.weight_decay,
+            fused=True,
+        )
+
+    def run(self) -> None:
+        """Train until patience, epochs or time run out; does nothing if already finished."""
+        started = time.monotonic() - self.state.seconds
+        while not self.state.finished:
+            self.model.train()
+            for batch in self._epoch():
+                self._step(batch)
+                self.state.seconds = time.monotonic() - started
+                self._after_step()
+                if self.state.finished:
+                    break
+            else:
+                self.state.epoch, self.state.batch = self.state.epoch + 1, 0
+                if self.training.evaluate_every is None:
+                    self._evaluate()
+                elif self.state.epoch >= self.training.max_epochs:
+                    self._evaluate(last=True)
+        self._finish()
+
+    def _epoch(self) -> Iterator[Batch]:
+        """Yield what is left of the epoch, thinned where negatives are down-sampled."""
+        rate = self.training.negative_rate
+        kept_share = self._kept_rows() / self.train_split.rows
+        size = max(2, round(self.training.batch_size / kept_share))
+        seed = self.training.seed if self.training.shuffle else None
+        batches = self.train_split.batches(
+            size, seed=seed, epoch=self.state.epoch, start=self.state.batch
+        )
+        for batch in batches:
+            self.state.batch += 1
+            if rate < 1:
+                batch = self._thinned(batch, rate)
+            if len(batch.labels) >= 2:  # batch norm needs two rows; a short last batch may have one
+                yield batch
+
+    def _kept_rows(self) -> float:
+        positives = self.train_split.positives
+        return positives + self.training.negative_rate * (self.train_split.rows - positives)
+
+    def _thinned(self, batch: Batch, rate: float) -> Batch:
+        """Keep every positive and a share `rate` of the negatives, drawn anew each epoch."""
+        seeds = (self.training.seed, self.state.epoch, self.state.batch)
+        drawn = np.random.default_rng(seeds).random(len(batch.labels))
+        kept = (batch.labels != 0) | (drawn < rate)
+        return Batch(batch.ids[kept], batch.labels[kept])
+
+    def _step(self, batch: Batch) -> None:
+        ids = torch.from_numpy(batch.ids).to(self.device, non_blocking=True)
+        labels = torch.from_numpy(batch.labels).to(self.device, torch.float32, non_blocking=True)
+        loss = self._loss_of(self.tables.lookup(ids), labels)
+        loss.backward()
+        if self.training.gradient_clip is not None:
+            self._clip(self.training.gradient_clip)
+        self.tables.learning_rate = self.adam.param_groups[0]["lr"] = self.state.learning_rate
+        self.tables.step()
+        self.adam.step()
+        self.adam.zero_grad()
+        self._loss += loss.detach()
+        self.state.step += 1
+        self.state.loss_steps += 1
+
+    def _loss_of(
+        self, embeddings: Float[Tensor, "batch sets fields dim"], labels: Float[Tensor, " batch"]
+    ) -> Float[Tensor, ""]:
+        return F.binary_cross_entropy_with_logits(self.model.score(embeddings), labels)
+
+    def _clip(self, limit: float) -> None:
+        """Scale all gradients so that their common norm is at most `limit`."""
+        gradients = [p.grad for p in self.dense.values() if p.grad is not None]
+        gradients += self.tables.gradients()
+        norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+        scale = (limit / (norm + 1e-6)).clamp(max=1.0)
+        for gradient in gradients:
+            gradient.mul_(scale)
+
+    def _after_step(self) -> None:
+        if self.state.step % REPORT_STEPS == 0:
+            self._report()
+        every = self.training.evaluate_every
+        out_of_time = self.state.seconds > (self.training.time_limit or math.inf)
+        if out_of_time or (every is not None and self.state.step % every == 0):
+            self._evaluate(last=out_of_time)
+        elif time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
+            self.save()
+
+    def _report(self) -> None:
+        if self.observer is None:
+            return
+        steps = math.ceil(self._kept_rows() / self.training.batch_size)
+        self.observer.stepped(
+            Progress(
+                epoch=self.state.epoch + 1,
+                step=self.state.batch,
+                steps=steps,
+                loss=self._mean_loss(),
+                rows_per_second=self._rows_per_second(),
+            )
+        )
+
+    def _mean_loss(self) -> float:
+        return (self.state.loss_sum + float(self._loss)) / max(1, self.state.loss_steps)
+
+    def _rows_per_second(self) -> float:
+        seconds = time.monotonic() - self._evaluated_at
+        rows = self.state.loss_steps * self.training.batch_size
+        return rows / seconds if seconds > 0 else 0.0
+
+    def _evaluate(self, *, last: bool = False) -> None:
+        """Evaluate on the validation split, keep the model if it is the best, checkpoint."""
+        state = self.state
+        record = {"epoch": state.epoch, "step": state.step, "train_loss": self._mean_loss()}
+        if not math.isfinite(record["train_loss"]):
+            raise ConfigError(
+                f"training loss must stay finite, got {record['train_loss']} by step {state.step}; "
+                "a lower learning_rate or a gradient_clip may help"
+            )
+        speed = self._rows_per_second()
+        self.tables.flush()
+        settle_other(self.model.embedding, self.row_counts)
+        labels, probabilities = predict_batches(
+            self.model,
+            self.valid_split.batches(EVALUATION_BATCH),
+            negative_rate=self.training.negative_rate,
+        )
+        record |= quality(labels, probabilities)
+        record["mean_information_abundance"] = mean_abundance(self.model.embedding)
+        record |= {
+            "learning_rate": state.learning_rate,
+            "seconds": round(state.seconds, 3),
+            "rows_per_second": round(speed),
+            "peak_memory_bytes": _peak_memory(),
+        }
+        self._judge(record, last=last)
+        self.directory.write_metrics(state.records)
+        self.save()
+        self._evaluated_at = time.monotonic()
+        self.model.train()
+        if self.observer is not None:
+            self.observer.evaluated(record)
+
+    def _judge(self, record: dict[str, float], *, last: bool) -> None:
+        """Keep the best model, count evaluations without a better one, decide about stopping."""
+        state = self.state
+        state.records.append(record)
+        state.loss_sum, state.loss_steps = 0.0, 0
+        self._loss.zero_()
+        if record["auc"] > state.best_auc:
+            state.best_auc, state.best_step, state.worse_in_a_row = record["auc"], state.step, 0
+            save_tensors(self.directory.best, module_tensors(self.model, "model"), record)
+        else:
+            state.worse_in_a_row += 1
+            state.learning_rate *= self.training.learning_rate_decay or 1.0
+        out_of_patience = state.worse_in_a_row >= self.training.patience
+        state.finished = last or out_of_patience or state.epoch >= self.training.max_epochs
+
+    def save(self) -> None:
+        """Write `last.safetensors`: everything needed to go on."""
+        self.state.loss_sum += float(self._loss)
+        self._loss.zero_()
+        tensors = module_tensors(self.model, "model")
+        tensors |= {f"tables.{name}": tensor for name, tensor in self.tables.state().items()}
+        for name, parameter in self.dense.items():
+            moments = self.adam.state[parameter].items()
+            tensors |= {f"adam.{key}.{name}": tensor for key, tensor in moments}
+        tensors["random.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        save_tensors(self.directory.last, tensors, asdict(self.state))
+        self._saved_at = time.monotonic()
+
+    def load(self) -> None:
+        """Go on from `last.safetensors`."""
+        tensors, state = load_tensors(self.directory.last)
+        self.state = TrainingState(**state)
+        self.model.load_state_dict(under(tensors, "model"))
+        self.tables.load_state(under(tensors, "tables"))
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            for name, tensor in under(tensors, f"adam.{key}").items():
+                self.adam.state[self.dense[name]][key] = tensor.to(
+                    self.device if key != "step" else tensor.device
+                )
+        torch.set_rng_state(tensors["random.cpu"])
+        if self.device.type == "cuda" and "random.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+        self.directory.write_metrics(self.state.records)
+
+    def _finish(self) -> None:
+        state = self.state
+        self.directory.write_summary(
+            {
+                "best_step": state.best_step,
+                "best_valid_auc": state.best_auc,
+                "epochs": state.epoch,
+                "steps": state.step,
+                "seconds": round(state.seconds, 3),
+                "parameters": sum(p.numel() for p in self.model.parameters()),
+                "python": sys.version.split()[0],
+                "torch": torch.__version__,
+                "device": self.device.type,
+                "threads": torch.get_num_threads(),
+            }
+        )
+
+
+@contextmanager
+def _cpu_threads(threads: int | None) -> Iterator[None]:
+    """Run a block with a number of CPU threads, and restore it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _device(name: str) -> torch.device:
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise ConfigError("device must be there, got cuda on a machine without a usable GPU")
+    return torch.device("cuda" if available and name != "cpu" else "cpu")
+
+
+def _cuda_devices() -> list[int]:
+    return [torch.cuda.current_device()] if torch.cuda.is_available() else []
+
+
+def _peak_memory() -> int:
+    """Return the most memory this process has held, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
