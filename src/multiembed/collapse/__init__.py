@@ -1,1 +1,26 @@
 """Tables -> spectra -> measures -> a verdict."""
+
+from multiembed.collapse.measures import (
+    centered_information_abundance as centered_information_abundance,
+)
+from multiembed.collapse.measures import condition as condition
+from multiembed.collapse.measures import dims_for_energy as dims_for_energy
+from multiembed.collapse.measures import effective_rank as effective_rank
+from multiembed.collapse.measures import information_abundance as information_abundance
+from multiembed.collapse.measures import mean_share as mean_share
+from multiembed.collapse.measures import (
+    normalized_information_abundance as normalized_information_abundance,
+)
+from multiembed.collapse.measures import numerical_rank as numerical_rank
+from multiembed.collapse.measures import participation_ratio as participation_ratio
+from multiembed.collapse.measures import (
+    relative_information_abundance as relative_information_abundance,
+)
+from multiembed.collapse.measures import stable_rank as stable_rank
+from multiembed.collapse.measures import tail_slope as tail_slope
+from multiembed.collapse.null import null_information_abundance as null_information_abundance
+from multiembed.collapse.spectrum import Spectrum as Spectrum
+from multiembed.collapse.spectrum import spectrum as spectrum
+from multiembed.collapse.summary import Summary as Summary
+from multiembed.collapse.summary import TrainedSummary as TrainedSummary
+from multiembed.collapse.summary import summarise_trained as summarise_trained
