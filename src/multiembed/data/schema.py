@@ -1,0 +1,132 @@
+"""What an encoded dataset says about itself, in a file that a person can read."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from multiembed.errors import DataError
+
+FORMAT_VERSION = 1
+SPLITS = ("train", "valid", "test")
+FILE_NAME = "schema.json"
+
+SplitName = Literal["train", "valid", "test"]
+
+
+class Record(BaseModel):
+    """A frozen part of the schema that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NumericRule(Record):
+    """How numbers become categories."""
+
+    rule: Literal["log", "quantiles"]
+    """`log`: `floor(ln(v)^2)` above 2, else `floor(v) - 2`; `quantiles`: equal counts."""
+    edges: tuple[float, ...] = ()
+    """For `quantiles`: the first number of every bucket but the lowest, ascending."""
+
+
+class Field(Record):
+    """One column of the id matrix."""
+
+    name: str
+    kind: Literal["categorical", "numeric"]
+    cardinality: int
+    """Number of ids: the kept values, and id 0 for every other value."""
+    min_count: int
+    """Values counted less often than this are *other*."""
+    numeric: NumericRule | None = None
+    other: dict[SplitName, int] = {}
+    """Rows of each split whose value is *other*."""
+
+
+class SplitSummary(Record):
+    """Size of one split."""
+
+    rows: int
+    positives: int
+
+
+class SourceFile(Record):
+    """One file that the rows were read from."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+class BadRows(Record):
+    """Rows that were left out because they could not be read."""
+
+    count: int = 0
+    first: tuple[str, ...] = ()
+    """The first of them: file, line and reason."""
+
+
+class Schema(Record):
+    """Everything about an encoded dataset except its rows and its vocabularies."""
+
+    format_version: int = FORMAT_VERSION
+    label: str
+    fields: tuple[Field, ...]
+    splits: dict[SplitName, SplitSummary]
+    bad_rows: BadRows = BadRows()
+    sources: tuple[SourceFile, ...] = ()
+    options: dict[str, JsonValue] = {}
+    """The options the dataset was prepared with."""
+
+    @property
+    def cardinalities(self) -> tuple[int, ...]:
+        """Number of ids of every field, *other* included."""
+        return tuple(field.cardinality for field in self.fields)
+
+    @property
+    def field_names(self) -> tuple[str, ...]:
+        """Names of the fields, in the order of the id matrix."""
+        return tuple(field.name for field in self.fields)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Schema":
+        """Read a schema from a file, or from `schema.json` of a directory.
+
+        Raises:
+            DataError: If there is none, it cannot be read, or it has another format version.
+        """
+        file = Path(path) / FILE_NAME if Path(path).is_dir() else Path(path)
+        content = _read_json(file)
+        version = content.get("format_version")
+        if version != FORMAT_VERSION:
+            raise DataError(f"{file}: format_version must be {FORMAT_VERSION}, got {version!r}")
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(step) for step in first["loc"])
+            raise DataError(f"{file}: {place}: {first['msg']}") from None
+
+    def save(self, path: Path | str) -> None:
+        """Write the schema to a file, or to `schema.json` of a directory."""
+        file = Path(path) / FILE_NAME if Path(path).is_dir() else Path(path)
+        partial = file.with_name(file.name + ".partial")
+        partial.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        os.replace(partial, file)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = error.strerror or "cannot be read"
+        raise DataError(
+            f"{file.parent} must be an encoded dataset, got no {file.name}: {reason}"
+        ) from None
+    except ValueError as error:
+        raise DataError(f"{file} must be JSON, got {error}") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{file} must hold a JSON object, got {type(content).__name__}")
+    return content

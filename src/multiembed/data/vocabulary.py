@@ -1,0 +1,153 @@
+"""From values to ids and back: counting, vocabularies on disk, and the encoder.
+
+Inside this module a value is always a string, and a missing one is the empty string: then
+missing is a value like any other, counted, kept or dropped by the same rule.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from jaxtyping import Int32
+
+from multiembed.data.schema import Field, Schema
+from multiembed.data.values import value_expression
+from multiembed.errors import DataError
+
+FOLDER = "vocabulary"
+COMPACT_ABOVE = 1_000_000
+"""Distinct values held twice before they are added up."""
+
+
+class Counter:
+    """Counts of the values of every field; two counters of different rows merge by addition."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._parts: dict[str, list[pl.DataFrame]] = {name: [] for name in names}
+        self._pending = dict.fromkeys(names, 0)
+        self._compacted = dict.fromkeys(names, 0)
+
+    def add(self, values: pl.DataFrame) -> None:
+        """Count the values of these rows, one column per field."""
+        lazy = values.lazy()
+        counted = pl.collect_all(
+            [
+                lazy.group_by(pl.col(name).alias("value")).agg(
+                    pl.len().cast(pl.Int64).alias("count")
+                )
+                for name in self._parts
+            ]
+        )
+        for name, part in zip(self._parts, counted, strict=True):
+            self._append(name, part)
+
+    def merge(self, other: "Counter") -> None:
+        """Add the counts of other rows."""
+        for name in self._parts:
+            self._append(name, other.counts(name))
+
+    def counts(self, name: str) -> pl.DataFrame:
+        """Return the distinct values of a field and how often each was seen, in no order."""
+        self._compact(name)
+        parts = self._parts[name]
+        return parts[0] if parts else pl.DataFrame(schema={"value": pl.String, "count": pl.Int64})
+
+    def _append(self, name: str, part: pl.DataFrame) -> None:
+        self._parts[name].append(part)
+        self._pending[name] += part.height
+        if self._pending[name] > COMPACT_ABOVE + self._compacted[name]:
+            self._compact(name)
+
+    def _compact(self, name: str) -> None:
+        if len(self._parts[name]) > 1:
+            total = pl.concat(self._parts[name]).group_by("value").agg(pl.col("count").sum())
+            self._parts[name] = [total]
+        self._compacted[name] = sum(part.height for part in self._parts[name])
+        self._pending[name] = 0
+
+
+def number_values(counts: pl.DataFrame, min_count: int) -> pl.DataFrame:
+    """Give every value that is frequent enough its id: falling count, ties by value, from 1."""
+    kept = counts.filter(pl.col("count") >= min_count)
+    ordered = kept.sort(["count", "value"], descending=[True, False])
+    return ordered.with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int32).alias("id"))
+
+
+def write_vocabulary(folder: Path, field: str, vocabulary: pl.DataFrame) -> None:
+    """Write the kept values of a field below a dataset or run directory; missing becomes null."""
+    path = folder / FOLDER / _file_name(field)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    missing = pl.when(pl.col("value") != "").then(pl.col("value")).alias("value")
+    vocabulary.select(missing, "count", "id").write_parquet(path, compression="zstd")
+
+
+def read_vocabulary(folder: Path, field: str) -> pl.DataFrame:
+    """Read the kept values of a field (null: missing), their counts and their ids.
+
+    Raises:
+        DataError: If the directory holds none for this field.
+    """
+    path = folder / FOLDER / _file_name(field)
+    try:
+        return pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path} must be the vocabulary of field {field!r}, got {reason}") from None
+
+
+class Encoder:
+    """Turns raw columns into ids, the same way wherever it is used."""
+
+    def __init__(self, fields: Sequence[Field], vocabularies: Mapping[str, pl.DataFrame]) -> None:
+        self.fields = tuple(fields)
+        self._values = {f.name: vocabularies[f.name]["value"].fill_null("") for f in self.fields}
+        self._types = {name: pl.Enum(values) for name, values in self._values.items()}
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "Encoder":
+        """Read the encoder of a dataset or of a run directory."""
+        fields = Schema.load(Path(folder) / "schema.json").fields
+        return cls(fields, {f.name: read_vocabulary(Path(folder), f.name) for f in fields})
+
+    def encode(self, rows: pl.DataFrame) -> Int32[np.ndarray, "rows fields"]:
+        """Return the ids of raw rows; columns that are no field are ignored.
+
+        A value that the vocabulary does not hold, and a number that cannot be read, is
+        *other*, id 0.
+
+        Raises:
+            DataError: If a column is absent.
+        """
+        absent = [field.name for field in self.fields if field.name not in rows.columns]
+        if absent:
+            raise DataError(f"rows must have a column {absent[0]!r}, got {', '.join(rows.columns)}")
+        ids = rows.select(
+            value_expression(field, rows)
+            .cast(self._types[field.name], strict=False)
+            .to_physical()
+            .cast(pl.Int32)
+            .add(1)
+            .fill_null(0)
+            for field in self.fields
+        )
+        return ids.to_numpy(order="c").reshape(rows.height, len(self.fields))
+
+    def decode(self, ids: Int32[np.ndarray, "rows fields"]) -> pl.DataFrame:
+        """Return the values of ids; null where the value is missing or *other*."""
+        columns = []
+        for field, column in zip(self.fields, ids.T, strict=True):
+            values = pl.concat([pl.Series([""]), self._values[field.name]]).gather(column)
+            columns.append(values.replace("", None).alias(field.name))
+        return pl.DataFrame(columns)
+
+
+def _file_name(field: str) -> str:
+    """Return a file name for a field whatever characters it has and however long it is."""
+    plain = re.sub(r'[%/\\:*?"<>|\x00-\x1f]', lambda char: f"%{ord(char[0]):02X}", field)
+    if len(plain.encode()) > 120:
+        digest = hashlib.sha256(field.encode()).hexdigest()[:12]
+        plain = plain.encode()[:100].decode(errors="ignore") + "%" + digest
+    return plain + ".parquet"
