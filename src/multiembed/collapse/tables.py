@@ -44,10 +44,9 @@ def row_blocks(
 ) -> Iterator[tuple[int, Float64[np.ndarray, "block dim"]]]:
     """Yield the first row's number and the rows of each block, in order; `step` rows each."""
     rows, dim = matrix.shape
-    if step is None:
-        step = min(BLOCK_ROWS, max(256, BLOCK_NUMBERS // max(1, dim)))
-    for start in range(0, rows, step):
-        yield start, as_float64(matrix[start : start + step])
+    size = step or min(BLOCK_ROWS, max(256, BLOCK_NUMBERS // max(1, dim)))
+    for start in range(0, rows, size):
+        yield start, as_float64(matrix[start : start + size])
 
 
 def refuse_non_finite(block: Float64[np.ndarray, "block dim"], *, name: str, start: int) -> None:
