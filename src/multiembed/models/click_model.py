@@ -64,6 +64,7 @@ class ClickModel(nn.Module):
             dim=architecture.base_dim if dim is None else dim,
             sets=sets,
             init=embedding_init,
+            row=architecture.row(len(cardinalities)),
         )
         group = SetGroup(
             architecture,

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -15,11 +16,25 @@ from multiembed.errors import ConfigError, DataError
 EmbeddingInit = Literal["table", "field"] | float
 
 
+@dataclass(frozen=True)
+class Row:
+    """What one id has in one set: `blocks` embeddings, then at most one first-order weight."""
+
+    blocks: int = 1
+    first_order: bool = False
+
+    def width(self, dim: int) -> int:
+        """Return how many numbers that is."""
+        return self.blocks * dim + int(self.first_order)
+
+
 class EmbeddingSets(nn.Module):
     """`sets` embedding tables per field, side by side in one `(rows, sets * dim)` matrix.
 
     Rows of field i are the block that starts at the sum of the cardinalities before it; set m
     holds the columns `m * dim` to `(m + 1) * dim`. A row is thus one piece of memory for all sets.
+    Where an architecture asks for more than one embedding per id (`row`), one set's columns are
+    `row.width(dim)` many in place of `dim`.
 
     Args:
         cardinalities: Number of ids of every field, *other* included.
@@ -29,7 +44,9 @@ class EmbeddingSets(nn.Module):
             Xavier-uniform over the concatenated table, that is uniform within
             `sqrt(6 / (sum of cardinalities + dim))` for every field. `"field"` uses each field's
             own cardinality in that bound, so that small fields begin larger. A number is the
-            standard deviation of a normal distribution.
+            standard deviation of a normal distribution. First-order weights begin with a standard
+            deviation of 1 unless `init` is a number, as in the paper's code.
+        row: What one id has in one set.
 
     Raises:
         ConfigError: If a cardinality, `dim` or `sets` is below 1, or there is no field.
@@ -45,13 +62,16 @@ class EmbeddingSets(nn.Module):
         dim: int,
         sets: int = 1,
         init: EmbeddingInit = "table",
+        row: Row | None = None,
     ) -> None:
         super().__init__()
         _check_shape(cardinalities, dim, sets)
+        self.row = row or Row()
+        self.width = self.row.width(dim)
         self.cardinalities = tuple(int(size) for size in cardinalities)
         self.dim = dim
         self.sets = sets
-        self.weight = nn.Parameter(torch.empty(sum(self.cardinalities), sets * dim))
+        self.weight = nn.Parameter(torch.empty(sum(self.cardinalities), sets * self.width))
         starts = [0, *itertools.accumulate(self.cardinalities)][:-1]
         self.register_buffer("offsets", torch.tensor(starts), persistent=False)
         self.register_buffer("limits", torch.tensor(self.cardinalities), persistent=False)
@@ -69,9 +89,11 @@ class EmbeddingSets(nn.Module):
             rows = len(self.weight) if init == "table" else len(block)
             bound = math.sqrt(6 / (rows + self.dim))
             block.uniform_(-bound, bound)
+        if self.row.first_order:
+            self.weight[:, self.width - 1 :: self.width].normal_()
 
     def by_field(self) -> list[Float[Tensor, "rows columns"]]:
-        """The block of rows of every field, as views: `(cardinality, sets * dim)` each."""
+        """The block of rows of every field, as views: `(cardinality, sets * width)` each."""
         return list(self.weight.detach().split(list(self.cardinalities)))
 
     def rows(self, ids: Int[Tensor, "batch fields"]) -> Int[Tensor, "batch fields"]:
@@ -83,7 +105,7 @@ class EmbeddingSets(nn.Module):
     ) -> Float[Tensor, "batch sets fields dim"]:
         """View rows read from `weight` as embeddings."""
         batch, fields, _ = gathered.shape
-        return gathered.view(batch, fields, self.sets, self.dim).transpose(1, 2)
+        return gathered.view(batch, fields, self.sets, self.width).transpose(1, 2)
 
     def forward(self, ids: Int[Tensor, "batch fields"]) -> Float[Tensor, "batch sets fields dim"]:
         """Look up every id in every set.

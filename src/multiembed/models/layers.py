@@ -22,39 +22,46 @@ def stack_sets(views: Sequence[Float[Tensor, "batch width"]]) -> Float[Tensor, "
     return torch.stack(list(views)).transpose(0, 1)
 
 
+def set_linear(
+    inputs: Float[Tensor, "batch sets inputs"],
+    weight: Float[Tensor, "parameter_sets outputs inputs"],
+    bias: Float[Tensor, "parameter_sets outputs"] | None = None,
+) -> Float[Tensor, "batch sets outputs"]:
+    """Map every set by its own weights, or all by the one set of weights there is."""
+    if len(weight) == 1:
+        return F.linear(inputs, weight[0], None if bias is None else bias[0])
+    biases = [None] * len(weight) if bias is None else list(bias.unbind(0))
+    if inputs.device.type == "cpu":
+        # A set's activations stay in cache: measured about 5% faster than one batched product.
+        by_set = enumerate(zip(weight.unbind(0), biases, strict=True))
+        return stack_sets([F.linear(inputs[:, m], w, b) for m, (w, b) in by_set])
+    sets_first = inputs.transpose(0, 1)  # (sets, batch, inputs)
+    if bias is None:
+        return torch.bmm(sets_first, weight.mT).transpose(0, 1)
+    return torch.baddbmm(bias.unsqueeze(1), sets_first, weight.mT).transpose(0, 1)
+
+
 class SetLinear(nn.Module):
     """An affine map for every set: `weight` (sets, outputs, inputs), `bias` (sets, outputs).
 
-    Initialised as `torch.nn.Linear` is: uniform within `1 / sqrt(inputs)`, or Xavier-uniform
-    weights and zero biases where `xavier` is set (cross layers).
+    Initialised as `torch.nn.Linear` is: uniform within `1 / sqrt(inputs)`.
     """
 
-    def __init__(self, sets: int, inputs: int, outputs: int, *, xavier: bool = False) -> None:
+    bias: nn.Parameter | None
+
+    def __init__(self, sets: int, inputs: int, outputs: int, *, bias: bool = True) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(sets, outputs, inputs))
-        self.bias = nn.Parameter(torch.zeros(sets, outputs))
-        bound = math.sqrt(6 / (inputs + outputs)) if xavier else 1 / math.sqrt(inputs)
-        nn.init.uniform_(self.weight, -bound, bound)
-        if not xavier:
-            nn.init.uniform_(self.bias, -bound, bound)
+        bound = 1 / math.sqrt(inputs)
+        self.weight = nn.Parameter(torch.empty(sets, outputs, inputs).uniform_(-bound, bound))
+        self.register_parameter(
+            "bias", nn.Parameter(torch.empty(sets, outputs).uniform_(-bound, bound)) if bias else None
+        )
 
     def forward(
         self, inputs: Float[Tensor, "batch sets inputs"]
     ) -> Float[Tensor, "batch sets outputs"]:
         """Map every set by its own weights, or all by the one set of weights there is."""
-        if len(self.weight) == 1:
-            return F.linear(inputs, self.weight[0], self.bias[0])
-        if inputs.device.type == "cpu":
-            # A set's activations stay in cache: measured about 5% faster than one batched product.
-            weights, biases = self.weight.unbind(0), self.bias.unbind(0)
-            return stack_sets(
-                [
-                    F.linear(inputs[:, m], w, b)
-                    for m, (w, b) in enumerate(zip(weights, biases, strict=True))
-                ]
-            )
-        by_set = inputs.transpose(0, 1)  # (sets, batch, inputs)
-        return torch.baddbmm(self.bias.unsqueeze(1), by_set, self.weight.mT).transpose(0, 1)
+        return set_linear(inputs, self.weight, self.bias)
 
 
 class SetBatchNorm(nn.Module):

@@ -1,40 +1,79 @@
 """DCN V2: explicit crossing with full-rank weights (Wang et al., WWW 2021)."""
 
+import math
+
+import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
-from multiembed.models.interactions.base import Architecture, Interaction
-from multiembed.models.layers import SetLinear
+from multiembed.models.interactions.base import DeepArchitecture, Interaction
+from multiembed.models.layers import set_linear
 
 
-class DcnV2(Architecture):
+class DcnV2(DeepArchitecture):
     """Cross layers, then ReLU layers: the stacked form of DCN V2."""
 
     cross_layers: int = Field(default=4, ge=1)
     """Number of cross layers."""
+    block_weights: bool = False
+    """Whether a learnt number, 1 at first, multiplies every block of every cross layer.
+
+    The blocks themselves can then be held near unitary ones: the form in which the reference code
+    regularises DCN V2 (Guo et al., section 4.2, evidence III).
+    """
 
     @override
     def interaction(self, *, fields: int, dim: int, sets: int) -> Interaction:
         return CrossNetwork(self, fields=fields, dim=dim, sets=sets)
 
 
-class CrossNetwork(Interaction):
-    """Repeats `x <- x0 * (W x + b) + x` (Wang et al., equation 1), then one ReLU layer.
+class CrossLayer(nn.Module):
+    """The affine map `W x + b` of one crossing, for every set.
 
-    The block `W[m, j*dim:(j+1)*dim, i*dim:(i+1)*dim]` of a cross layer carries field i into
-    field j within set m: `W_{i->j}` of Guo et al., section 4.1.
+    The block `matrix()[m, j*dim:(j+1)*dim, i*dim:(i+1)*dim]` carries field i into field j within
+    set m: `W_{i->j}` of Guo et al., section 4.1. It is a block of `weight`, times
+    `block_weight[m, j, i]` where there are block weights.
     """
+
+    block_weight: nn.Parameter | None
+
+    def __init__(self, sets: int, *, fields: int, dim: int, block_weights: bool) -> None:
+        super().__init__()
+        self.fields = fields
+        self.dim = dim
+        width = fields * dim
+        self.weight = nn.Parameter(torch.empty(sets, width, width))
+        bound = math.sqrt(3 / width)  # Xavier's, for as many outputs as inputs
+        nn.init.uniform_(self.weight, -bound, bound)
+        self.bias = nn.Parameter(torch.zeros(sets, width))
+        weights = nn.Parameter(torch.ones(sets, fields, fields)) if block_weights else None
+        self.register_parameter("block_weight", weights)
+
+    def matrix(self) -> Float[Tensor, "sets width width"]:
+        """Return the matrix that is applied."""
+        if self.block_weight is None:
+            return self.weight
+        blocks = self.weight.view(-1, self.fields, self.dim, self.fields, self.dim)
+        return (blocks * self.block_weight[:, :, None, :, None]).view_as(self.weight)
+
+    def forward(self, inputs: Float[Tensor, "batch sets width"]) -> Float[Tensor, "batch sets width"]:
+        """Map every set."""
+        return set_linear(inputs, self.matrix(), self.bias)
+
+
+class CrossNetwork(Interaction):
+    """Repeats `x <- x0 * (W x + b) + x` (Wang et al., equation 1), then one ReLU layer."""
 
     def __init__(self, architecture: DcnV2, *, fields: int, dim: int, sets: int) -> None:
         super().__init__()
-        inputs = fields * dim
         self.width = architecture.hidden[0]
         self.cross = nn.ModuleList(
-            SetLinear(sets, inputs, inputs, xavier=True) for _ in range(architecture.cross_layers)
+            CrossLayer(sets, fields=fields, dim=dim, block_weights=architecture.block_weights)
+            for _ in range(architecture.cross_layers)
         )
-        self.projection = architecture.projection(sets, inputs)
+        self.projection = architecture.projection(sets, fields * dim)
 
     @override
     def forward(

@@ -4,10 +4,10 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
-from multiembed.models.interactions.base import Architecture, Interaction
+from multiembed.models.interactions.base import DeepArchitecture, Interaction
 
 
-class Dnn(Architecture):
+class Dnn(DeepArchitecture):
     """No explicit interaction: ReLU layers on the concatenated embeddings."""
 
     @override
