@@ -1,0 +1,180 @@
+"""Which tensors of a checkpoint are embedding tables, by the names that libraries give them."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from multiembed.collapse.readers.cardinalities import split_rows
+from multiembed.collapse.readers.table import Checkpoint, Skipped, StoredTensor, Table
+from multiembed.errors import DataError
+
+Cardinalities = Mapping[str, int] | Sequence[int]
+Tensors = Mapping[str, StoredTensor]
+
+_ONE_TABLE_PER_FIELD = {
+    "FuxiCTR": r"embedding_layer\.embedding_layers\.(?P<field>[^.]+)\.weight",
+    "DeepCTR-Torch": r"embedding_dict\.(?P<field>.+)\.weight",
+    "torch-rechub": r"embed_dict\.(?P<field>.+)\.weight",
+    "DLRM": r"emb_l\.(?P<field>\d+)\.weight",
+    "TorchRec": r"embedding_bags\.(?P<field>.+)\.weight",
+    "RecBole sequences": r"(?P<field>token_seq_embedding_table\.\d+)\.weight",
+    "Hugging Face": r"(?P<field>shared|wte|word_embeddings|embed_tokens|tok_embeddings)\.weight",
+}
+"""How libraries name the table of one field, after any prefix."""
+
+_ALL_FIELDS_IN_ONE_TABLE = {
+    "RecBole": r"token_embedding_table\.embedding\.weight",
+    "pytorch-fm": r"embedding\.embedding\.weight",
+    "the paper's code, several sets": r"embeddings\.(?P<set>\d+)\.(?:0\.)?embedding\.weight",
+}
+"""How libraries name a table that holds the rows of every field, one set each."""
+
+_ONE_TABLE_PER_PAIR = r"embeddings\.(?P<set>\d+)\.weight"
+"""Field-aware models: table j holds, for the rows of every field, what they show field j."""
+
+_CROSS_LAYER = re.compile(
+    r"(?:^|\.)(?:cn|cns|cross|crossnet|cross_net|cross_layer_w|cross_layers)(?:\.|$)"
+)
+_LIKE_A_TABLE = re.compile(r"emb|lookup|table|vocab", re.IGNORECASE)
+
+
+def recognise(
+    tensors: Tensors, *, cardinalities: Cardinalities | None = None, ordered: bool = True
+) -> Checkpoint:
+    """Tell tables from other tensors; every tensor ends as a table, a cross layer or skipped.
+
+    Args:
+        tensors: Everything the checkpoint holds, by name.
+        cardinalities: Field sizes, where one table holds the rows of every field.
+        ordered: Whether tensors come in the model's order; without it the blocks of a cross
+            layer cannot be told apart, unless fields are numbered.
+
+    Raises:
+        DataError: If nothing looks like a table, or one table holds every field and
+            `cardinalities` do not say where each ends.
+    """
+    wide = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if tensor.dtype.is_floating_point and len(tensor.shape) == 2 and tensor.shape[1] > 1
+    }
+    layout, tables, used = _find_tables(wide, cardinalities)
+    if not tables:
+        raise DataError(
+            f"a checkpoint must hold embedding tables, got {len(tensors)} tensors of which none "
+            "looks like one"
+        )
+    numbered = all(table.name.isdigit() for table in tables)
+    crossing = _cross_layers(wide, tables) if ordered or numbered else {}
+    used = used | {name for names in crossing.values() for name in names}
+    skipped = [
+        Skipped(name, tensor.shape, _why_not(name, tensor, tensors, layout))
+        for name, tensor in tensors.items()
+        if name not in used
+    ]
+    return Checkpoint(
+        layout=layout,
+        tables=tuple(tables),
+        skipped=tuple(skipped),
+        cross_layers=tuple(stack_sets([wide[n] for n in names]) for names in crossing.values()),
+    )
+
+
+def stack_sets(parts: list[StoredTensor]) -> StoredTensor:
+    """Put the projections of all sets behind one (sets, out, in) tensor, still unread."""
+    return StoredTensor(
+        (len(parts), *parts[0].shape),
+        parts[0].dtype,
+        lambda start, stop: torch.stack([part.whole() for part in parts[start:stop]]),
+    )
+
+
+def _find_tables(
+    wide: Tensors, cardinalities: Cardinalities | None
+) -> tuple[str, list[Table], set[str]]:
+    for layout, pattern in _ALL_FIELDS_IN_ONE_TABLE.items():
+        whole = _matches(wide, pattern)
+        if whole:
+            fields = _split_fields(layout, [wide[name] for name in whole], cardinalities)
+            return layout, [Table(n, tuple(p), sets=len(p)) for n, p in fields.items()], {*whole}
+    aware = _matches(wide, _ONE_TABLE_PER_PAIR)
+    if len(aware) > 1:
+        fields = _split_fields("FFM", [wide[name] for name in aware], cardinalities)
+        return "FFM", _field_aware(fields), {*aware}
+    for layout, pattern in _ONE_TABLE_PER_FIELD.items():
+        found = _matches(wide, pattern)
+        if found:
+            names = _field_names(found)
+            return layout, [Table(names[n], (wide[n],)) for n in found], {*found}
+    likely = [name for name, tensor in wide.items() if _objection(name, tensor, wide) is None]
+    return "unknown", [Table(n, (wide[n],)) for n in likely], {*likely}
+
+
+def _matches(tensors: Tensors, pattern: str) -> dict[str, re.Match[str]]:
+    compiled = re.compile(rf"(?:^|.*\.){pattern}$")
+    matches = ((name, compiled.match(name)) for name in tensors)
+    return {name: match for name, match in matches if match}
+
+
+def _field_names(found: Mapping[str, re.Match[str]]) -> dict[str, str]:
+    """Name fields as the library does; by the whole tensor name where two would be the same."""
+    short = {name: match["field"] for name, match in found.items()}
+    repeated = {field for field, times in Counter(short.values()).items() if times > 1}
+    return {name: name if field in repeated else field for name, field in short.items()}
+
+
+def _split_fields(
+    layout: str, whole: list[StoredTensor], cardinalities: Cardinalities | None
+) -> dict[str, list[StoredTensor]]:
+    rows = whole[0].shape[0]
+    if cardinalities is None:
+        raise DataError(
+            f"one table of {rows} rows holds every field ({layout} layout): cardinalities must "
+            "say where each field ends, got none; give --cardinalities 7,5,11 or a file of them"
+        )
+    pieces = [split_rows(tensor, cardinalities) for tensor in whole]
+    return {name: [piece[name] for piece in pieces] for name in pieces[0]}
+
+
+def _field_aware(fields: Mapping[str, list[StoredTensor]]) -> list[Table]:
+    """Leave out what a field would show itself: no model reads it, so nothing trained it."""
+    return [
+        Table(name, tuple(p for j, p in enumerate(parts) if j != i), sets=len(parts) - 1)
+        for i, (name, parts) in enumerate(fields.items())
+    ]
+
+
+def _cross_layers(wide: Tensors, tables: Sequence[Table]) -> dict[int, list[str]]:
+    """Return the names of the cross layers' square projections, by layer, sets in order."""
+    side = sum(table.dim for table in tables)
+    layers: dict[int, list[str]] = {}
+    if len({table.dim for table in tables}) > 1:
+        return layers
+    for name, tensor in wide.items():
+        if tensor.shape == (side, side) and _CROSS_LAYER.search(name):
+            numbers = [int(part) for part in name.split(".") if part.isdigit()] or [0]
+            layers.setdefault(numbers[-1], []).append(name)
+    sizes = {len(names) for names in layers.values()}
+    return layers if sizes <= {1} or sizes == {tables[0].sets} else {}
+
+
+def _objection(name: str, tensor: StoredTensor, tensors: Tensors) -> str | None:
+    """Say why a matrix of an unknown model is no embedding table; None if it may be one."""
+    if name.endswith("weight") and name.removesuffix("weight") + "bias" in tensors:
+        return "a linear layer: it has a bias"
+    rows, columns = tensor.shape
+    if name.endswith("weight") and rows <= columns and not _LIKE_A_TABLE.search(name):
+        return "not named like a table, and no taller than wide"
+    return None
+
+
+def _why_not(name: str, tensor: StoredTensor, tensors: Tensors, layout: str) -> str:
+    if not tensor.dtype.is_floating_point:
+        return "not floating point"
+    if len(tensor.shape) != 2:
+        return f"{len(tensor.shape)} axes where a table has 2"
+    if tensor.shape[1] == 1:
+        return "one column: a linear term"
+    return _objection(name, tensor, tensors) or f"not named like a table of {layout}"

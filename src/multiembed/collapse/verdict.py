@@ -1,0 +1,181 @@
+"""What the numbers of a table mean, and what to try: rules with their thresholds and reasons."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from multiembed.collapse.view import View
+
+ENOUGH = 0.5
+"""Least share of a random table's abundance that counts as healthy.
+
+A random table has share 1 and an exact rank-r table about r / dim, so below one half a table
+has the abundance of one with less than half its columns: the extra columns were not worth it.
+Chance does not reach it: over shapes from 3 x 2 to 1000 x 40, random tables stay above 0.7.
+"""
+
+ENOUGH_TRAINED = 0.5
+"""Least share of rows met in training.
+
+Below it most rows hold what they were initialised with, or what weight decay left of it, and
+a measure over all rows describes those and not what was learned.
+"""
+
+MANY = 0.5
+"""Share of fields from which a finding is said of the model and not only of its fields."""
+
+Label = Literal["healthy", "common mean", "low rank", "untrained rows", "too wide"]
+LABELS: tuple[Label, ...] = ("low rank", "common mean", "untrained rows", "too wide", "healthy")
+"""All verdicts, the most pressing first."""
+
+ADVICE: dict[Label, str] = {
+    "low rank": (
+        "More columns will not help while these are unused: try several embedding sets instead "
+        "of a wider one, or cut the table to the columns that carry its energy."
+    ),
+    "common mean": (
+        "Harmless by itself: a bias can absorb the offset. Compare models by the centred "
+        "abundance, and do not read the raw one as collapse."
+    ),
+    "untrained rows": (
+        "Raise the minimum count so that rare values share one row, and read the trained-rows "
+        "numbers rather than those over all rows."
+    ),
+    "too wide": (
+        "A field with fewer values than columns cannot use them all: give it a smaller embedding."
+    ),
+    "healthy": "Nothing to do.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The judgement of one field."""
+
+    label: Label
+    view: View
+    """The rows it rests on: those trained, or all where counts are unknown."""
+    finding: str
+    """What was found, with the numbers it rests on."""
+    advice: str
+    """What to try."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelVerdict:
+    """The judgement of all fields together."""
+
+    headline: str
+    """One sentence."""
+    findings: tuple[str, ...]
+    """The numbers behind it, one sentence each."""
+    advice: tuple[str, ...]
+    """What to try, the most pressing first."""
+    counts: dict[Label, int]
+    """How many fields have each verdict."""
+
+
+def judge_field(view: View, *, cardinality: int, trained: int | None, dim: int) -> Verdict:
+    """Judge a table by its trained rows, or by all rows where training counts are unknown.
+
+    Args:
+        view: The abundances of those rows.
+        cardinality: All rows of the table.
+        trained: Rows met in training; `None` if unknown.
+        dim: Columns of the table.
+    """
+    label = _label(view, cardinality=cardinality, trained=trained, dim=dim)
+    finding = _finding(label, view, cardinality=cardinality, trained=trained, dim=dim)
+    return Verdict(label=label, view=view, finding=finding, advice=ADVICE[label])
+
+
+def _label(view: View, *, cardinality: int, trained: int | None, dim: int) -> Label:
+    if trained == 0:
+        return "untrained rows"
+    if view.rows < dim:
+        return "too wide"
+    if view.centered_normalized_information_abundance < ENOUGH:
+        return "low rank"
+    if view.normalized_information_abundance < ENOUGH:
+        return "common mean"
+    if trained is not None and trained < ENOUGH_TRAINED * cardinality:
+        return "untrained rows"
+    return "healthy"
+
+
+def _finding(label: Label, view: View, *, cardinality: int, trained: int | None, dim: int) -> str:
+    raw = f"{view.normalized_information_abundance:.0%}"
+    centered = f"{view.centered_normalized_information_abundance:.0%}"
+    rows = "rows" if trained is None else "trained rows"
+    met = f"Training met {trained or 0:,} of {cardinality:,} rows."
+    sentences: dict[Label, str] = {
+        "low rank": (
+            f"Without their mean, its {rows} have {centered} of the abundance of a random table "
+            f"of this shape: few of its columns are in use."
+        ),
+        "common mean": (
+            f"All {rows} share an offset that holds {view.mean_share:.0%} of the energy. It makes "
+            f"the raw abundance {raw} of a random table's; without it, it is {centered}."
+        ),
+        "untrained rows": met,
+        "too wide": f"{view.rows:,} {rows} cannot span {dim} columns.",
+        "healthy": (
+            f"Its {rows} have {raw} of the abundance of a random table of this shape, "
+            f"{centered} without their mean."
+        ),
+    }
+    finding = sentences[label]
+    if label != "untrained rows" and trained is not None and trained < cardinality:
+        finding += f" {met}"
+    return finding
+
+
+def judge_model(verdicts: Sequence[Verdict], *, pullers: Sequence[str] = ()) -> ModelVerdict:
+    """Sum up the fields' verdicts.
+
+    Args:
+        verdicts: One per field.
+        pullers: Fields whose projections pull other fields down most, where that is known.
+    """
+    labels: list[Label] = [verdict.label for verdict in verdicts]
+    counts = Counter(labels)
+    findings = [_average([verdict.view for verdict in verdicts])]
+    if pullers:
+        names = ", ".join(f"'{name}'" for name in pullers)
+        findings.append(f"Carried into {names}, the other fields lose most of their abundance.")
+    pressing: list[Label] = [label for label in LABELS if counts[label] and label != "healthy"]
+    return ModelVerdict(
+        headline=_headline(counts, len(verdicts)),
+        findings=tuple(findings),
+        advice=tuple(f"{_fields(counts[label], label)}: {ADVICE[label]}" for label in pressing),
+        counts={label: counts[label] for label in LABELS if counts[label]},
+    )
+
+
+def _headline(counts: Counter[Label], fields: int) -> str:
+    collapsed = counts["low rank"]
+    rest = ", ".join(f"{counts[label]} {label}" for label in LABELS[1:-1] if counts[label])
+    others = f" Also {rest}." if rest else ""
+    if collapsed == 0 and not rest:
+        return f"No collapse: all {fields} fields are healthy."
+    if collapsed == 0:
+        return f"No field has collapsed to a low rank. Of {fields} fields, {rest}."
+    if collapsed >= MANY * (fields - counts["too wide"]):
+        return (
+            f"The embeddings have collapsed: {collapsed} of {fields} fields are low rank.{others}"
+        )
+    return f"Partly collapsed: {collapsed} of {fields} fields are low rank.{others}"
+
+
+def _average(views: Sequence[View]) -> str:
+    raw = sum(view.normalized_information_abundance for view in views) / len(views)
+    centered = sum(view.centered_normalized_information_abundance for view in views) / len(views)
+    return (
+        f"On average a field has {raw:.0%} of the abundance of a random table of its shape, "
+        f"and {centered:.0%} once its common mean is taken out."
+    )
+
+
+def _fields(count: int, label: str) -> str:
+    return f"{count} {'field' if count == 1 else 'fields'} {label}"

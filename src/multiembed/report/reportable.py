@@ -1,0 +1,11 @@
+"""What a report can show; the reports know nothing of how it was found."""
+
+from typing import Any, Protocol
+
+
+class Reportable(Protocol):
+    """A diagnosis, as far as a report is concerned."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain lists, dictionaries and numbers."""
+        ...

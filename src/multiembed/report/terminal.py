@@ -1,0 +1,98 @@
+"""A diagnosis as a table for the terminal, readable at 80 columns."""
+
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from multiembed.report.reportable import Reportable
+
+STYLES = {
+    "healthy": "green",
+    "common mean": "yellow",
+    "low rank": "bold red",
+    "untrained rows": "magenta",
+    "too wide": "blue",
+}
+
+
+def terminal_table(diagnosis: Reportable) -> Group:
+    """Return the verdict, one line per field (the worst first), and what was skipped."""
+    found = diagnosis.to_dict()
+    verdict = found["summary"]["verdict"]
+    lines = [
+        Text(verdict["headline"], style="bold"),
+        *(Text(finding) for finding in verdict["findings"]),
+        Text(),
+        _field_table(found["fields"]),
+    ]
+    if verdict["advice"]:
+        lines += [Text(), Text("What to try", style="bold")]
+        lines += [Text(f"- {advice}") for advice in verdict["advice"]]
+    if found["skipped"]:
+        lines += [Text(), Text(_skipped(found["skipped"]), style="dim")]
+    return Group(*lines)
+
+
+def _field_table(fields: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    table.add_column("field", overflow="ellipsis", no_wrap=True, max_width=18)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("rows", justify="right", no_wrap=True)
+    counted = any(field["rows_trained"] is not None for field in fields)
+    if counted:
+        table.add_column("trained", justify="right", no_wrap=True)
+    for heading in ("dim", "abund.", "centred", "/random", "K99"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    order = sorted(
+        fields, key=lambda f: f["verdict"]["view"]["centered_normalized_information_abundance"]
+    )
+    for field in order:
+        table.add_row(*_cells(field, counted=counted))
+    return table
+
+
+def _cells(field: dict[str, Any], *, counted: bool) -> list[str | Text]:
+    label = field["verdict"]["label"]
+    dim = f"{field['sets']}x{field['dim']}" if field["sets"] > 1 else str(field["dim"])
+    trained = []
+    if counted:
+        met = field["rows_trained"]
+        trained = ["" if met is None else f"{met / field['cardinality']:.0%}"]
+    return [
+        Text(field["name"]),
+        Text(label, style=STYLES[label]),
+        _short(field["cardinality"]),
+        *trained,
+        dim,
+        f"{field['information_abundance']:.2f}",
+        f"{field['centered_information_abundance']:.2f}",
+        f"{field['normalized_information_abundance']:.2f}",
+        str(field["k99"]),
+    ]
+
+
+def _short(number: int) -> str:
+    """Write a count in at most five characters."""
+    if number < 10_000:
+        return str(number)
+    for size, letter in ((1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")):
+        if number >= size:
+            return (
+                f"{number / size:.1f}{letter}"
+                if number < 100 * size
+                else f"{number // size}{letter}"
+            )
+    return str(number)
+
+
+def _skipped(skipped: list[dict[str, Any]]) -> str:
+    reasons: dict[str, list[str]] = {}
+    for item in skipped:
+        reasons.setdefault(item["reason"], []).append(item["name"])
+    parts = [
+        f"{len(names)} {reason} ({', '.join(names[:2])}{', ...' if len(names) > 2 else ''})"
+        for reason, names in reasons.items()
+    ]
+    return f"Not measured: {'; '.join(parts)}."
