@@ -84,6 +84,7 @@ class RunDirectory:
             self._lock = (self.path / ".lock").open("w")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            self.release()
             raise ConfigError(f"{self.path} is in use by another process") from None
         except OSError as error:
             raise ConfigError(f"{self.path} must be writable, got: {error.strerror}") from None

@@ -6,7 +6,7 @@ from jaxtyping import Float, Int, Shaped
 from multiembed.errors import DataError
 
 Labels = Shaped[np.ndarray, " rows"]
-Scores = Float[np.ndarray, " rows"]
+Scores = Float[np.ndarray, " scores"]
 
 
 def auc(labels: Labels, scores: Scores) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from multiembed.data import Split
+from multiembed.data.dataset import Split
 from multiembed.errors import DataError
 from multiembed.models import EmbeddingSets
 

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float, Int
 
 from multiembed.config import RunConfig, read_config
-from multiembed.data import Batch, Dataset, Schema, open_dataset
+from multiembed.data.dataset import Batch, Dataset, open_dataset
+from multiembed.data.schema import Schema
 from multiembed.errors import DataError
 from multiembed.models import ClickModel
 from multiembed.training.checkpoint import RunDirectory, load_tensors, under
@@ -88,7 +89,7 @@ class Run:
         self.model.eval()
 
     @property
-    def records(self) -> list[dict[str, float]]:
+    def records(self) -> list[dict[str, int | float]]:
         """One record per evaluation of the training."""
         lines = self.directory.metrics.read_text(encoding="utf-8").splitlines()
         return [json.loads(line) for line in lines]

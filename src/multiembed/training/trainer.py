@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from multiembed.config import RunConfig, read_config
-from multiembed.data import Batch, Dataset, open_dataset
+from multiembed.data.dataset import Batch, Dataset, open_dataset
 from multiembed.errors import ConfigError, DataError
 from multiembed.optim import DenseAdam
 from multiembed.training.checkpoint import (
@@ -30,6 +30,9 @@ from multiembed.training.checkpoint import (
 from multiembed.training.monitor import mean_abundance
 from multiembed.training.rows import count_rows, settle_other
 from multiembed.training.run import EVALUATION_BATCH, Run, build_model, predict_batches, quality
+
+Record = dict[str, int | float]
+"""One evaluation: name of the measure to value."""
 
 REPORT_STEPS = 20
 """Steps between two readings of the loss: each reading waits for the device."""
@@ -53,13 +56,14 @@ class Progress:
     """Training speed since the last evaluation."""
 
 
+@runtime_checkable
 class Observer(Protocol):
     """Whoever watches a training."""
 
     def stepped(self, progress: Progress) -> None:
         """Hear of training under way, every few steps."""
 
-    def evaluated(self, record: Mapping[str, float]) -> None:
+    def evaluated(self, record: Mapping[str, int | float]) -> None:
         """Hear of an evaluation."""
 
 
@@ -78,7 +82,7 @@ class TrainingState:
     loss_steps: int = 0
     seconds: float = 0.0
     finished: bool = False
-    records: list[dict[str, float]] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
 
 
 def train(
@@ -339,7 +343,7 @@ class Trainer:
         if self.observer is not None:
             self.observer.evaluated(record)
 
-    def _judge(self, record: dict[str, float], *, last: bool) -> None:
+    def _judge(self, record: Record, *, last: bool) -> None:
         """Keep the best model, count evaluations without a better one, decide about stopping."""
         state = self.state
         state.records.append(record)

@@ -1,0 +1,103 @@
+"""Rules of the house that a machine can check: who imports whom, and how big things may be."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "multiembed"
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+MAY_IMPORT = {
+    "errors": set(),
+    "validation": set(),
+    "data": {"errors", "validation"},
+    "collapse": {"errors", "report"},
+    "report": {"errors"},
+    "models": {"errors", "validation"},
+    "optim": {"errors", "models"},
+    "config": {"errors", "validation", "models"},
+    "overrides": {"errors", "config"},
+    "training": {"errors", "config", "data", "models", "optim", "collapse"},
+    "experiments": {
+        "errors",
+        "config",
+        "data",
+        "models",
+        "training",
+        "collapse",
+        "report",
+    },
+}
+"""Data walks downwards through this list; a room imports only what is named here."""
+
+TOP = {"__init__", "__main__", "cli"}
+"""The public names and the command line see everything."""
+
+
+def room(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imports(tree: ast.Module) -> set[str]:
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return names
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def functions(tree: ast.Module):
+    return [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_go_one_way(path):
+    own = room(path)
+    ours = {name for name in imports(parsed(path)) if name.startswith("multiembed.")}
+    rooms = {name.split(".")[1] for name in ours}
+
+    assert own == "__main__" or "cli" not in rooms
+    if own not in TOP:
+        assert rooms - {own} <= MAY_IMPORT[own]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_files_and_functions_fit_their_budgets(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    limit = 420 if room(path) == "cli" else 350
+
+    assert len(lines) <= limit
+    for function in functions(parsed(path)):
+        if room(path) == "cli":
+            continue  # a command's parameters are its options, one line each
+        parameters = function.args.args + function.args.kwonlyargs
+        named = [p for p in parameters if p.arg not in ("self", "cls")]
+        assert function.end_lineno - function.lineno < 60, function.name
+        assert len(named) <= 8, function.name
+        assert function.args.kwarg is None, f"{function.name} takes **{function.args.kwarg}"
+
+
+def test_only_the_command_line_prints():
+    printing = {
+        str(path.relative_to(SOURCE))
+        for path in MODULES
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
+    }
+
+    assert printing <= {"cli.py"}
+
+
+def test_no_room_knows_of_other_processes():
+    for path in MODULES:
+        if room(path) != "cluster":
+            known = imports(parsed(path))
+            assert not any(n.startswith(("ray", "torchrec", "torch.distributed")) for n in known)
