@@ -1,5 +1,7 @@
 """Tables -> spectra -> measures -> a verdict."""
 
+from multiembed.collapse.attribution import Attribution as Attribution
+from multiembed.collapse.attribution import attribute as attribute
 from multiembed.collapse.measures import (
     centered_information_abundance as centered_information_abundance,
 )
@@ -21,6 +23,14 @@ from multiembed.collapse.measures import tail_slope as tail_slope
 from multiembed.collapse.null import null_information_abundance as null_information_abundance
 from multiembed.collapse.spectrum import Spectrum as Spectrum
 from multiembed.collapse.spectrum import spectrum as spectrum
+from multiembed.collapse.subembeddings import CoInfluence as CoInfluence
+from multiembed.collapse.subembeddings import SubEmbeddings as SubEmbeddings
+from multiembed.collapse.subembeddings import (
+    field_aware_sub_embeddings as field_aware_sub_embeddings,
+)
+from multiembed.collapse.subembeddings import interaction_patterns as interaction_patterns
+from multiembed.collapse.subembeddings import sub_embeddings as sub_embeddings
+from multiembed.collapse.subembeddings import sub_embeddings_per_set as sub_embeddings_per_set
 from multiembed.collapse.summary import Summary as Summary
 from multiembed.collapse.summary import TrainedSummary as TrainedSummary
 from multiembed.collapse.summary import summarise_trained as summarise_trained
