@@ -1,12 +1,13 @@
 """Encoded rows on disk: Arrow files that memory-map into a label vector and an id matrix."""
 
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int32, Int64, UInt8
 
 from multiembed.errors import DataError
 
@@ -63,3 +64,45 @@ def map_shard(path: Path, fields: int) -> Shard:
     if width != fields:
         raise DataError(f"{path} must have {fields} ids per row, got {width}")
     return Shard(ids.reshape(-1, fields), labels)
+
+
+class SplitWriter:
+    """Collects the rows of every split and writes them, one shard per `shard_rows` rows read.
+
+    Shards follow row numbers, so they are the same however the rows arrive, and each can be
+    made without the others.
+    """
+
+    def __init__(self, folder: Path, splits: tuple[str, ...], shard_rows: int) -> None:
+        self._folders = [folder / split for split in splits]
+        for path in self._folders:
+            path.mkdir()
+        self._shard_rows = shard_rows
+        self._shard = 0
+        self._parts: list[list[Shard]] = [[] for _ in splits]
+
+    def add(
+        self,
+        numbers: Int64[np.ndarray, " rows"],
+        codes: UInt8[np.ndarray, " rows"],
+        rows: Shard,
+    ) -> None:
+        """Take rows with ascending numbers; `codes` says to which split each belongs."""
+        first, last = numbers[0] // self._shard_rows, numbers[-1] // self._shard_rows
+        cuts = np.searchsorted(numbers, np.arange(first, last + 2) * self._shard_rows)
+        for shard, (start, stop) in enumerate(pairwise(cuts), int(first)):
+            while self._shard < shard:
+                self.flush()
+            for code, parts in enumerate(self._parts):
+                chosen = start + np.flatnonzero(codes[start:stop] == code)
+                parts.append(Shard(rows.ids[chosen], rows.labels[chosen]))
+
+    def flush(self) -> None:
+        """Write the current shard of every split."""
+        for folder, parts in zip(self._folders, self._parts, strict=True):
+            if parts:
+                ids = np.concatenate([part.ids for part in parts])
+                labels = np.concatenate([part.labels for part in parts])
+                write_shard(folder / shard_name(self._shard), ids, labels)
+                parts.clear()
+        self._shard += 1

@@ -1,0 +1,40 @@
+"""How raw rows are to be read and encoded."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+Format = Literal["flights", "criteo", "avazu", "table"]
+
+
+class PrepareOptions(BaseModel, frozen=True, extra="forbid"):
+    """Options of `prepare`; they are kept in the dataset's schema."""
+
+    format: Format = "flights"
+    """`flights`: real flight records, source `flights`. `criteo`: TAB, 40 columns, no header.
+    `avazu`: CSV with header. `table`: any CSV, TSV or Parquet file with column names."""
+    label: str | None = None
+    """Column of a table that says 0 or 1; the other formats know theirs."""
+    min_count: Annotated[int, Field(ge=1)] | None = None
+    """Rarer values become *other*; by default 10 for criteo, 4 for avazu, else 2."""
+    vocabulary: Literal["train", "all"] = "train"
+    """Rows whose values are counted: the training split, or all rows as in the paper."""
+    numeric_rule: Literal["log", "quantiles"] = "log"
+    """How numbers become categories: the paper's rule, or 32 buckets of equal counts."""
+    categorical_columns: tuple[str, ...] = ()
+    """Columns of a table that are categories whatever they look like."""
+    numeric_columns: tuple[str, ...] = ()
+    """Columns of a table that are numbers whatever they look like."""
+    max_bad_rows: Annotated[int, Field(ge=0)] = 0
+    """Most rows with a wrong number of columns, or a label or number that cannot be read."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the split."""
+    shard_rows: Annotated[int, Field(ge=10)] = 1 << 20
+    """Rows read per shard of the encoded dataset; memory grows with it."""
+    overwrite: Annotated[bool, Field(exclude=True)] = False
+    """Whether a dataset of the same name is replaced."""
+
+    @property
+    def threshold(self) -> int:
+        """The count below which values become *other*."""
+        return self.min_count or {"criteo": 10, "avazu": 4}.get(self.format, 2)

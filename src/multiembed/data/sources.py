@@ -1,0 +1,88 @@
+"""Raw rows, block by block, from wherever they lie."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import polars as pl
+from jaxtyping import Int64
+
+from multiembed.data.schema import SourceFile
+
+SHOWN = 5
+"""Bad rows named one by one; the rest are counted."""
+
+
+class BadRow(NamedTuple):
+    """A row that cannot be read, and why."""
+
+    line: int
+    reason: str
+
+
+class Block(NamedTuple):
+    """Some consecutive rows of a source."""
+
+    rows: pl.DataFrame
+    """Raw columns of the rows that have as many columns as they should."""
+    numbers: Int64[np.ndarray, " rows"]
+    """Number of every row in the source, from 0, bad rows counted."""
+    lines: Int64[np.ndarray, " rows"]
+    """Where every row begins: its line in a text file, its number from 1 elsewhere."""
+    place: str
+    """What to write before a number of `lines`: `FILE line`, `FILE row`."""
+    position: int
+    """Bytes read so far."""
+    bad_count: int = 0
+    """Rows left out because they have a wrong number of columns."""
+    bad: tuple[BadRow, ...] = ()
+    """The first of them."""
+
+
+class Column(NamedTuple):
+    """One field-to-be."""
+
+    name: str
+    kind: Literal["categorical", "numeric"]
+
+
+class Source(ABC):
+    """Rows that can be read again and again, always in the same order."""
+
+    label: str
+    """Name of the label's column."""
+    columns: tuple[Column, ...]
+    """The fields, in order."""
+    files: tuple[Path, ...]
+    """What the rows are read from."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.stat().st_size for file in self.files)
+
+    def described(self) -> tuple[SourceFile, ...]:
+        """Return name, size and SHA-256 of all files."""
+        return tuple(_described(file, self.name(file)) for file in self.files)
+
+    def fingerprint(self) -> tuple[tuple[int, int], ...]:
+        """Return what shows that a file changed: its size and time."""
+        found = [file.stat() for file in self.files]
+        return tuple((file.st_size, file.st_mtime_ns) for file in found)
+
+    def name(self, file: Path) -> str:
+        """Return the name that the dataset's schema gives a file."""
+        return str(file)
+
+    @abstractmethod
+    def blocks(self) -> Iterator[Block]:
+        """Read all rows once more."""
+
+
+def _described(file: Path, name: str) -> SourceFile:
+    with file.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    return SourceFile(path=name, bytes=file.stat().st_size, sha256=digest)
