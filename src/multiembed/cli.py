@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -20,16 +20,18 @@ from rich.progress import (
 from rich.table import Table
 
 from multiembed import __version__
-from multiembed.collapse import diagnose as diagnose_tables
-from multiembed.data import NumericRuleName, PrepareOptions, Schema, SourceFormat, VocabularyScope
-from multiembed.data import prepare as prepare_dataset
+from multiembed.collapse.diagnosis import diagnose as diagnose_tables
+from multiembed.data.options import Format, PrepareOptions
+from multiembed.data.prepare import prepare as prepare_dataset
+from multiembed.data.schema import Schema
 from multiembed.errors import ConfigError, InputError
 from multiembed.experiments.demo import DemoRow, run_demo
 from multiembed.overrides import configured
-from multiembed.report.terminal import diagnosis_view
+from multiembed.report.terminal import terminal_table
 from multiembed.training import Progress as TrainingProgress
 from multiembed.training import load_run
 from multiembed.training import train as train_run
+from multiembed.validation import checked
 
 app = typer.Typer(
     add_completion=False,
@@ -99,21 +101,21 @@ class Watcher:
 
 @app.command()
 def prepare(
-    source: Annotated[str, typer.Argument(help="File of raw rows; 'flights' needs none: say -.")],
+    source: Annotated[str, typer.Argument(help="A file of raw rows, or the word flights.")],
     dataset: Annotated[Path, typer.Argument(help="Directory to write the encoded dataset to.")],
     format: Annotated[
-        SourceFormat, typer.Option(help="Layout of the raw rows.")
-    ] = "table",
+        Format | None, typer.Option(help="Layout of the raw rows. Default: flights, else table.")
+    ] = None,
     label: Annotated[str | None, typer.Option(help="Label column of a table.")] = None,
     min_count: Annotated[
         int | None,
         typer.Option(help="Rarer values become 'other'. Default: 10 criteo, 4 avazu, 2 else."),
     ] = None,
     vocabulary: Annotated[
-        VocabularyScope, typer.Option(help="Rows that values are counted on.")
+        Literal["train", "all"], typer.Option(help="Rows that values are counted on.")
     ] = "train",
     numeric_rule: Annotated[
-        NumericRuleName, typer.Option(help="How numbers become categories.")
+        Literal["log", "quantiles"], typer.Option(help="How numbers become categories.")
     ] = "log",
     categorical: Annotated[
         list[str] | None, typer.Option(help="Column to take as categories; repeatable.")
@@ -126,21 +128,23 @@ def prepare(
     overwrite: Annotated[bool, typer.Option(help="Replace an encoded dataset.")] = False,
 ) -> None:
     """Encode raw rows: split 8:1:1, count values, write ids that training maps from disk."""
-    options = PrepareOptions.checked(
-        format=format,
-        label=label,
-        min_count=min_count,
-        vocabulary=vocabulary,
-        numeric_rule=numeric_rule,
-        categorical=tuple(categorical or ()),
-        numeric=tuple(numeric or ()),
-        max_bad_rows=max_bad_rows,
-        seed=seed,
+    options = checked(
+        PrepareOptions,
+        {
+            "format": format or ("flights" if source == "flights" else "table"),
+            "label": label,
+            "min_count": min_count,
+            "vocabulary": vocabulary,
+            "numeric_rule": numeric_rule,
+            "categorical_columns": tuple(categorical or ()),
+            "numeric_columns": tuple(numeric or ()),
+            "max_bad_rows": max_bad_rows,
+            "seed": seed,
+            "overwrite": overwrite,
+        },
     )
     with Watcher() as watcher:
-        schema = prepare_dataset(
-            source, dataset, options, overwrite=overwrite, progress=watcher.advance
-        )
+        schema = prepare_dataset(source, dataset, options, progress=watcher.advance)
     _print_schema(schema, dataset)
 
 
@@ -214,13 +218,16 @@ def diagnose(
     json_: JsonOption = None,
 ) -> None:
     """Say whether embeddings are collapsed, where, and because of whom."""
-    diagnosis = diagnose_tables(source)
+    with Watcher() as watcher:
+        diagnosis = diagnose_tables(
+            source, progress=lambda done, total: watcher.advance("fields", done, total)
+        )
     if html is not None:
         _write(diagnosis.to_html(), str(html))
     if json_ is not None:
         _write(diagnosis.to_json(), json_)
     if json_ != "-":
-        out.print(diagnosis_view(diagnosis))
+        out.print(terminal_table(diagnosis))
 
 
 @app.command()

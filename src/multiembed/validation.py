@@ -1,9 +1,26 @@
 """One plain sentence for the first thing that is wrong in a configuration."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+
+from multiembed.errors import ConfigError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def checked(kind: type[Model], values: Mapping[str, object], *, at: str = "") -> Model:
+    """Build `kind` from `values`.
+
+    Raises:
+        ConfigError: If a key is unknown or a value breaks a rule; `at` goes before the key.
+    """
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError(first_problem(error, kind.model_fields, at=at)) from None
 
 
 def first_problem(error: ValidationError, known: Iterable[str], *, at: str = "") -> str:

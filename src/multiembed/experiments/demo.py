@@ -7,13 +7,17 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from multiembed.collapse import Diagnosis, diagnose
+from multiembed.collapse.diagnosis import Diagnosis, diagnose
 from multiembed.config import ModelConfig, RunConfig
-from multiembed.data import Dataset, PrepareOptions, open_dataset, prepare
+from multiembed.data.dataset import Dataset, open_dataset
+from multiembed.data.options import PrepareOptions
+from multiembed.data.prepare import prepare
 from multiembed.experiments.statistics import Interval, paired_auc_difference
 from multiembed.report.page import comparison_page
 from multiembed.training import Progress, Run, train
 from multiembed.training.checkpoint import write_whole
+
+TITLE = "Embedding collapse on flight records"
 
 MODELS = {
     "single 1x": ModelConfig(architecture="dcnv2", size=1, scaling="single"),
@@ -70,9 +74,8 @@ def run_demo(folder: Path, observer: DemoObserver) -> DemoResult:
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "dataset").exists():
-        prepare(
-            "-", folder / "dataset", PrepareOptions(format="flights"), progress=observer.advance
-        )
+        options = PrepareOptions(format="flights")
+        prepare("flights", folder / "dataset", options, progress=observer.advance)
     dataset = open_dataset(folder / "dataset")
     runs = {name: _trained(name, dataset, folder, observer) for name in MODELS}
     diagnoses = {name: diagnose(run.path) for name, run in runs.items()}
@@ -80,7 +83,7 @@ def run_demo(folder: Path, observer: DemoObserver) -> DemoResult:
     rows = [_row(name, runs[name], diagnoses[name]) for name in MODELS]
     gain = paired_auc_difference(labels, probabilities["multi 4x"], probabilities["single 4x"])
     report = folder / "report.html"
-    page = comparison_page(diagnoses, [asdict(row) for row in rows])
+    page = comparison_page(diagnoses, [asdict(row) for row in rows], title=TITLE)
     write_whole(report, lambda to: to.write_text(page, encoding="utf-8"))
     return DemoResult(rows, _findings(rows, gain), report)
 
