@@ -12,7 +12,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from multiembed.collapse.field import FieldDiagnosis, diagnose_field
-from multiembed.collapse.readers import Checkpoint, Skipped, from_mapping, read_checkpoint
+from multiembed.collapse.interaction import InteractionDiagnosis, diagnose_interaction
+from multiembed.collapse.readers import Skipped, from_mapping, read_checkpoint
 from multiembed.collapse.readers.layouts import Cardinalities
 from multiembed.collapse.verdict import ModelVerdict, judge_model
 from multiembed.errors import DataError
@@ -56,6 +57,8 @@ class Diagnosis:
     """Whose way of naming tensors it follows."""
     summary: ModelSummary
     fields: list[FieldDiagnosis]
+    subembeddings: InteractionDiagnosis | None
+    """What cross layers make of the tables; `None` for models without."""
     skipped: tuple[Skipped, ...]
     """Every tensor that was not measured, and why."""
 
@@ -98,22 +101,26 @@ def diagnose(
     unknown = sorted(known.keys() - {table.name for table in checkpoint.tables})
     if unknown:
         raise DataError(f"counts must be of fields of the model, got '{unknown[0]}'")
-    found = []
+    found, summaries = [], []
     for done, table in enumerate(checkpoint.tables, start=1):
-        field, _ = diagnose_field(table, known.get(table.name))
+        field, summary = diagnose_field(table, known.get(table.name))
         found.append(field)
+        summaries.append(summary)
         if progress is not None:
             progress(done, len(checkpoint.tables))
+    interaction = diagnose_interaction(checkpoint, found, summaries)
+    pullers = [] if interaction is None else interaction.pullers
     return Diagnosis(
         source="tables in memory" if isinstance(source, Mapping) else str(source),
         layout=checkpoint.layout,
-        summary=_summary(checkpoint, found),
+        summary=_summary(found, judge_model([f.verdict for f in found], pullers=pullers)),
         fields=found,
+        subembeddings=interaction,
         skipped=checkpoint.skipped,
     )
 
 
-def _summary(checkpoint: Checkpoint, found: Sequence[FieldDiagnosis]) -> ModelSummary:
+def _summary(found: Sequence[FieldDiagnosis], verdict: ModelVerdict) -> ModelSummary:
     dims = {field.dim for field in found}
 
     def mean(values: Sequence[float]) -> float:
@@ -122,7 +129,7 @@ def _summary(checkpoint: Checkpoint, found: Sequence[FieldDiagnosis]) -> ModelSu
     return ModelSummary(
         fields=len(found),
         rows=sum(field.cardinality for field in found),
-        parameters=sum(table.rows * table.width for table in checkpoint.tables),
+        parameters=sum(f.cardinality * f.dim * f.sets for f in found),
         sets=max(field.sets for field in found),
         dim=dims.pop() if len(dims) == 1 else None,
         information_abundance=mean([f.information_abundance for f in found]),
@@ -132,7 +139,7 @@ def _summary(checkpoint: Checkpoint, found: Sequence[FieldDiagnosis]) -> ModelSu
             [f.centered_normalized_information_abundance for f in found]
         ),
         effective_rank=mean([f.effective_rank for f in found]),
-        verdict=judge_model([field.verdict for field in found]),
+        verdict=verdict,
     )
 
 

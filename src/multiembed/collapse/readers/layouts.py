@@ -79,6 +79,7 @@ def recognise(
         tables=tuple(tables),
         skipped=tuple(skipped),
         cross_layers=tuple(stack_sets([wide[n] for n in names]) for names in crossing.values()),
+        field_aware=layout == "FFM",
     )
 
 
@@ -102,7 +103,7 @@ def _find_tables(
     aware = _matches(wide, _ONE_TABLE_PER_PAIR)
     if len(aware) > 1:
         fields = _split_fields("FFM", [wide[name] for name in aware], cardinalities)
-        return "FFM", _field_aware(fields), {*aware}
+        return "FFM", field_aware(fields), {*aware}
     for layout, pattern in _ONE_TABLE_PER_FIELD.items():
         found = _matches(wide, pattern)
         if found:
@@ -138,7 +139,7 @@ def _split_fields(
     return {name: [piece[name] for piece in pieces] for name in pieces[0]}
 
 
-def _field_aware(fields: Mapping[str, list[StoredTensor]]) -> list[Table]:
+def field_aware(fields: Mapping[str, list[StoredTensor]]) -> list[Table]:
     """Leave out what a field would show itself: no model reads it, so nothing trained it."""
     return [
         Table(name, tuple(p for j, p in enumerate(parts) if j != i), sets=len(parts) - 1)

@@ -1,20 +1,24 @@
 """Reads a run directory of this package: its files are the contract, no model is built."""
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
+from torch import Tensor
 
 from multiembed.collapse.readers.cardinalities import split_rows
 from multiembed.collapse.readers.files import read_safetensors
-from multiembed.collapse.readers.table import Checkpoint, Skipped, Table
+from multiembed.collapse.readers.layouts import field_aware
+from multiembed.collapse.readers.table import Checkpoint, Skipped, StoredTensor, Table
 from multiembed.errors import DataError
 
 _EMBEDDING = "embedding.weight"
-_CROSS = "groups.0.interaction.cross."
+_CROSS = r"groups\.0\.interaction\.cross\.\d+\.weight"
+_BLOCK_WEIGHT = r"groups\.0\.interaction\.cross\.\d+\.block_weight"
 
 
 def is_run(path: Path) -> bool:
@@ -34,24 +38,59 @@ def read_run(folder: Path) -> Checkpoint:
     if _EMBEDDING not in tensors:
         raise DataError(f"{folder}/best.safetensors must hold '{_EMBEDDING}', got no such tensor")
     blocks = split_rows(tensors[_EMBEDDING], sizes)
-    sets = int(model.get("sets", 1))
-    layers = sorted(
-        (int(name.removeprefix(_CROSS).removesuffix(".weight")), name)
-        for name in tensors
-        if name.startswith(_CROSS) and name.endswith(".weight")
-    )
-    used = {_EMBEDDING, *(name for _, name in layers)}
+    cross = sorted((n for n in tensors if re.fullmatch(_CROSS, n)), key=_layer_number)
+    weights = [name for name in tensors if re.fullmatch(_BLOCK_WEIGHT, name)]
+    used = {_EMBEDDING, *cross, *weights}
+    tables = _tables(blocks, dim=int(model["dim"]), sets=int(model["sets"]))
     return Checkpoint(
         layout=f"multiembed {model.get('architecture', 'run')}",
-        tables=tuple(Table(name, (block,), sets=sets) for name, block in blocks.items()),
+        tables=tables,
+        field_aware=tables[0].sets > int(model["sets"]),
         skipped=tuple(
             Skipped(name, tensor.shape, "part of the model that is no table")
             for name, tensor in tensors.items()
             if name not in used
         ),
         counts=_row_counts(folder / "row_counts.npy", sizes),
-        cross_layers=tuple(tensors[name] for _, name in layers),
+        cross_layers=tuple(
+            _weighted(tensors[name], tensors.get(name.replace(".weight", ".block_weight")))
+            for name in cross
+        ),
     )
+
+
+def _tables(blocks: dict[str, StoredTensor], *, dim: int, sets: int) -> tuple[Table, ...]:
+    """Take each set's embeddings out of its rows, which may end in a first-order weight."""
+    width = next(iter(blocks.values())).shape[1] // sets
+    if width == dim:
+        return tuple(Table(name, (block,), sets=sets) for name, block in blocks.items())
+    if width // dim == 1:
+        return tuple(
+            Table(n, tuple(b.columns(m * width, m * width + dim) for m in range(sets)), sets=sets)
+            for n, b in blocks.items()
+        )
+    starts = [m * width + j * dim for m in range(sets) for j in range(width // dim)]
+    pairs = {n: [b.columns(start, start + dim) for start in starts] for n, b in blocks.items()}
+    return tuple(field_aware(pairs))
+
+
+def _weighted(projection: StoredTensor, weights: StoredTensor | None) -> StoredTensor:
+    """Multiply every block of a cross layer by its weight, where the model has such weights."""
+    if weights is None:
+        return projection
+
+    def read(start: int, stop: int) -> Tensor:
+        factors = weights.read(start, stop)
+        dim = projection.shape[1] // factors.shape[1]
+        return projection.read(start, stop) * factors.repeat_interleave(
+            dim, dim=1
+        ).repeat_interleave(dim, dim=2)
+
+    return StoredTensor(projection.shape, projection.dtype, read)
+
+
+def _layer_number(name: str) -> int:
+    return int(name.split(".")[-2])
 
 
 def _row_counts(path: Path, sizes: dict[str, int]) -> dict[str, Int[np.ndarray, " rows"]]:

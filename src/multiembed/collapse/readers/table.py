@@ -33,6 +33,11 @@ class StoredTensor:
         shape = (stop - start, *self.shape[1:])
         return StoredTensor(shape, self.dtype, lambda a, b: self.read(start + a, start + b))
 
+    def columns(self, start: int, stop: int) -> "StoredTensor":
+        """Return the columns from `start` to before `stop`, still unread."""
+        shape = (self.shape[0], stop - start)
+        return StoredTensor(shape, self.dtype, lambda a, b: self.read(a, b)[:, start:stop])
+
     def whole(self) -> Tensor:
         """Read everything."""
         return self.read(0, self.shape[0])
@@ -101,3 +106,5 @@ class Checkpoint:
     """How often every row was met in training, for the fields where that is known."""
     cross_layers: tuple[StoredTensor, ...] = ()
     """Projections (sets, fields*dim, fields*dim) of each cross layer; the first axis may be 1."""
+    field_aware: bool = False
+    """Whether a field's sets are what it shows each other field, in order (FFM)."""
