@@ -1,0 +1,101 @@
+"""Tables with column names: Parquet as a source, and which columns are numbers."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from multiembed.data.options import PrepareOptions
+from multiembed.data.sources import Block, Column, Source
+from multiembed.data.values import number
+from multiembed.errors import DataError
+
+BLOCK_ROWS = 65_536
+SAMPLE_ROWS = 10_000
+CODES = 20
+"""Whole numbers with no more distinct values than this are codes, not amounts."""
+IDENTIFIER = re.compile(r"(^|[_\W])(id|ids|code|zip)$|[a-z](ID|Id)$", re.ASCII)
+
+
+class ParquetSource(Source):
+    """One Parquet file."""
+
+    def __init__(self, file: Path) -> None:
+        self.files = (file,)
+        self.label = ""
+        self.columns: tuple[Column, ...] = ()
+        self._lazy = pl.scan_parquet(file)
+        try:
+            self._schema = self._lazy.collect_schema()
+            self._height = int(self._lazy.select(pl.len()).collect().item())
+        except (OSError, pl.exceptions.PolarsError) as error:
+            reason = str(error).splitlines()[0]
+            raise DataError(f"{file} must be a readable Parquet file, got: {reason}") from None
+        self.names = tuple(self._schema.names())
+        for name in self.names:
+            if self._schema[name].is_nested() or self._schema[name] == pl.Binary:
+                kind = self._schema[name]
+                raise DataError(f"{file}: column {name!r} must hold plain values, got {kind}")
+
+    def choose(self, label: str, columns: Sequence[Column]) -> None:
+        """Say which of the file's columns is the label and which are fields."""
+        self.label = label
+        self.columns = tuple(columns)
+
+    def blocks(self) -> Iterator[Block]:
+        """Read the file, some row groups at a time."""
+        chosen = [self.label, *(column.name for column in self.columns)] if self.label else None
+        lazy = self._lazy.select(chosen) if chosen else self._lazy
+        number = 0
+        for rows in lazy.collect_batches(chunk_size=BLOCK_ROWS, maintain_order=True, lazy=True):
+            numbers = number + np.arange(rows.height)
+            number += rows.height
+            position = self.size * number // max(self._height, 1)
+            yield Block(rows, numbers, numbers + 1, f"{self.files[0]} row", position)
+
+
+def tell_columns(rows: pl.DataFrame, label: str, options: PrepareOptions) -> tuple[Column, ...]:
+    """Tell numbers from categories by the first rows of a table.
+
+    A column is numeric if every value is a number, and it is no identifier by its name, no
+    code (few distinct whole numbers, or digits with a leading zero) and no whole number too
+    large to be an amount. The options' column names overrule that.
+    """
+    named = set(options.categorical_columns) | set(options.numeric_columns)
+    unknown = sorted(named - set(rows.columns) - {label})
+    twice = sorted(set(options.categorical_columns) & set(options.numeric_columns))
+    if unknown or label in named:
+        known = ", ".join(name for name in rows.columns if name != label)
+        raise DataError(f"a column must be one of {known}, got {(unknown or [label])[0]!r}")
+    if twice:
+        raise DataError(f"a column must be categorical or numeric, got {twice[0]!r} as both")
+    sample = rows.head(SAMPLE_ROWS)
+    numeric = set(options.numeric_columns) | {
+        name
+        for name in rows.columns
+        if name not in options.categorical_columns and _is_amount(sample, name)
+    }
+    return tuple(
+        Column(name, "numeric" if name in numeric else "categorical")
+        for name in rows.columns
+        if name != label
+    )
+
+
+def _is_amount(sample: pl.DataFrame, name: str) -> bool:
+    column, dtype = sample[name], sample.schema[name]
+    if not (dtype == pl.String or dtype.is_numeric()) or IDENTIFIER.search(name):
+        return False
+    if dtype == pl.String:
+        column = column.filter(~column.fill_null("").is_in(["", "nan", "NaN"]))
+        if column.str.contains(r"^[+-]?0[0-9]").any():
+            return False
+    values = sample.select(number(name, sample)).to_series()
+    values = values.drop_nulls()
+    if len(values) == 0 or (dtype == pl.String and len(values) < len(column)):
+        return False
+    if values.is_infinite().any() or bool((values != values.floor()).any()):
+        return True
+    return values.n_unique() > CODES and bool((values.abs() < 2.0**53).all())

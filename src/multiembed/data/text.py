@@ -1,0 +1,173 @@
+"""CSV and its kin as a source: every record checked, then parsed by polars a block at a time."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from jaxtyping import Int64
+
+from multiembed.data.records import Dialect, Records, read_records
+from multiembed.data.sources import SHOWN, BadRow, Block, Column, Source
+from multiembed.errors import DataError
+
+SEPARATORS = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}
+MALFORMED = "quotes must enclose a whole value, got one inside a value"
+MOST_MALFORMED = 100
+"""Malformed records are looked for one by one; a file with more of them is something else."""
+
+
+class TextSource(Source):
+    """One delimited text file."""
+
+    def __init__(self, file: Path, dialect: Dialect, names: Sequence[str], *, header: bool) -> None:
+        self.files = (file,)
+        self.label = ""
+        self.columns: tuple[Column, ...] = ()
+        self.names = tuple(names)
+        self._dialect = dialect
+        self._header = header
+
+    def choose(self, label: str, columns: Sequence[Column]) -> None:
+        """Say which of the file's columns is the label and which are fields."""
+        self.label = label
+        self.columns = tuple(columns)
+
+    def blocks(self) -> Iterator[Block]:
+        """Parse the file; blank lines are skipped and have no number."""
+        number, header = 0, self._header
+        for records in read_records(self.files[0], self._dialect):
+            present = records.columns > 0
+            if header and present.any():
+                present[np.argmax(present)] = False
+                header = False
+            filled = records.cut(present)
+            numbers = number + np.arange(len(filled.ends))
+            number += len(numbers)
+            yield self._block(filled, numbers)
+
+    def _block(self, records: Records, numbers: Int64[np.ndarray, " records"]) -> Block:
+        whole = records.columns == len(self.names)
+        rows, malformed = self._parse(records.cut(whole))
+        wrong = np.flatnonzero(~whole)
+        separator = SEPARATORS[self._dialect.separator]
+        expected = f"expected {len(self.names)} {separator}-separated columns, got"
+        bad = [
+            BadRow(int(records.lines[row]), f"{expected} {records.columns[row]}")
+            for row in wrong[:SHOWN]
+        ]
+        whole_lines, whole_numbers = records.lines[whole], numbers[whole]
+        bad += [BadRow(int(whole_lines[row]), MALFORMED) for row in malformed[:SHOWN]]
+        return Block(
+            rows=rows,
+            numbers=np.delete(whole_numbers, malformed),
+            lines=np.delete(whole_lines, malformed),
+            place=f"{self.files[0]} line",
+            position=records.position,
+            bad_count=len(wrong) + len(malformed),
+            bad=tuple(sorted(bad)[:SHOWN]),
+        )
+
+    def _parse(self, records: Records) -> tuple[pl.DataFrame, list[int]]:
+        """Parse records and return the rows, and which records are malformed."""
+        rows = self._try_parse(records)
+        if rows is not None:
+            return rows, []
+        _check_utf8(self.files[0], records)
+        malformed: list[int] = []
+        self._find_malformed(records, 0, malformed)
+        keep = np.ones(len(records.ends), bool)
+        keep[malformed] = False
+        rows = self._try_parse(records.cut(keep))
+        assert rows is not None, "records that parse one by one parse together"
+        return rows, malformed
+
+    def _find_malformed(self, records: Records, first: int, found: list[int]) -> None:
+        """Halve the records until those that polars refuses stand alone."""
+        if self._try_parse(records) is not None:
+            return
+        if len(records.ends) == 1:
+            found.append(first)
+            if len(found) > MOST_MALFORMED:
+                raise DataError(
+                    f"{self.files[0]} line {records.lines[0]}: {MALFORMED} "
+                    f"(more than {MOST_MALFORMED} such rows)"
+                )
+            return
+        places = np.arange(len(records.ends))
+        middle = len(places) // 2
+        self._find_malformed(records.cut(places < middle), first, found)
+        self._find_malformed(records.cut(places >= middle), first + middle, found)
+
+    def _try_parse(self, records: Records) -> pl.DataFrame | None:
+        # A header of our own keeps polars from taking a byte order mark off the first value.
+        places = [str(place) for place in range(len(self.names))]
+        header = self._dialect.separator.join(places) + "\n"
+        try:
+            rows = pl.read_csv(
+                header.encode() + records.text,
+                separator=self._dialect.separator,
+                quote_char='"' if self._dialect.quoted else None,
+                infer_schema=False,
+            )
+        except pl.exceptions.PolarsError:
+            return None
+        if rows.height != len(records.ends):
+            return None
+        rows.columns = list(self.names)
+        wanted = (
+            [self.label, *(column.name for column in self.columns)] if self.label else rows.columns
+        )
+        return rows.select(wanted)
+
+
+def read_header(file: Path, separator: str | None) -> tuple[Dialect, tuple[str, ...]]:
+    """Read the column names on the first line of a file, and tell its separator if not given.
+
+    Raises:
+        DataError: If there is no header, or a name is empty or stands twice.
+    """
+    first = _first_record(file, Dialect(",", quoted=False))
+    if separator is None:
+        separator = max(SEPARATORS, key=lambda mark: first.text.count(mark.encode()))
+    dialect = Dialect(separator, quoted=True)
+    first = _first_record(file, dialect)
+    _check_utf8(file, first)
+    place = f"{file} line {first.lines[0]}"
+    try:
+        row = pl.read_csv(first.text, separator=separator, has_header=False, infer_schema=False)
+    except pl.exceptions.PolarsError:
+        raise DataError(f"{place}: {MALFORMED}") from None
+    names = tuple(name or "" for name in row.row(0))
+    check_names(place, names)
+    return dialect, names
+
+
+def _first_record(file: Path, dialect: Dialect) -> Records:
+    for records in read_records(file, dialect):
+        filled = np.flatnonzero(records.columns > 0)
+        if len(filled):
+            return records.cut(np.arange(len(records.ends)) == filled[0])
+    raise DataError(f"{file} must hold column names and rows, got an empty file")
+
+
+def check_names(place: str, names: tuple[str, ...]) -> None:
+    """Refuse columns without a name and names that stand twice."""
+    if "" in names:
+        raise DataError(
+            f"{place}: every column must have a name, got none for {names.index('') + 1}"
+        )
+    twice = [name for at, name in enumerate(names) if name in names[:at]]
+    if twice:
+        raise DataError(f"{place}: column names must differ, got {twice[0]!r} twice")
+
+
+def _check_utf8(file: Path, records: Records) -> None:
+    try:
+        records.text.decode()
+    except UnicodeDecodeError as error:
+        row = int(np.searchsorted(records.ends, error.start, side="right"))
+        raise DataError(
+            f"{file} line {records.lines[row]}: text must be UTF-8, got byte "
+            f"{records.text[error.start]:#04x}"
+        ) from None
