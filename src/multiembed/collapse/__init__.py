@@ -2,6 +2,11 @@
 
 from multiembed.collapse.attribution import Attribution as Attribution
 from multiembed.collapse.attribution import attribute as attribute
+from multiembed.collapse.diversity import Diversity as Diversity
+from multiembed.collapse.diversity import MeanDiversity as MeanDiversity
+from multiembed.collapse.diversity import mean_diversity as mean_diversity
+from multiembed.collapse.diversity import random_set_diversity as random_set_diversity
+from multiembed.collapse.diversity import set_diversity as set_diversity
 from multiembed.collapse.measures import (
     centered_information_abundance as centered_information_abundance,
 )

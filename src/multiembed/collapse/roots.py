@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from multiembed.collapse.spectrum import UNIT
+from multiembed.collapse.spectrum import above_rounding
 from multiembed.collapse.summary import Summary
 
 
@@ -33,11 +33,10 @@ class Root:
         return float(self.scales.sum()) / largest if largest > 0 else 0.0
 
 
-def gram_root(summary: Summary) -> Root:
+def gram_root(summary: Summary, *, centered: bool = False) -> Root:
     """Return the root of a table from its Gram matrix; values lost to rounding are 0."""
-    energies, vectors = np.linalg.eigh(summary.gram)
-    floor = 8 * UNIT * float(summary.gram.trace())
-    scales = np.sqrt(np.where(energies > floor, energies, 0.0))[::-1]
+    energies, vectors = np.linalg.eigh(summary.centered_gram() if centered else summary.gram)
+    scales = np.sqrt(above_rounding(energies, summary, centered=centered))[::-1]
     height = min(summary.rows, summary.dim)
     return Root(scales=scales[:height], directions=vectors.T[::-1][:height])
 

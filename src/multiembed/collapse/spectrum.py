@@ -94,17 +94,24 @@ def gram_spectrum(summary: Summary, *, centered: bool = False) -> Spectrum:
     """Return the spectrum of a summary, from the eigenvalues of its Gram matrix."""
     gram = summary.centered_gram() if centered else summary.gram
     count = min(summary.rows, summary.dim)
-    energies = np.linalg.eigvalsh(gram)[::-1][:count]
-    raw_energy = float(summary.gram.trace())
-    floor = _relative_rounding(summary) if centered else 8 * UNIT  # 4 measured on random tables
-    energies = np.where(energies > floor * raw_energy, energies, 0.0)
+    energies = above_rounding(np.linalg.eigvalsh(gram), summary, centered=centered)[::-1][:count]
+    error = _relative_rounding(summary) * float(summary.gram.trace())
     return Spectrum(
         singular_values=np.sqrt(energies),
         rows=summary.rows,
         dim=summary.dim,
         route="gram",
-        error_bound=_gram_error(energies, _relative_rounding(summary) * raw_energy),
+        error_bound=_gram_error(energies, error),
     )
+
+
+def above_rounding(
+    energies: Float64[np.ndarray, " values"], summary: Summary, *, centered: bool = False
+) -> Float64[np.ndarray, " values"]:
+    """Return eigenvalues of a Gram matrix, those that rounding alone can make set to 0."""
+    # Uncentred, 4 units of roundoff were measured; the mean's own rounding weighs more.
+    floor = _relative_rounding(summary) if centered else 8 * UNIT
+    return np.where(energies > floor * float(summary.gram.trace()), energies, 0.0)
 
 
 def _triangle_spectrum(

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float64
-from scipy.stats import rankdata
 from torch import Tensor
 
 from multiembed.collapse.roots import abundances, column_block, gram_root
@@ -69,9 +68,9 @@ class SubEmbeddings:
         others = self.by_target - np.nan_to_num(np.diag(self.abundance))
         return CoInfluence(
             pearson=_pearson(self.tables, self.by_target),
-            spearman=_pearson(rankdata(self.tables), rankdata(self.by_target)),
+            spearman=_pearson(_ranks(self.tables), _ranks(self.by_target)),
             pearson_off_diagonal=_pearson(self.tables, others),
-            spearman_off_diagonal=_pearson(rankdata(self.tables), rankdata(others)),
+            spearman_off_diagonal=_pearson(_ranks(self.tables), _ranks(others)),
         )
 
 
@@ -208,3 +207,9 @@ def _pearson(x: Float64[np.ndarray, " n"], y: Float64[np.ndarray, " n"]) -> floa
     x, y = x - x.mean(), y - y.mean()
     scale = float(np.sqrt((x @ x) * (y @ y)))
     return float(x @ y) / scale if scale > 0 else float("nan")
+
+
+def _ranks(x: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    """Return the place of each value among all, from 1; equal ones at their mean place."""
+    _, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
