@@ -54,7 +54,8 @@ class SetLinear(nn.Module):
         bound = 1 / math.sqrt(inputs)
         self.weight = nn.Parameter(torch.empty(sets, outputs, inputs).uniform_(-bound, bound))
         self.register_parameter(
-            "bias", nn.Parameter(torch.empty(sets, outputs).uniform_(-bound, bound)) if bias else None
+            "bias",
+            nn.Parameter(torch.empty(sets, outputs).uniform_(-bound, bound)) if bias else None,
         )
 
     def forward(

@@ -58,7 +58,9 @@ class CrossLayer(nn.Module):
         blocks = self.weight.view(-1, self.fields, self.dim, self.fields, self.dim)
         return (blocks * self.block_weight[:, :, None, :, None]).view_as(self.weight)
 
-    def forward(self, inputs: Float[Tensor, "batch sets width"]) -> Float[Tensor, "batch sets width"]:
+    def forward(
+        self, inputs: Float[Tensor, "batch sets width"]
+    ) -> Float[Tensor, "batch sets width"]:
         """Map every set."""
         return set_linear(inputs, self.matrix(), self.bias)
 

@@ -1,0 +1,166 @@
+"""Numbers of the paper's reference code, reproduced by our models.
+
+Each file holds a start, 20 batches and what the reference code made of them, without dropout.
+Arrays are compared under the reference's names, through the mapping that reads its checkpoints.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from multiembed.models import ClickModel
+from multiembed.models.reference import Place, reference_layout
+from multiembed.optim import DenseAdam
+
+NAMES = [
+    *(f"{architecture}_{sets}" for architecture in ("dnn", "dcnv2") for sets in ("se", "me")),
+    "dcnv2_me_shared_interaction",
+]
+
+RELATIVE = 1e-5
+ROUNDING = 2e-7
+"""Absolute error allowed beside the relative one: a gradient is a sum of 32 terms in float32."""
+NO_GRADIENT = 1e-6
+"""A bias that a batch norm takes away again has no gradient; what both codes find is rounding."""
+LEARNING_RATE = 1e-3
+WEIGHT_DECAY = 1e-6
+
+
+@dataclass(frozen=True)
+class Case:
+    """One file, and our model at its start."""
+
+    numbers: dict[str, np.ndarray]
+    model: ClickModel
+    places: dict[str, Place]
+
+    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        numbers = self.numbers
+        return torch.from_numpy(numbers["ids"][step]), torch.from_numpy(numbers["labels"][step])
+
+    def under(self, prefix: str) -> dict[str, np.ndarray]:
+        found = {k: v for k, v in self.numbers.items() if k.startswith(f"{prefix}/")}
+        return {key.removeprefix(f"{prefix}/"): value for key, value in found.items()}
+
+    def without_gradient(self, key: str) -> bool:
+        """Whether the reference's gradient of this array is nothing but rounding."""
+        return float(np.abs(self.numbers[f"grad/{key}"]).max()) < NO_GRADIENT
+
+    def drift(self, key: str) -> float:
+        """Absolute error allowed after all steps.
+
+        Adam scales rounding up to whole steps, in any direction: a bias without a gradient may
+        end that far from the reference's, and the running mean that follows it as well.
+        """
+        bias = re.sub(r"(\d+)\.running_mean$", lambda m: f"{int(m[1]) - 1}.bias", key)
+        if f"grad/{bias}" in self.numbers and self.without_gradient(bias):
+            return 2 * LEARNING_RATE * len(self.numbers["ids"])
+        return ROUNDING
+
+    def ours(self, key: str, tensors: dict[str, torch.Tensor]) -> np.ndarray:
+        part = self.places[key].part(tensors)
+        return part.detach().numpy().reshape(self.numbers[f"start/{key}"].shape)
+
+
+@pytest.fixture(params=NAMES)
+def case(golden: Path, request: pytest.FixtureRequest) -> Case:
+    with np.load(golden / f"{request.param}.npz") as file:
+        numbers = dict(file)
+    start = {k.removeprefix("start/"): v for k, v in numbers.items() if k.startswith("start/")}
+    sizes = json.loads((golden / "index.json").read_text())["field_cardinalities"]
+    model, places = reference_layout(request.param, start, sizes)
+    return Case(numbers, model, places)
+
+
+def torch_adam(model: ClickModel) -> "Training":
+    """Train tables and everything else by one dense Adam of torch."""
+    adam = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    return Training(model.embedding, adam.zero_grad, adam.step)
+
+
+def dense_adam_tables(model: ClickModel) -> "Training":
+    """Train tables by the dense `TableOptimizer`, the rest by torch."""
+    tables = DenseAdam(model.embedding, learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    rest = [p for p in model.parameters() if p is not model.embedding.weight]
+    adam = torch.optim.Adam(rest, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+
+    def step() -> None:
+        adam.step()
+        tables.step()
+
+    return Training(tables.lookup, adam.zero_grad, step, tables.flush)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How one way of training looks rows up and makes a step."""
+
+    lookup: Callable[[torch.Tensor], torch.Tensor]
+    zero_grad: Callable[[], None]
+    step: Callable[[], None]
+    flush: Callable[[], None] = lambda: None
+
+
+def loss_of(case: Case, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return F.binary_cross_entropy_with_logits(case.model.score(embeddings), labels)
+
+
+def test_probabilities_in_evaluation_are_the_reference_s(case: Case):
+    ids, _ = case.batch(0)
+
+    probabilities = case.model.eval()(ids).sigmoid()
+
+    expected = case.numbers["eval_probability"]
+    np.testing.assert_allclose(probabilities.detach(), expected, rtol=RELATIVE)
+
+
+def test_one_step_in_training_gives_the_reference_s_loss_and_gradients(case: Case):
+    ids, labels = case.batch(0)
+    model = case.model.train()
+
+    embeddings = model.embedding(ids)
+    logits = model.score(embeddings)
+    loss = F.binary_cross_entropy_with_logits(logits, labels)
+    loss.backward()
+
+    numbers = case.numbers
+    np.testing.assert_allclose(
+        logits.sigmoid().detach(), numbers["train_probability"], rtol=RELATIVE
+    )
+    np.testing.assert_allclose(loss.item(), numbers["train_bce"], rtol=RELATIVE)
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    for key, expected in case.under("grad").items():
+        np.testing.assert_allclose(
+            case.ours(key, gradients), expected, rtol=RELATIVE, atol=ROUNDING, err_msg=key
+        )
+
+
+@pytest.mark.parametrize("train", [torch_adam, dense_adam_tables])
+def test_twenty_steps_of_adam_end_where_the_reference_s_do(case: Case, train):
+    training = train(case.model.train())
+    losses = []
+
+    for step in range(len(case.numbers["ids"])):
+        ids, labels = case.batch(step)
+        training.zero_grad()
+        loss = loss_of(case, training.lookup(ids), labels)
+        loss.backward()
+        training.step()
+        losses.append(loss.item())
+    training.flush()
+
+    np.testing.assert_allclose(losses, case.numbers["adam_losses"], rtol=RELATIVE)
+    state = case.model.state_dict()
+    for key, expected in case.under("end").items():
+        if key.endswith("num_batches_tracked"):
+            continue
+        np.testing.assert_allclose(
+            case.ours(key, state), expected, rtol=RELATIVE, atol=case.drift(key), err_msg=key
+        )
