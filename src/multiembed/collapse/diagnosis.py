@@ -15,6 +15,7 @@ from multiembed.collapse.field import FieldDiagnosis, diagnose_field
 from multiembed.collapse.interaction import InteractionDiagnosis, diagnose_interaction
 from multiembed.collapse.readers import Skipped, from_mapping, read_checkpoint
 from multiembed.collapse.readers.layouts import Cardinalities
+from multiembed.collapse.sets import SetsDiagnosis, diagnose_sets
 from multiembed.collapse.verdict import ModelVerdict, judge_model
 from multiembed.errors import DataError
 from multiembed.report.page import page
@@ -59,6 +60,8 @@ class Diagnosis:
     fields: list[FieldDiagnosis]
     subembeddings: InteractionDiagnosis | None
     """What cross layers make of the tables; `None` for models without."""
+    diversity: SetsDiagnosis | None
+    """How different the embedding sets are; `None` for models with one."""
     skipped: tuple[Skipped, ...]
     """Every tensor that was not measured, and why."""
 
@@ -116,6 +119,7 @@ def diagnose(
         summary=_summary(found, judge_model([f.verdict for f in found], pullers=pullers)),
         fields=found,
         subembeddings=interaction,
+        diversity=None if checkpoint.field_aware else diagnose_sets(found, summaries),
         skipped=checkpoint.skipped,
     )
 
