@@ -1,0 +1,152 @@
+"use strict";
+// Charts. Each function returns an element that draws itself once it is on the page.
+
+const FONT = { family: getComputedStyle(document.body).fontFamily, size: 13, color: "#1a1d21" };
+const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+const CALM = { gridcolor: "#e8ecf0", zeroline: false, linecolor: "#c3cad2", ticks: "outside", tickcolor: "#c3cad2", automargin: true };
+const pending = [];
+
+function layout(changes) {
+  return { font: FONT, margin: { l: 64, r: 16, t: 16, b: 56 }, paper_bgcolor: "#fff", plot_bgcolor: "#fff", hoverlabel: { font: { size: 13 }, align: "left" }, hovermode: "closest", ...changes };
+}
+const axis = (title, changes) => ({ ...CALM, title: { text: title, standoff: 10 }, ...changes });
+const below = { orientation: "h", x: 0, y: -0.2, yanchor: "top", itemwidth: 30 };
+
+function chart(height, figure) {
+  const element = h("div", { class: "chart", style: `height:${height}px` });
+  const draw = () => Plotly.react(element, ...figure(), CONFIG);
+  pending.push(draw);
+  return { element, draw };
+}
+
+function spectra(fields) {
+  const state = { centered: false, picked: null };
+  const trace = (field) => {
+    const values = state.centered ? field.centered_singular_values : field.singular_values;
+    const verdict = VERDICTS[field.verdict.label];
+    const picked = state.picked === field.name;
+    const faded = state.picked !== null && !picked;
+    const first = fields.find((f) => f.verdict.label === field.verdict.label) === field;
+    return {
+      type: "scatter", mode: fields.length <= 25 || picked ? "lines+markers" : "lines",
+      x: range(values.length).map((k) => k + 1), y: values.map((v) => (v > 0 && values[0] > 0 ? v / values[0] : null)),
+      line: { color: verdict.color, width: picked ? 3.5 : fields.length > 60 ? 1 : 1.6 }, marker: { symbol: verdict.symbol, size: 6 },
+      opacity: faded ? 0.12 : fields.length > 60 && !picked ? 0.55 : 0.9,
+      name: field.verdict.label, legendgroup: field.verdict.label, showlegend: first,
+      hovertemplate: `<b>${plain(field.name)}</b><br>direction %{x}: %{y:.3g} of the largest<extra>${field.verdict.label}</extra>`,
+    };
+  };
+  const made = chart(430, () => [fields.map(trace), layout({
+    xaxis: axis("direction, from the strongest", { rangemode: "tozero" }),
+    yaxis: axis("singular value, over the largest", { type: "log", exponentformat: "power", dtick: 1, range: [-4, 0.1] }),
+    legend: below,
+  })]);
+  const which = control("rows", [["raw", "as they are"], ["centered", "less their mean"]], (value) => { state.centered = value === "centered"; made.draw(); });
+  return { element: h("div", {}, h("div", { class: "controls" }, which.label), made.element), pick: (name) => { state.picked = name; made.draw(); } };
+}
+
+const MEASURES = [
+  ["information_abundance", "information abundance"],
+  ["centered_information_abundance", "centred information abundance"],
+  ["normalized_information_abundance", "abundance over a random table's"],
+  ["centered_normalized_information_abundance", "centred abundance over a random table's"],
+];
+
+// Abundance against cardinality (or fields in order), beside a random table: Figure 2 of the paper.
+function abundance(models) {
+  const several = models.length > 1;
+  const state = { measure: "information_abundance", across: "cardinality" };
+  const order = () => ascending(models[0].fields.map((f) => f[state.measure])).map((i) => models[0].fields[i].name);
+  const place = (fields) => {
+    if (state.across === "cardinality") return fields.map((f) => f.cardinality);
+    const names = order();
+    return fields.map((f) => names.indexOf(f.name) + 1);
+  };
+  const learned = (model, fields, color, symbol, name) => ({
+    type: "scatter", mode: fields.length <= 25 && !several ? "markers+text" : "markers", name,
+    x: place(fields), y: fields.map((f) => f[state.measure]),
+    text: fields.map((f) => plain(f.name)), textposition: "top center", textfont: { size: 11, color: "#5c6670" },
+    marker: { color, symbol, size: fields.length > 80 ? 7 : 9, opacity: 0.85, line: { color: "#fff", width: 1 } },
+    customdata: fields.map((f) => [f.null_information_abundance, f.cardinality]),
+    hovertemplate: `<b>%{text}</b>${several ? " in " + plain(model.name) : ""}<br>%{y:.3g}; a random table of this shape: %{customdata[0]:.3g}<br>%{customdata[1]:,} rows<extra></extra>`,
+  });
+  const random = (model, color, name) => {
+    const over = state.measure.includes("normalized");
+    const fields = model.fields, xs = place(fields);
+    const sorted = ascending(xs);
+    return {
+      type: "scatter", mode: "lines+markers", name, x: sorted.map((i) => xs[i]), y: sorted.map((i) => (over ? 1 : fields[i].null_information_abundance)),
+      line: { color, width: 1, dash: "dot" }, marker: { color, symbol: "line-ew-open", size: 8 }, hoverinfo: "skip",
+    };
+  };
+  const traces = () => {
+    if (several) {
+      return models.flatMap((model, m) => [
+        ...(state.measure.includes("normalized") && m > 0 ? [] : [random(model, state.measure.includes("normalized") ? RANDOM_COLOR : MODEL_COLORS[m], `random table like ${plain(model.name)}`)]),
+        learned(model, model.fields, MODEL_COLORS[m], MODEL_SYMBOLS[m], plain(model.name)),
+      ]);
+    }
+    const groups = Object.keys(VERDICTS).filter((label) => models[0].fields.some((f) => f.verdict.label === label));
+    return [
+      random(models[0], RANDOM_COLOR, "random table of the same shape"),
+      ...groups.map((label) => learned(models[0], models[0].fields.filter((f) => f.verdict.label === label), VERDICTS[label].color, VERDICTS[label].symbol, label)),
+    ];
+  };
+  const made = chart(450, () => [traces(), layout({
+    xaxis: state.across === "cardinality" ? axis("cardinality: rows of the field's table", { type: "log", exponentformat: "SI" }) : axis(`fields, by rising abundance${several ? " in " + plain(models[0].name) : ""}`, { rangemode: "tozero" }),
+    yaxis: axis(MEASURES.find(([key]) => key === state.measure)[1], { rangemode: "tozero" }),
+    legend: below,
+  })]);
+  const measure = control("measure", MEASURES, (value) => { state.measure = value; made.draw(); });
+  const across = control("across", [["cardinality", "cardinality"], ["order", "fields in order"]], (value) => { state.across = value; made.draw(); });
+  return h("div", {}, h("div", { class: "controls" }, measure.label, across.label), made.element);
+}
+
+// One heatmap with its marginals. `views`: [{name, values, unit, total}] with values[i][j].
+function heatmap(names, orders, views, changes) {
+  const options = { height: 640, marginals: true, zmax: null, ...changes };
+  const state = { view: 0, order: 0 };
+  const small = names.length > 60;
+  const made = chart(options.height, () => {
+    const view = views[state.view], order = orders[state.order][1];
+    const labels = order.map((i) => plain(names[i]));
+    const values = order.map((i) => order.map((j) => view.values[i][j]));
+    const mean = (list) => { const known = list.filter((x) => x !== null); return known.reduce((a, b) => a + b, 0) / Math.max(1, known.length); };
+    const places = range(names.length);
+    const ticks = { ...CALM, ticks: "", showgrid: false, tickvals: places, ticktext: labels, tickfont: { size: names.length > 120 ? 6 : small ? 8 : names.length > 30 ? 10 : 12 }, range: [-0.5, names.length - 0.5], showticklabels: !options.bare && names.length <= 90 };
+    const hover = `%{customdata[0]} ${view.arrow || "carried into"} %{customdata[1]}<br>${view.unit}: <b>%{z:.3g}</b><extra></extra>`;
+    const cells = { type: "heatmap", z: values, x: places, y: places, colorscale: "Cividis", zmin: options.zmin ?? undefined, zmax: options.zmax ?? undefined, zauto: options.zmax === null, customdata: order.map((i) => order.map((j) => [plain(names[i]), plain(names[j])])), hovertemplate: hover, colorbar: options.bare ? { thickness: 10, len: 0.8 } : { title: { text: view.unit, side: "right" }, thickness: 14, len: 0.78, y: 0, yanchor: "bottom" }, xgap: small ? 0 : 1, ygap: small ? 0 : 1 };
+    const wide = options.marginals ? [0, 0.83] : [0, 1];
+    const figure = { xaxis: { ...axis(view.to || "into field j", ticks), ...ticks, domain: wide }, yaxis: { ...axis(view.from || "field i", ticks), ...ticks, autorange: false, domain: wide }, margin: { l: 70, r: 10, t: 10, b: 70 }, showlegend: false, bargap: small ? 0 : 0.15 };
+    if (!options.marginals) return [[cells], layout(figure)];
+    const side = { type: "bar", orientation: "h", x: values.map(mean), y: places, xaxis: "x2", marker: { color: "#9fb6c6" }, hovertemplate: "%{customdata}<br>mean over j: <b>%{x:.3g}</b><extra></extra>", customdata: labels };
+    const top = { type: "bar", x: places, y: places.map((j) => mean(values.map((row) => row[j]))), yaxis: "y2", marker: { color: "#9fb6c6" }, hovertemplate: "into %{customdata}<br>mean over i: <b>%{y:.3g}</b><extra></extra>", customdata: labels };
+    return [[cells, side, top], layout({ ...figure,
+      xaxis2: { ...CALM, domain: [0.85, 1], nticks: 3, title: { text: "mean over j", font: { size: 11 } }, tickfont: { size: 10 } },
+      yaxis2: { ...CALM, domain: [0.85, 1], nticks: 3, title: { text: "mean<br>over i", font: { size: 11 } }, tickfont: { size: 10 } },
+    })];
+  });
+  const controls = [];
+  if (views.length > 1) controls.push(control("show", views.map((v, k) => [k, v.name]), (value) => { state.view = Number(value); made.draw(); }).label);
+  if (orders.length > 1) controls.push(control("order fields by", orders.map((o, k) => [k, o[0]]), (value) => { state.order = Number(value); made.draw(); }).label);
+  return h("div", {}, controls.length ? h("div", { class: "controls" }, controls) : null, made.element);
+}
+
+// How others fare when they meet field j, against field j's own abundance.
+function influence(models) {
+  const traces = models.map((model, m) => {
+    const layer = model.subembeddings.layers[0];
+    return {
+      type: "scatter", mode: "markers", name: plain(model.name), x: model.fields.map((f) => f.information_abundance), y: layer.by_target, text: model.fields.map((f) => plain(f.name)),
+      marker: { color: MODEL_COLORS[m], symbol: MODEL_SYMBOLS[m], size: 8, opacity: 0.85 },
+      hovertemplate: "<b>%{text}</b><br>own abundance %{x:.3g}<br>sum of the others' views %{y:.4g}<extra></extra>",
+    };
+  });
+  return chart(380, () => [traces, layout({ xaxis: axis("abundance of field j's own table"), yaxis: axis("sum over i of abundance carried into j"), legend: below, showlegend: models.length > 1 })]).element;
+}
+
+function bars(names, values, title, changes) {
+  const tall = Math.max(260, 60 + 16 * names.length);
+  const order = ascending(values).slice(-30);
+  return chart(Math.min(tall, 560), () => [[{ type: "bar", orientation: "h", x: order.map((i) => values[i]), y: order.map((i) => plain(names[i])), marker: { color: "#0072b2" }, hovertemplate: "%{y}: <b>%{x:.3g}</b><extra></extra>", ...changes }], layout({ xaxis: axis(title), yaxis: { ...CALM, type: "category", ticks: "", showgrid: false }, margin: { l: 90, r: 16, t: 8, b: 52 } })]).element;
+}
