@@ -176,6 +176,7 @@ def test_one_pass_sees_all_rows_trained_rows_and_weighted_rows():
         np.testing.assert_allclose(found, lapack(rows), rtol=1e-9)
     assert seen.trained.rows == np.sum(counts > 0)
     assert seen.weighted.weight == counts.sum()
+    assert (seen.whole.rows, seen.untrained.rows) == (9000, np.sum(counts == 0))
     doubled = seen + seen
     assert doubled.whole.rows == 18_000
     np.testing.assert_allclose(doubled.trained.gram, 2 * seen.trained.gram)

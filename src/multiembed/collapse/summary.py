@@ -113,17 +113,46 @@ class Summary:
 class TrainedSummary:
     """One table seen three ways; rows that no training row touched blur its spectrum."""
 
-    whole: Summary
-    """Every row once."""
     trained: Summary
     """Rows with a positive count, once each."""
+    untrained: Summary
+    """The other rows, which hold what initialisation and weight decay left there."""
     weighted: Summary
     """Every row as often as training saw it."""
 
+    @classmethod
+    def empty(cls, dim: int) -> "TrainedSummary":
+        """Return the summary of no rows."""
+        return cls(Summary.empty(dim), Summary.empty(dim), Summary.empty(dim))
+
+    @property
+    def whole(self) -> Summary:
+        """Every row once."""
+        return self.trained + self.untrained
+
+    def add(
+        self, chunk: Matrix, counts: Int[np.ndarray, " counts"], *, name: str = "matrix"
+    ) -> None:
+        """Take in further rows of the table and how often training saw each.
+
+        Raises:
+            DataError: If the chunk is no table of this width, holds a number that is not
+                finite, or has not one count, 0 or more, per row.
+        """
+        check_table(chunk, name)
+        checked = check_weights(counts, len(chunk), name=name)
+        for start, block in row_blocks(chunk):
+            if not np.isfinite(block.sum()):
+                refuse_non_finite(block, name=name, start=self.weighted.rows)
+            count = checked[start : start + len(block)]
+            self.trained.add(block[count > 0], name=name)
+            self.untrained.add(block[count == 0], name=name)
+            self.weighted.add(block, count, name=name)
+
     def __add__(self, other: "TrainedSummary") -> "TrainedSummary":
         return TrainedSummary(
-            whole=self.whole + other.whole,
             trained=self.trained + other.trained,
+            untrained=self.untrained + other.untrained,
             weighted=self.weighted + other.weighted,
         )
 
@@ -139,16 +168,9 @@ def summarise_trained(
         name: What error messages call the table.
     """
     check_table(matrix, name)
-    checked = check_weights(counts, len(matrix), name=name)
-    trained, untrained, weighted = (Summary.empty(matrix.shape[1]) for _ in range(3))
-    for start, block in row_blocks(matrix):
-        if not np.isfinite(block.sum()):
-            refuse_non_finite(block, name=name, start=start)
-        count = checked[start : start + len(block)]
-        trained.add(block[count > 0], name=name)
-        untrained.add(block[count == 0], name=name)
-        weighted.add(block, count, name=name)
-    return TrainedSummary(whole=trained + untrained, trained=trained, weighted=weighted)
+    summary = TrainedSummary.empty(matrix.shape[1])
+    summary.add(matrix, counts, name=name)
+    return summary
 
 
 def check_weights(weights: Weights, rows: int, *, name: str) -> Float64[np.ndarray, " weights"]:
