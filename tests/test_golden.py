@@ -19,8 +19,10 @@ from multiembed.models import ClickModel
 from multiembed.models.reference import Place, reference_layout
 from multiembed.optim import DenseAdam
 
+PAIRS = ["dnn", "ipnn", "nfwfm", "xdeepfm", "dcnv2", "finalmlp"]
 NAMES = [
-    *(f"{architecture}_{sets}" for architecture in ("dnn", "dcnv2") for sets in ("se", "me")),
+    *(f"{name}_{sets}" for name in PAIRS for sets in ("se", "me")),
+    "ffm_se",
     "dcnv2_me_shared_interaction",
 ]
 
