@@ -6,8 +6,9 @@ from jaxtyping import Float64
 from multiembed.collapse.summary import Weights, check_weights
 from multiembed.collapse.tables import Matrix, check_table, refuse_non_finite, row_blocks
 
-QR_BLOCK_NUMBERS = 2**20
-"""Numbers factored at once: 8 MB; each block repeats the work of the triangle above it."""
+QR_BLOCK_NUMBERS = 2**16
+"""Numbers factored at once: half a MB, which a core's cache holds. At least 4 rows per column,
+since each block repeats the work of the triangle above it."""
 
 
 def triangle(
