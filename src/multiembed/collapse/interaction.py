@@ -21,10 +21,7 @@ from multiembed.collapse.subembeddings import (
 from multiembed.collapse.summary import Summary
 
 PULL = math.log(2)
-"""A field pulls others down if meeting it halves their abundance, and more than chance does.
-
-The chance is a random square projection, which is itself not ideal.
-"""
+"""A field pulls others down if meeting it halves their abundance beyond what chance does."""
 
 MOST_PULLERS = 5
 """How many such fields a verdict names."""
@@ -56,6 +53,8 @@ class InteractionDiagnosis:
     """Of the first layer's falls; `None` where the model has no projections (FFM)."""
     pull: Float64[np.ndarray, " fields"] | None
     """How far meeting field j flattens what others show it, in nats."""
+    chance_pull: float | None
+    """The pull of a random square projection, which is itself not ideal."""
     pullers: list[str]
     """Fields that pull others down, the worst first."""
     patterns: Float64[np.ndarray, "sets fields fields"] | None
@@ -81,12 +80,15 @@ def diagnose_interaction(
         found = sub_embeddings(summaries, projection)
         layers.append(_layer(f"cross layer {number}", found, [one.abundance for one in sets]))
     attribution = attribute(summaries, projections[0])
+    dim = fields[0].dim
+    chance = math.log(dim / null_information_abundance(dim, dim))
     return InteractionDiagnosis(
         fields=[field.name for field in fields],
         layers=layers,
         attribution=attribution,
         pull=attribution.pull,
-        pullers=_pullers(fields, attribution.pull),
+        chance_pull=chance,
+        pullers=_pullers(fields, attribution.pull, above=chance + PULL),
         patterns=interaction_patterns(projections[0], fields=len(fields)),
     )
 
@@ -104,11 +106,11 @@ def _layer(
     )
 
 
-def _pullers(fields: Sequence[FieldDiagnosis], pull: Float64[np.ndarray, " fields"]) -> list[str]:
-    dim = fields[0].dim
-    chance = math.log(dim / null_information_abundance(dim, dim))
+def _pullers(
+    fields: Sequence[FieldDiagnosis], pull: Float64[np.ndarray, " fields"], *, above: float
+) -> list[str]:
     order = np.argsort(-np.nan_to_num(pull, nan=-math.inf))
-    strong = [fields[int(j)].name for j in order if pull[j] > chance + PULL]
+    strong = [fields[int(j)].name for j in order if pull[j] > above]
     return strong[:MOST_PULLERS]
 
 
@@ -128,6 +130,7 @@ def _field_aware(fields: Sequence[FieldDiagnosis]) -> InteractionDiagnosis | Non
         layers=[_layer("field-aware tables", found, [])],
         attribution=None,
         pull=None,
+        chance_pull=None,
         pullers=[],
         patterns=None,
     )

@@ -29,6 +29,12 @@ Label = Literal["healthy", "common mean", "low rank", "untrained rows", "too wid
 LABELS: tuple[Label, ...] = ("low rank", "common mean", "untrained rows", "too wide", "healthy")
 """All verdicts, the most pressing first."""
 
+_PHRASES: dict[Label, str] = {
+    "common mean": "dominated by a common mean",
+    "untrained rows": "mostly untrained",
+    "too wide": "too wide for the number of rows",
+}
+
 ADVICE: dict[Label, str] = {
     "low rank": (
         "More columns will not help while these are unused: try several embedding sets instead "
@@ -154,18 +160,21 @@ def judge_model(verdicts: Sequence[Verdict], *, pullers: Sequence[str] = ()) -> 
 
 
 def _headline(counts: Counter[Label], fields: int) -> str:
+    others = [f"{counts[label]} {_PHRASES[label]}" for label in LABELS[1:-1] if counts[label]]
+    rest = f" Beside that, {_listed(others)}." if others else ""
     collapsed = counts["low rank"]
-    rest = ", ".join(f"{counts[label]} {label}" for label in LABELS[1:-1] if counts[label])
-    others = f" Also {rest}." if rest else ""
-    if collapsed == 0 and not rest:
-        return f"No collapse: all {fields} fields are healthy."
+    if counts["healthy"] == fields:
+        return f"No collapse: {fields} of {fields} fields are healthy."
     if collapsed == 0:
-        return f"No field has collapsed to a low rank. Of {fields} fields, {rest}."
+        return f"No field has collapsed to a low rank.{rest}"
+    of = f"{collapsed} of {fields} fields {'is' if collapsed == 1 else 'are'} of low rank"
     if collapsed >= MANY * (fields - counts["too wide"]):
-        return (
-            f"The embeddings have collapsed: {collapsed} of {fields} fields are low rank.{others}"
-        )
-    return f"Partly collapsed: {collapsed} of {fields} fields are low rank.{others}"
+        return f"The embeddings have collapsed: {of}.{rest}"
+    return f"Partly collapsed: {of}.{rest}"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def _average(views: Sequence[View]) -> str:

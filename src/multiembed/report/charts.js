@@ -26,19 +26,24 @@ function spectra(fields) {
     const verdict = VERDICTS[field.verdict.label];
     const picked = state.picked === field.name;
     const faded = state.picked !== null && !picked;
-    const first = fields.find((f) => f.verdict.label === field.verdict.label) === field;
     return {
       type: "scatter", mode: fields.length <= 25 || picked ? "lines+markers" : "lines",
       x: range(values.length).map((k) => k + 1), y: values.map((v) => (v > 0 && values[0] > 0 ? v / values[0] : null)),
       line: { color: verdict.color, width: picked ? 3.5 : fields.length > 60 ? 1 : 1.6 }, marker: { symbol: verdict.symbol, size: 6 },
       opacity: faded ? 0.12 : fields.length > 60 && !picked ? 0.55 : 0.9,
-      name: field.verdict.label, legendgroup: field.verdict.label, showlegend: first,
+      name: field.verdict.label, legendgroup: field.verdict.label, showlegend: false,
       hovertemplate: `<b>${plain(field.name)}</b><br>direction %{x}: %{y:.3g} of the largest<extra>${field.verdict.label}</extra>`,
     };
   };
-  const made = chart(430, () => [fields.map(trace), layout({
-    xaxis: axis("direction, from the strongest", { rangemode: "tozero" }),
-    yaxis: axis("singular value, over the largest", { type: "log", exponentformat: "power", dtick: 1, range: [-4, 0.1] }),
+  const key = (label) => ({ type: "scatter", mode: "lines+markers", x: [null], y: [null], name: label, legendgroup: label, line: { color: VERDICTS[label].color, width: 2.5 }, marker: { symbol: VERDICTS[label].symbol, size: 8 } });
+  const keys = Object.keys(VERDICTS).filter((label) => fields.some((f) => f.verdict.label === label)).map(key);
+  const floor = () => {
+    const smallest = fields.flatMap((f) => (state.centered ? f.centered_singular_values : f.singular_values).map((v, _, all) => v / all[0])).filter((v) => v > 1e-8);
+    return Math.log10(Math.min(0.5, ...smallest)) - 0.1;
+  };
+  const made = chart(430, () => [[...fields.map(trace), ...keys], layout({
+    xaxis: axis("direction, from the strongest"),
+    yaxis: axis("singular value, over the largest", { type: "log", exponentformat: "power", dtick: 1, range: [floor(), 0.1] }),
     legend: below,
   })]);
   const which = control("rows", [["raw", "as they are"], ["centered", "less their mean"]], (value) => { state.centered = value === "centered"; made.draw(); });
@@ -63,10 +68,10 @@ function abundance(models) {
     return fields.map((f) => names.indexOf(f.name) + 1);
   };
   const learned = (model, fields, color, symbol, name) => ({
-    type: "scatter", mode: fields.length <= 25 && !several ? "markers+text" : "markers", name,
+    type: "scatter", mode: model.fields.length <= 25 && !several ? "markers+text" : "markers", name,
     x: place(fields), y: fields.map((f) => f[state.measure]),
     text: fields.map((f) => plain(f.name)), textposition: "top center", textfont: { size: 11, color: "#5c6670" },
-    marker: { color, symbol, size: fields.length > 80 ? 7 : 9, opacity: 0.85, line: { color: "#fff", width: 1 } },
+    marker: { color, symbol, size: model.fields.length > 80 ? 7 : 9, opacity: 0.85, line: { color: "#fff", width: 1 } },
     customdata: fields.map((f) => [f.null_information_abundance, f.cardinality]),
     hovertemplate: `<b>%{text}</b>${several ? " in " + plain(model.name) : ""}<br>%{y:.3g}; a random table of this shape: %{customdata[0]:.3g}<br>%{customdata[1]:,} rows<extra></extra>`,
   });
@@ -93,7 +98,7 @@ function abundance(models) {
     ];
   };
   const made = chart(450, () => [traces(), layout({
-    xaxis: state.across === "cardinality" ? axis("cardinality: rows of the field's table", { type: "log", exponentformat: "SI" }) : axis(`fields, by rising abundance${several ? " in " + plain(models[0].name) : ""}`, { rangemode: "tozero" }),
+    xaxis: state.across === "cardinality" ? axis("cardinality: rows of the field's table", { type: "log", exponentformat: "SI", dtick: 1 }) : axis(`fields, by rising abundance${several ? " in " + plain(models[0].name) : ""}`, { rangemode: "tozero" }),
     yaxis: axis(MEASURES.find(([key]) => key === state.measure)[1], { rangemode: "tozero" }),
     legend: below,
   })]);
@@ -104,7 +109,8 @@ function abundance(models) {
 
 // One heatmap with its marginals. `views`: [{name, values, unit, total}] with values[i][j].
 function heatmap(names, orders, views, changes) {
-  const options = { height: 640, marginals: true, zmax: null, ...changes };
+  const narrow = window.innerWidth < 640;
+  const options = { height: narrow ? 430 : 640, marginals: !narrow, zmax: null, ...changes };
   const state = { view: 0, order: 0 };
   const small = names.length > 60;
   const made = chart(options.height, () => {
@@ -115,7 +121,7 @@ function heatmap(names, orders, views, changes) {
     const places = range(names.length);
     const ticks = { ...CALM, ticks: "", showgrid: false, tickvals: places, ticktext: labels, tickfont: { size: names.length > 120 ? 6 : small ? 8 : names.length > 30 ? 10 : 12 }, range: [-0.5, names.length - 0.5], showticklabels: !options.bare && names.length <= 90 };
     const hover = `%{customdata[0]} ${view.arrow || "carried into"} %{customdata[1]}<br>${view.unit}: <b>%{z:.3g}</b><extra></extra>`;
-    const cells = { type: "heatmap", z: values, x: places, y: places, colorscale: "Cividis", zmin: options.zmin ?? undefined, zmax: options.zmax ?? undefined, zauto: options.zmax === null, customdata: order.map((i) => order.map((j) => [plain(names[i]), plain(names[j])])), hovertemplate: hover, colorbar: options.bare ? { thickness: 10, len: 0.8 } : { title: { text: view.unit, side: "right" }, thickness: 14, len: 0.78, y: 0, yanchor: "bottom" }, xgap: small ? 0 : 1, ygap: small ? 0 : 1 };
+    const cells = { type: "heatmap", z: values, x: places, y: places, colorscale: "Cividis", zmin: options.zmin ?? undefined, zmax: options.zmax ?? undefined, zauto: options.zmax === null, customdata: order.map((i) => order.map((j) => [plain(names[i]), plain(names[j])])), hovertemplate: hover, colorbar: options.bare ? { thickness: 10, len: 0.8 } : narrow ? { title: { text: view.unit, side: "top" }, orientation: "h", thickness: 12, y: -0.22, yanchor: "top" } : { title: { text: view.unit, side: "right" }, thickness: 14, len: options.marginals ? 0.83 : 1, y: 0, yanchor: "bottom" }, xgap: small ? 0 : 1, ygap: small ? 0 : 1 };
     const wide = options.marginals ? [0, 0.83] : [0, 1];
     const figure = { xaxis: { ...axis(view.to || "into field j", ticks), ...ticks, domain: wide }, yaxis: { ...axis(view.from || "field i", ticks), ...ticks, autorange: false, domain: wide }, margin: { l: 70, r: 10, t: 10, b: 70 }, showlegend: false, bargap: small ? 0 : 0.15 };
     if (!options.marginals) return [[cells], layout(figure)];
@@ -145,8 +151,11 @@ function influence(models) {
   return chart(380, () => [traces, layout({ xaxis: axis("abundance of field j's own table"), yaxis: axis("sum over i of abundance carried into j"), legend: below, showlegend: models.length > 1 })]).element;
 }
 
-function bars(names, values, title, changes) {
-  const tall = Math.max(260, 60 + 16 * names.length);
-  const order = ascending(values).slice(-30);
-  return chart(Math.min(tall, 560), () => [[{ type: "bar", orientation: "h", x: order.map((i) => values[i]), y: order.map((i) => plain(names[i])), marker: { color: "#0072b2" }, hovertemplate: "%{y}: <b>%{x:.3g}</b><extra></extra>", ...changes }], layout({ xaxis: axis(title), yaxis: { ...CALM, type: "category", ticks: "", showgrid: false }, margin: { l: 90, r: 16, t: 8, b: 52 } })]).element;
+const MOST_BARS = 30;
+
+function bars(names, values, title, chance) {
+  const order = ascending(values.map((v) => v ?? -Infinity)).slice(-MOST_BARS);
+  const line = { type: "line", x0: chance, x1: chance, y0: 0, y1: 1, yref: "paper", line: { color: "#1a1d21", dash: "dot", width: 1.5 } };
+  const note = { x: chance, y: 1, yref: "paper", yanchor: "bottom", text: "random projection", showarrow: false, font: { size: 11 } };
+  return chart(Math.max(260, 90 + 16 * order.length), () => [[{ type: "bar", orientation: "h", x: order.map((i) => values[i]), y: order.map((i) => plain(names[i])), marker: { color: "#0072b2" }, hovertemplate: "%{y}: <b>%{x:.3g}</b><extra></extra>" }], layout({ shapes: [line], annotations: [note], xaxis: axis(title), yaxis: { ...CALM, type: "category", ticks: "", showgrid: false }, margin: { l: 90, r: 16, t: 22, b: 52 } })]).element;
 }

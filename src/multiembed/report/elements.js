@@ -45,7 +45,7 @@ const short = (x) => {
 };
 const general = (x) => {
   if (x === null || x === undefined) return "∞";
-  return x >= 1e4 ? x.toExponential(1).replace("e+", "e") : x.toPrecision(3);
+  return x >= 1000 || x < 1e-3 ? x.toExponential(1).replace("e+", "e") : x.toPrecision(3);
 };
 
 // Plotly reads a few HTML tags in labels; a field's name must not be one.

@@ -5,6 +5,7 @@ const verdictOrder = Object.keys(VERDICTS);
 const COLUMNS = [
   { key: "name", title: "field", tip: "Field, or name of the table", text: true, cell: (f) => f.name },
   { key: "verdict", title: "verdict", tip: "See the rules at the end of the page", text: true, sort: (f) => verdictOrder.indexOf(f.verdict.label), cell: (f) => chip(f.verdict.label) },
+  { key: "spectrum", title: "spectrum", tip: "Singular values over the largest, logarithmic from 1 to 0.001; sorted by the last of them", sort: (f) => f.singular_values[f.singular_values.length - 1] / f.singular_values[0], cell: sparkline },
   { key: "cardinality", title: "rows", tip: "Rows of the table: the field's cardinality", cell: (f) => count(f.cardinality) },
   { key: "trained", title: "trained", tip: "Share of rows met in training", sort: (f) => (f.rows_trained === null ? null : f.rows_trained / f.cardinality), cell: (f) => (f.rows_trained === null ? "–" : percent(f.rows_trained / f.cardinality)) },
   { key: "width", title: "dim", tip: "Columns; sets × columns of one set", sort: (f) => f.dim * f.sets, cell: (f) => (f.sets > 1 ? `${f.sets} × ${f.dim}` : String(f.dim)) },
@@ -16,7 +17,6 @@ const COLUMNS = [
   { key: "effective_rank", title: "eff. rank", tip: "Exponential of the entropy of the singular values", cell: (f) => fixed(1)(f.effective_rank) },
   { key: "k99", title: "K99", tip: "Fewest directions that hold 99% of the energy", cell: (f) => count(f.k99) },
   { key: "condition", title: "condition", tip: "Largest singular value over the smallest", sort: (f) => f.condition ?? Infinity, cell: (f) => general(f.condition) },
-  { key: "spectrum", title: "spectrum", tip: "Singular values over the largest, logarithmic from 1 to 0.001; sorted by the last of them", sort: (f) => f.singular_values[f.singular_values.length - 1] / f.singular_values[0], cell: sparkline },
 ];
 
 function sparkline(field) {

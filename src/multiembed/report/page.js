@@ -73,7 +73,7 @@ function interactionSection(model) {
     heatmap(sub.fields, fieldOrders(model.fields), heatmapViews(sub)),
     h("p", { class: "caption" }, correlation(sub.layers[0])),
   ];
-  const right = sub.pull ? h("div", {}, h("h3", {}, "Who pulls whom"), h("p", { class: "caption" }, "How far meeting field j flattens what the other fields show it, beyond what their own tables do: 0.7 halves their abundance. A random projection costs some as well."), bars(sub.fields, sub.pull, "pull of field j, nats")) : null;
+  const right = sub.pull ? h("div", {}, h("h3", {}, "Who pulls whom"), h("p", { class: "caption" }, `How far meeting field j flattens what the other fields show it, beyond what their own tables do: 0.7 nats halve their abundance.${sub.fields.length > MOST_BARS ? ` The ${MOST_BARS} strongest.` : ""}`), bars(sub.fields, sub.pull, "pull of field j, nats", sub.chance_pull)) : null;
   parts.push(h("div", { class: "pair" }, h("div", {}, h("h3", {}, "Poor fields and those they meet"), h("p", { class: "caption" }, "Interaction collapse shows as a rising line: fields of little abundance leave little to those that meet them."), influence([model])), right));
   return section("interaction", "Who collapses whom", ...parts);
 }
@@ -87,7 +87,7 @@ function diversitySection(model) {
   return section("diversity", "Do the sets differ?",
     h("p", {}, `Sets that point the same way add nothing to each other. Mean diversity is ${fixed(3)(d.mean.diversity)}; random tables of the same shapes have ${fixed(3)(d.random_mean.diversity)}.`),
     h("div", { class: "pair" },
-      h("div", {}, h("h3", {}, "By field"), chart(380, () => [[points(d.random, "random tables", RANDOM_COLOR, "line-ew-open"), points(d.per_field, "this model", "#0072b2", "circle")], layout({ xaxis: axis("cardinality: rows of the field's table", { type: "log", exponentformat: "SI" }), yaxis: axis("diversity of sets", { range: [-0.02, 1.02] }), legend: below })]).element),
+      h("div", {}, h("h3", {}, "By field"), chart(380, () => [[points(d.random, "random tables", RANDOM_COLOR, "line-ew-open"), points(d.per_field, "this model", "#0072b2", "circle")], layout({ xaxis: axis("cardinality: rows of the field's table", { type: "log", exponentformat: "SI", dtick: 1 }), yaxis: axis("diversity of sets", { range: [-0.02, 1.02] }), legend: below })]).element),
       h("div", {}, h("h3", {}, "By pair of sets"), heatmap(sets, [["", range(sets.length)]], [{ name: "", values: d.pairs, unit: "rank-aware diversity", arrow: "and", from: " ", to: " " }], { height: 380, marginals: false, zmin: 0, zmax: 1 }))),
     h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["measure", "this model", "random tables", ""].map((t, k) => h("th", { class: k === 3 ? "text" : "", style: "padding:8px 10px" }, t)))),
       h("tbody", {}, rows.map(([key, text]) => h("tr", {}, h("td", {}, key.replaceAll("_", " ")), h("td", {}, fixed(3)(d.mean[key])), h("td", {}, fixed(3)(d.random_mean[key])), h("td", { class: "text muted" }, text)))))));
@@ -140,7 +140,7 @@ function comparisonPart(models) {
   const spectraChart = chart(400, () => [models.map((model, m) => ({
     type: "scatter", mode: "lines+markers", name: plain(model.name), x: meanSpectrum(model).map((_, k) => k + 1), y: meanSpectrum(model),
     line: { color: MODEL_COLORS[m] }, marker: { symbol: MODEL_SYMBOLS[m], size: 6 }, hovertemplate: `<b>${plain(model.name)}</b><br>direction %{x}: %{y:.3g}<extra></extra>`,
-  })), layout({ xaxis: axis("direction, from the strongest", { rangemode: "tozero" }), yaxis: axis("singular value, over the largest", { type: "log", exponentformat: "power", dtick: 1 }), legend: below })]);
+  })), layout({ xaxis: axis("direction, from the strongest"), yaxis: axis("singular value, over the largest", { type: "log", exponentformat: "power", dtick: 1 }), legend: below })]);
   const crossed = models.filter((m) => m.subembeddings);
   const largest = Math.max(...crossed.flatMap((m) => m.subembeddings.layers[0].abundance.flat()));
   return [
