@@ -318,9 +318,11 @@ def main() -> int:
     try:
         return app(standalone_mode=False, prog_name="multiembed") or 0
     except InputError as error:
-        err.print(f"multiembed: {error}", style="red", highlight=False, markup=False)
+        err.print(
+            f"multiembed: {error}", style="red", highlight=False, markup=False, soft_wrap=True
+        )
     except typer.TyperException as error:
-        err.print(error.format_message(), highlight=False, markup=False)
+        err.print(error.format_message(), highlight=False, markup=False, soft_wrap=True)
     except KeyboardInterrupt:
         err.print("multiembed: interrupted; what was finished is kept", highlight=False)
         return 130

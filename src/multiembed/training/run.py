@@ -14,7 +14,7 @@ from multiembed.data.dataset import Batch, Dataset, open_dataset
 from multiembed.data.schema import Schema
 from multiembed.errors import DataError
 from multiembed.models import ClickModel
-from multiembed.training.checkpoint import RunDirectory, load_tensors, under
+from multiembed.training.checkpoint import RunDirectory, load_tensors
 from multiembed.training.metrics import (
     auc,
     calibration_ratio,
@@ -85,7 +85,7 @@ class Run:
         self.schema = Schema.load(self.directory.schema)
         self.model = build_model(self.config, tuple(f.cardinality for f in self.schema.fields))
         tensors, self.best_state = load_tensors(self.directory.best)
-        self.model.load_state_dict(under(tensors, "model"))
+        self.model.load_state_dict(tensors)
         self.model.eval()
 
     @property

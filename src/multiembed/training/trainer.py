@@ -351,7 +351,7 @@ class Trainer:
         self._loss.zero_()
         if record["auc"] > state.best_auc:
             state.best_auc, state.best_step, state.worse_in_a_row = record["auc"], state.step, 0
-            save_tensors(self.directory.best, module_tensors(self.model, "model"), record)
+            save_tensors(self.directory.best, self.model.state_dict(), record)
         else:
             state.worse_in_a_row += 1
             state.learning_rate *= self.training.learning_rate_decay or 1.0

@@ -1,0 +1,99 @@
+"""The command line as a new user meets it: what it prints, where, and how it says no."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from multiembed.cli import main
+from multiembed.data.synthetic import PlantedClicks, write_planted
+
+FAST = ["--set", "training.max_epochs=1", "--set", "model.options.hidden=[8, 4]", "--dim", "3"]
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["multiembed", *map(str, arguments)])
+        code = main()
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    write_planted(folder / "dataset", PlantedClicks(cardinalities=(20, 10, 5), ranks=2, rows=4000))
+    command = [sys.executable, "-m", "multiembed", "train", folder / "dataset", folder / "run"]
+    done = subprocess.run([*command, *FAST, "--sets", "2"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "best validation AUC" in done.stdout
+    assert "epoch 1" in done.stderr
+    return folder
+
+
+def test_evaluate_prints_json_that_machines_read(call, trained):
+    code, out, _ = call("evaluate", trained / "run", "--json", "-")
+
+    measured = json.loads(out)
+    assert code == 0
+    assert measured["rows"] == 400
+    assert 0 < measured["auc"] < 1
+
+
+def test_diagnose_writes_a_page_and_json_and_prints_a_table(call, trained, tmp_path):
+    code, out, _ = call(
+        *("diagnose", trained / "run", "--html", tmp_path / "page.html"),
+        *("--json", tmp_path / "found.json"),
+    )
+
+    assert code == 0
+    assert "abund" in out
+    assert all(len(line) <= 80 for line in out.splitlines())
+    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+    assert len(json.loads((tmp_path / "found.json").read_text())["fields"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "nowhere"], "nowhere must be a run directory"),
+        (["diagnose", "nowhere"], "nowhere"),
+        (["train", "nowhere", "run"], "nowhere"),
+        (["train", "nowhere", "run", "--architecture", "dcnv3"], "did you mean 'dcnv2'?"),
+        (["train", "nowhere", "run", "--dim", "0"], "dim must be .* 1, got 0"),
+        (["train", "nowhere", "run", "--set", "training.lerning_rate=1"], "learning_rate"),
+        (["train", "nowhere", "run", "--set", "banana"], "--set must be KEY=VALUE, got 'banana'"),
+        (["train", "nowhere", "run", "--config", "none.toml"], "none.toml must be a readable file"),
+        (["prepare", "nowhere.csv", "dataset", "--label", "y"], "nowhere.csv"),
+        (["trian"], "Did you mean 'train'"),
+        (["train"], "dataset"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_two(call, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+
+    code, out, err = call(*arguments)
+
+    assert code == 2
+    assert out == ""
+    assert len(" ".join(err.split("\n")).strip()) == len(err.strip())
+    pytest.importorskip("re").search(message, err) or pytest.fail(err)
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_names_every_command(call):
+    code, out, _ = call("--help")
+
+    assert code == 0
+    for command in ("prepare", "train", "evaluate", "diagnose", "demo"):
+        assert command in out
+
+
+def test_an_unwritable_target_is_said_before_anything_else_is_lost(call, trained):
+    code, _, err = call("diagnose", trained / "run", "--html", trained / "none" / "page.html")
+
+    assert code == 2
+    assert "page.html must be writable" in err
