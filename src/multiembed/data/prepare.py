@@ -13,10 +13,10 @@ from multiembed.data.options import PrepareOptions
 from multiembed.data.rejects import Rejects
 from multiembed.data.schema import SPLITS, Field, Schema, SplitName, SplitSummary
 from multiembed.data.shards import Shard, SplitWriter
-from multiembed.data.sources import Source
+from multiembed.data.sources import Source, ahead
 from multiembed.data.split import split_codes
 from multiembed.data.staging import check_target, staged
-from multiembed.data.values import counted_expression, cut_quantiles, label_expression
+from multiembed.data.values import cut_quantiles, read_labels, read_values
 from multiembed.data.vocabulary import Counter, Encoder, number_values, write_vocabulary
 from multiembed.errors import DataError
 
@@ -74,12 +74,12 @@ def _count(source: Source, options: PrepareOptions, rejects: Rejects, report: Pr
     """Read all rows once: count the values of those that count, reject the unreadable."""
     fields = plain_fields(source, options)
     counter = Counter([field.name for field in fields])
-    for block in source.blocks():
-        values = block.rows.select(counted_expression(field, block.rows) for field in fields)
-        chosen = ~rejects.add(block, source.label, values, fields)
+    for block in ahead(source.blocks()):
+        values, unreadable = read_values(block.rows, fields)
+        chosen = ~rejects.add(block, source.label, unreadable)
         if options.vocabulary == "train":
             chosen &= split_codes(block.numbers, options.seed) == 0
-        counter.add(values.filter(pl.Series(chosen)))
+        counter.add(values if chosen.all() else values.filter(pl.Series(chosen)))
         report("count", block.position, source.size)
     return counter
 
@@ -92,7 +92,7 @@ def _make_encoder(
     for field in plain_fields(source, options):
         counts, rule = counter.counts(field.name), field.numeric
         if rule is not None and rule.rule == "quantiles":
-            rule, counts = cut_quantiles(counts, rule)
+            rule, counts = cut_quantiles(counts)
         vocabulary = number_values(counts, field.min_count)
         write_vocabulary(folder, field.name, vocabulary)
         vocabularies[field.name] = vocabulary
@@ -143,11 +143,12 @@ def _encode(
     """Read all rows again and write their ids."""
     writer = SplitWriter(folder, SPLITS, options.shard_rows)
     totals = _Totals(len(encoder.fields))
-    for block in source.blocks():
+    for block in ahead(source.blocks()):
         kept = ~np.isin(block.numbers, rejected)
-        rows, numbers = block.rows.filter(pl.Series(kept)), block.numbers[kept]
+        rows = block.rows if kept.all() else block.rows.filter(pl.Series(kept))
+        numbers = block.numbers[kept]
         if len(numbers):
-            labels = rows.select(label_expression(source.label, rows)).to_series().to_numpy()
+            labels = read_labels(rows, source.label).to_numpy()
             codes = split_codes(numbers, options.seed)
             encoded = Shard(encoder.encode(rows), labels)
             writer.add(numbers, codes, encoded)

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int64, UInt8
 
 from multiembed.errors import DataError
 
-CHUNK = 1 << 24
+CHUNK = 1 << 23
 """Bytes read at once."""
 LONGEST = 1 << 26
 """A record this long is a quote that nobody closed."""

@@ -1,14 +1,13 @@
 """Rows that cannot be read: counted, the first ones named, refused above a limit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
-import polars as pl
 from jaxtyping import Bool, Int64
 
-from multiembed.data.schema import BadRows, Field
+from multiembed.data.schema import BadRows
 from multiembed.data.sources import SHOWN, BadRow, Block
-from multiembed.data.values import UNREADABLE, label_expression
+from multiembed.data.values import read_labels
 from multiembed.errors import DataError
 
 
@@ -32,18 +31,15 @@ class Rejects:
         return np.concatenate(self._numbers)
 
     def add(
-        self, block: Block, label: str, values: pl.DataFrame, fields: Sequence[Field]
+        self, block: Block, label: str, unreadable: Mapping[str, Bool[np.ndarray, " rows"]]
     ) -> Bool[np.ndarray, " rows"]:
         """Return which rows of a block have a label or a number that cannot be read.
 
         Raises:
             DataError: If there are now more bad rows than the limit.
         """
-        checks = {label: block.rows.select(label_expression(label, block.rows).is_null())}
-        for field in fields:
-            if field.numeric is not None:
-                checks[field.name] = values.select(pl.col(field.name) == UNREADABLE)
-        bad = {name: check.to_series().to_numpy() for name, check in checks.items()}
+        bad = {label: read_labels(block.rows, label).is_null().to_numpy()}
+        bad |= unreadable
         rejected = np.logical_or.reduce(list(bad.values()))
         self._count += block.bad_count + int(np.count_nonzero(rejected))
         self._numbers.append(block.numbers[rejected])

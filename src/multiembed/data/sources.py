@@ -3,6 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -80,6 +81,15 @@ class Source(ABC):
     @abstractmethod
     def blocks(self) -> Iterator[Block]:
         """Read all rows once more."""
+
+
+def ahead(blocks: Iterator[Block]) -> Iterator[Block]:
+    """Read every block in another thread while the one before it is in use."""
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(next, blocks, None)
+        while (block := following.result()) is not None:
+            following = pool.submit(next, blocks, None)
+            yield block
 
 
 def _described(file: Path, name: str) -> SourceFile:

@@ -9,7 +9,6 @@ import polars as pl
 
 from multiembed.data.options import PrepareOptions
 from multiembed.data.sources import Block, Column, Source
-from multiembed.data.values import number
 from multiembed.errors import DataError
 
 BLOCK_ROWS = 65_536
@@ -92,8 +91,7 @@ def _is_amount(sample: pl.DataFrame, name: str) -> bool:
         column = column.filter(~column.fill_null("").is_in(["", "nan", "NaN"]))
         if column.str.contains(r"^[+-]?0[0-9]").any():
             return False
-    values = sample.select(number(name, sample)).to_series()
-    values = values.drop_nulls()
+    values = column.cast(pl.Float64, strict=False).fill_nan(None).drop_nulls()
     if len(values) == 0 or (dtype == pl.String and len(values) < len(column)):
         return False
     if values.is_infinite().any() or bool((values != values.floor()).any()):

@@ -1,107 +1,118 @@
-"""What counts as one value: raw columns of any type become strings, missing the empty string."""
+"""What counts as one value: categories are text, numbers are buckets.
+
+A missing category is the empty string and a missing number is null; both are values like any
+other.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from jaxtyping import Bool
 
 from multiembed.data.schema import Field, NumericRule
 
-UNREADABLE = "unreadable"
-"""Value of a number that cannot be read: never the name of a bucket, so never in a vocabulary."""
-MISSING_NUMBERS = ("", "nan", "NaN", "NAN")
-LARGEST = 2.0**53
+LARGEST_WHOLE = 2.0**53
 QUANTILES = 32
 QUANTILE_DIGITS = 4
 """Significant digits kept before quantiles are taken, so that counting them needs little memory."""
 
 
-def value_expression(field: Field, rows: pl.DataFrame) -> pl.Expr:
-    """Return the expression that turns a raw column into the field's values."""
-    if field.numeric is None:
-        return category(field.name, rows)
-    return bucket(field.name, rows, field.numeric)
+class Values(NamedTuple):
+    """Values of some rows."""
+
+    columns: pl.DataFrame
+    """One column per field: text, or the number of a bucket."""
+    unreadable: dict[str, Bool[np.ndarray, " rows"]]
+    """Rows whose text should be a number and is none, for every field that has some."""
 
 
-def counted_expression(field: Field, rows: pl.DataFrame) -> pl.Expr:
-    """Return the expression whose results are counted to make the field's vocabulary.
+def read_values(rows: pl.DataFrame, fields: Sequence[Field]) -> Values:
+    """Turn raw columns of any type into the values of the fields.
 
-    The field's values; for quantiles, whose edges come from the counts, the rounded numbers.
+    Numeric fields by quantiles whose edges are not known yet become rounded numbers.
     """
-    if field.numeric is None or field.numeric.rule != "quantiles":
-        return value_expression(field, rows)
-    return _named(rounded(number(field.name, rows)), field.name, rows)
+    numeric = [field for field in fields if field.numeric is not None]
+    numbers = rows.select(_number(field.name, rows) for field in numeric)
+    columns = [
+        *rows.select(_category(field.name, rows) for field in fields if field.numeric is None),
+        *numbers.select(_bucket(field) for field in numeric),
+    ]
+    suspects = [
+        rows[field.name]
+        for field in numeric
+        if rows.schema[field.name] == pl.String
+        and numbers[field.name].null_count() > rows[field.name].null_count()
+    ]
+    return Values(pl.DataFrame(columns), {text.name: _unreadable(text) for text in suspects})
 
 
-def category(name: str, rows: pl.DataFrame) -> pl.Expr:
-    """Read a column as categories; whole floats lose their `.0`, so 5.0 is the category 5."""
+def read_labels(rows: pl.DataFrame, name: str) -> pl.Series:
+    """Read a column as labels 0 or 1, null where it says neither."""
+    column = rows[name]
+    if column.dtype != pl.String:
+        return _zero_or_one(column.cast(pl.Float64, strict=False), [1.0], [0.0])
+    labels = _zero_or_one(column, ["1"], ["0"])
+    if labels.null_count():
+        text = column.str.strip_chars().str.to_lowercase()
+        labels = _zero_or_one(text, ["1", "1.0", "true"], ["0", "0.0", "false"])
+    return labels
+
+
+def cut_quantiles(counts: pl.DataFrame) -> tuple[NumericRule, pl.DataFrame]:
+    """Turn counts of rounded numbers into the edges of the buckets, and counts of buckets."""
+    present = counts.drop_nulls().sort("value")
+    before = (present["count"].cum_sum() - present["count"]).to_numpy()
+    targets = int(present["count"].sum()) * np.arange(1, QUANTILES) / QUANTILES
+    places = np.unique(np.searchsorted(before, targets))
+    edges = present["value"].gather(places[places < len(before)]).to_list()
+    rule = NumericRule(rule="quantiles", edges=tuple(edges))
+    buckets = counts.select(_quantile(pl.col("value"), rule), "count")
+    return rule, buckets.group_by("value").agg(pl.col("count").sum())
+
+
+def _category(name: str, rows: pl.DataFrame) -> pl.Expr:
+    """Read a column as text; whole floats lose their `.0`, so 5.0 is the category 5."""
     column = pl.col(name)
-    if rows.schema[name] == pl.String:
-        return column.fill_null("")
     if rows.schema[name].is_float():
         number = column.cast(pl.Float64).fill_nan(None)
-        whole = (number == number.floor()) & (number.abs() <= LARGEST)
+        whole = (number == number.floor()) & (number.abs() <= LARGEST_WHOLE)
         as_integer = number.cast(pl.Int64, strict=False).cast(pl.String)
-        text = pl.when(whole).then(as_integer).otherwise(number.cast(pl.String))
-        return text.fill_null("")
-    return column.cast(pl.String).fill_null("")
+        column = pl.when(whole).then(as_integer).otherwise(number.cast(pl.String))
+    return column.cast(pl.String).fill_null("").alias(name)
 
 
-def number(name: str, rows: pl.DataFrame) -> pl.Expr:
-    """Read a column as numbers, null where it is missing, NaN or unreadable."""
-    column = pl.col(name)
-    return column.cast(pl.Float64, strict=False).fill_nan(None)
+def _number(name: str, rows: pl.DataFrame) -> pl.Expr:
+    """Read a column as numbers, null where it is missing, unreadable, NaN or infinite."""
+    value = pl.col(name).cast(pl.Float64, strict=False)
+    return pl.when(value.is_finite()).then(value).alias(name)
 
 
-def bucket(name: str, rows: pl.DataFrame, rule: NumericRule) -> pl.Expr:
-    """Read a column as numbers and name each one's bucket."""
-    value = number(name, rows)
-    # Clipped so that an infinity has a bucket and every bucket is a 64-bit integer.
+def _unreadable(text: pl.Series) -> Bool[np.ndarray, " rows"]:
+    number = text.cast(pl.Float64, strict=False)
+    return (number.is_null() & text.is_not_null() & (text != "")).to_numpy()
+
+
+def _zero_or_one(column: pl.Series, one: list, zero: list) -> pl.Series:
+    is_one, is_zero = column.is_in(one), column.is_in(zero)
+    label = pl.when(is_one).then(1).when(is_zero).then(0).cast(pl.UInt8)
+    return pl.select(label.alias("label")).to_series()
+
+
+def _bucket(field: Field) -> pl.Expr:
+    value, rule = pl.col(field.name), field.numeric
+    assert rule is not None, "only numeric fields have buckets"
     if rule.rule == "quantiles":
-        edges = pl.lit(pl.Series(rule.edges, dtype=pl.Float64))
-        place = edges.search_sorted(rounded(value), side="right").cast(pl.Int64)
-    else:
-        above = value.clip(upper_bound=1.7e308).log().pow(2).floor()
-        below = value.clip(lower_bound=-LARGEST).floor() - 2
-        place = pl.when(value > 2).then(above).otherwise(below).cast(pl.Int64)
-    return _named(pl.when(value.is_not_null()).then(place), name, rows)
+        rounded = value.round_sig_figs(QUANTILE_DIGITS)
+        return _quantile(rounded, rule) if rule.edges else rounded
+    # DIFFERS: the reference code reads whole numbers only; fractions below 2 are rounded down,
+    # so that a column of fractions does not become as many categories.
+    place = pl.when(value > 2).then(value.log().pow(2)).otherwise(value - 2)
+    return place.floor().cast(pl.Int64, strict=False)
 
 
-def rounded(value: pl.Expr) -> pl.Expr:
-    """Keep the leading digits of a number; the order of numbers is kept."""
-    return value.clip(-1.7e308, 1.7e308).round_sig_figs(QUANTILE_DIGITS)
-
-
-def cut_quantiles(counts: pl.DataFrame, rule: NumericRule) -> tuple[NumericRule, pl.DataFrame]:
-    """Turn counts of rounded numbers into the edges of the buckets, and counts of buckets."""
-    special = counts.filter(pl.col("value").is_in(["", UNREADABLE]))
-    numbers = counts.join(special, on="value", how="anti")
-    numbers = numbers.with_columns(pl.col("value").cast(pl.Float64).alias("number")).sort("number")
-    before = (numbers["count"].cum_sum() - numbers["count"]).to_numpy()
-    targets = int(numbers["count"].sum()) * np.arange(1, QUANTILES) / QUANTILES
-    places = np.unique(np.searchsorted(before, targets))
-    edges = numbers["number"].gather(places[places < len(before)]).to_list()
-    bucket_of = pl.lit(pl.Series(edges, dtype=pl.Float64)).search_sorted("number", side="right")
-    buckets = numbers.with_columns(bucket_of.cast(pl.String).alias("value"))
-    both = pl.concat([special, buckets.select("value", "count")])
-    summed = both.group_by("value").agg(pl.col("count").sum())
-    return rule.model_copy(update={"edges": tuple(edges)}), summed
-
-
-def label_expression(name: str, rows: pl.DataFrame) -> pl.Expr:
-    """Read a column as labels 0 or 1, null where it says neither."""
-    column = pl.col(name)
-    if rows.schema[name] == pl.String:
-        text = column.str.strip_chars().str.to_lowercase()
-        one, zero = text.is_in(["1", "1.0", "true"]), text.is_in(["0", "0.0", "false"])
-    else:
-        value = column.cast(pl.Float64, strict=False)
-        one, zero = value == 1, value == 0
-    return pl.when(one).then(1).when(zero).then(0).cast(pl.UInt8)
-
-
-def _named(place: pl.Expr, name: str, rows: pl.DataFrame) -> pl.Expr:
-    """Write numbers as text, and say apart what is missing and what is unreadable."""
-    text = place.cast(pl.String)
-    if rows.schema[name] != pl.String:
-        return text.fill_null("").alias(name)
-    other = pl.when(pl.col(name).fill_null("").is_in(MISSING_NUMBERS)).then(pl.lit(""))
-    return pl.coalesce(text, other, pl.lit(UNREADABLE)).alias(name)
+def _quantile(value: pl.Expr, rule: NumericRule) -> pl.Expr:
+    edges = pl.lit(pl.Series(rule.edges, dtype=pl.Float64))
+    place = edges.search_sorted(value, side="right").cast(pl.Int64)
+    return pl.when(value.is_not_null()).then(place)

@@ -1,8 +1,4 @@
-"""From values to ids and back: counting, vocabularies on disk, and the encoder.
-
-Inside this module a value is always a string, and a missing one is the empty string: then
-missing is a value like any other, counted, kept or dropped by the same rule.
-"""
+"""From values to ids and back: counting, vocabularies on disk, and the encoder."""
 
 import hashlib
 import re
@@ -14,7 +10,7 @@ import polars as pl
 from jaxtyping import Int32
 
 from multiembed.data.schema import Field, Schema
-from multiembed.data.values import value_expression
+from multiembed.data.values import read_values
 from multiembed.errors import DataError
 
 FOLDER = "vocabulary"
@@ -52,8 +48,7 @@ class Counter:
     def counts(self, name: str) -> pl.DataFrame:
         """Return the distinct values of a field and how often each was seen, in no order."""
         self._compact(name)
-        parts = self._parts[name]
-        return parts[0] if parts else pl.DataFrame(schema={"value": pl.String, "count": pl.Int64})
+        return self._parts[name][0]
 
     def _append(self, name: str, part: pl.DataFrame) -> None:
         self._parts[name].append(part)
@@ -70,18 +65,23 @@ class Counter:
 
 
 def number_values(counts: pl.DataFrame, min_count: int) -> pl.DataFrame:
-    """Give every value that is frequent enough its id: falling count, ties by value, from 1."""
-    kept = counts.filter(pl.col("count") >= min_count)
+    """Give every value that is frequent enough its id: falling count, ties by value, from 1.
+
+    Values become text, and a missing one null.
+    """
+    text = pl.col("value").cast(pl.String).fill_null("")
+    kept = counts.filter(pl.col("count") >= min_count).with_columns(text)
     ordered = kept.sort(["count", "value"], descending=[True, False])
-    return ordered.with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int32).alias("id"))
+    missing = pl.when(pl.col("value") != "").then(pl.col("value"))
+    number = pl.int_range(1, pl.len() + 1, dtype=pl.Int32)
+    return ordered.select(missing.alias("value"), "count", number.alias("id"))
 
 
 def write_vocabulary(folder: Path, field: str, vocabulary: pl.DataFrame) -> None:
-    """Write the kept values of a field below a dataset or run directory; missing becomes null."""
+    """Write the kept values of a field below a dataset or run directory."""
     path = folder / FOLDER / _file_name(field)
     path.parent.mkdir(parents=True, exist_ok=True)
-    missing = pl.when(pl.col("value") != "").then(pl.col("value")).alias("value")
-    vocabulary.select(missing, "count", "id").write_parquet(path, compression="zstd")
+    vocabulary.write_parquet(path, compression="zstd")
 
 
 def read_vocabulary(folder: Path, field: str) -> pl.DataFrame:
@@ -103,8 +103,13 @@ class Encoder:
 
     def __init__(self, fields: Sequence[Field], vocabularies: Mapping[str, pl.DataFrame]) -> None:
         self.fields = tuple(fields)
-        self._values = {f.name: vocabularies[f.name]["value"].fill_null("") for f in self.fields}
-        self._types = {name: pl.Enum(values) for name, values in self._values.items()}
+        self._values = {f.name: vocabularies[f.name]["value"] for f in self.fields}
+        self._ids = {f.name: vocabularies[f.name]["id"] for f in self.fields}
+        self._categories = {
+            f.name: pl.Enum(self._values[f.name].fill_null(""))
+            for f in self.fields
+            if f.numeric is None
+        }
 
     @classmethod
     def load(cls, folder: Path | str) -> "Encoder":
@@ -124,24 +129,29 @@ class Encoder:
         absent = [field.name for field in self.fields if field.name not in rows.columns]
         if absent:
             raise DataError(f"rows must have a column {absent[0]!r}, got {', '.join(rows.columns)}")
-        ids = rows.select(
-            value_expression(field, rows)
-            .cast(self._types[field.name], strict=False)
-            .to_physical()
-            .cast(pl.Int32)
-            .add(1)
-            .fill_null(0)
-            for field in self.fields
-        )
-        return ids.to_numpy(order="c").reshape(rows.height, len(self.fields))
+        values, unreadable = read_values(rows, self.fields)
+        ids = values.select(self._id_expression(field) for field in self.fields)
+        matrix = ids.to_numpy(order="c").reshape(rows.height, len(self.fields))
+        names = [field.name for field in self.fields]
+        for name, those in unreadable.items():
+            matrix[those, names.index(name)] = 0
+        return matrix
 
     def decode(self, ids: Int32[np.ndarray, "rows fields"]) -> pl.DataFrame:
         """Return the values of ids; null where the value is missing or *other*."""
         columns = []
         for field, column in zip(self.fields, ids.T, strict=True):
-            values = pl.concat([pl.Series([""]), self._values[field.name]]).gather(column)
-            columns.append(values.replace("", None).alias(field.name))
+            values = pl.concat([pl.Series([None], dtype=pl.String), self._values[field.name]])
+            columns.append(values.gather(column).alias(field.name))
         return pl.DataFrame(columns)
+
+    def _id_expression(self, field: Field) -> pl.Expr:
+        column, name = pl.col(field.name), field.name
+        if field.numeric is None:
+            place = column.cast(self._categories[name], strict=False).to_physical()
+            return place.cast(pl.Int32).add(1).fill_null(0)
+        buckets = self._values[name].cast(pl.Int64)
+        return column.replace_strict(buckets, self._ids[name], default=0, return_dtype=pl.Int32)
 
 
 def _file_name(field: str) -> str:
