@@ -297,7 +297,7 @@ def _write(text: str, target: str) -> None:
         raise ConfigError(f"{target} must be writable, got: {error.strerror}") from None
 
 
-def _version(asked: bool) -> None:
+def _version(asked: bool | None) -> None:
     if asked:
         out.print(f"multiembed {__version__}", highlight=False)
         raise typer.Exit
@@ -306,8 +306,9 @@ def _version(asked: bool) -> None:
 @app.callback()
 def about(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
-    ] = False,
+        bool | None,
+        typer.Option("--version", callback=_version, is_eager=True, help="Say the version."),
+    ] = None,
 ) -> None:
     """Click-through-rate models that keep getting better as they grow."""
 
