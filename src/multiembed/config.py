@@ -6,50 +6,87 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from multiembed.errors import ConfigError
-from multiembed.models import Architecture, named_architecture, shape_of_size
-from multiembed.validation import first_problem
+from multiembed.models.click_model import Gate
+from multiembed.models.named import (
+    Mix,
+    Scaling,
+    base_dim,
+    counted_mix,
+    mix_name,
+    mix_options,
+    named_mix,
+    shape_of_size,
+)
+from multiembed.models.regularizers import check_regularizers
+from multiembed.validation import checked
 
 
 class ModelConfig(BaseModel):
-    """Which model: an architecture, its size, its options."""
+    """Which model: an architecture or several, their size, their options."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     architecture: str = "dcnv2"
-    """Family: dnn, dcnv2, …"""
+    """Family: dnn, dcnv2, …; `dcnv2:2,dnn:1` gives two sets to one and a third to another."""
     dim: int | None = Field(default=None, ge=1)
     """Size of one set's embedding; the architecture's base size if not given."""
     sets: int | None = Field(default=None, ge=1)
-    """Number of embedding sets; 1 if not given."""
+    """Number of embedding sets; if not given, one or what `architecture` says."""
     size: int | None = Field(default=None, ge=1)
     """Multiple of the paper's base size, in place of `dim` and `sets`."""
-    scaling: Literal["single", "multi"] = "single"
+    scaling: Scaling = "single"
     """Which way `size` is reached: one wider set, or more sets of base width."""
     shared_interaction: bool = False
-    """One interaction for all sets (section 5.3, variant a)."""
+    """One interaction for all sets of an architecture (section 5.3, variant a)."""
+    gate: Gate = "mean"
+    """How sets are joined: by their mean, or weighted by a learnt gate."""
     embedding_init: Literal["table", "field"] | Annotated[float, Field(gt=0)] = "table"
     """Xavier over the concatenated table (the paper's code), per field, or a normal deviation."""
     options: dict[str, object] = Field(default_factory=dict)
-    """Options of the architecture: hidden, dropout, batch_norm, cross_layers, …"""
+    """Options of the architecture: hidden, dropout, batch_norm, cross_layers, … Of several, each
+    takes those it has; a table under an architecture's name is for that one alone."""
 
-    def built(self) -> Architecture:
-        """Return the architecture with its options."""
-        return named_architecture(self.architecture, self.options)
+    def built(self) -> Mix:
+        """Return the architectures with their options, and how many sets each has."""
+        sets = self.size if self.size is not None and self.scaling == "multi" else self.sets
+        return counted_mix(named_mix(self.architecture, self.options), sets)
 
     def shape(self) -> tuple[int, int]:
         """Return (dim, sets), whichever way they were given."""
         if self.size is not None:
             return shape_of_size(self.architecture, self.size, self.scaling)
-        return self.dim or type(self.built()).base_dim, self.sets or 1
+        mix = self.built()
+        dim = base_dim(mix) if self.dim is None else self.dim
+        return dim, sum(count for _, count in mix)
+
+    def resolved(self) -> "ModelConfig":
+        """Return the same model with `dim`, `sets` and all options written out.
+
+        Raises:
+            ConfigError: If size is given together with dim or sets, or an option is unknown.
+        """
+        if self.size is not None and (self.dim is not None or self.sets is not None):
+            raise ConfigError("model.size must stand without model.dim and model.sets, got both")
+        dim, sets = self.shape()
+        mix = self.built()
+        update = {
+            "architecture": mix_name(self.architecture, mix),
+            "dim": dim,
+            "sets": sets,
+            "size": None,
+            "scaling": "single",
+            "options": mix_options(self.architecture, mix),
+        }
+        return self.model_copy(update=update)
 
 
 class TrainingConfig(BaseModel):
     """How to train it: the paper's protocol unless told otherwise."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     learning_rate: float = Field(default=1e-3, gt=0)
     """Of Adam."""
@@ -76,6 +113,9 @@ class TrainingConfig(BaseModel):
     """Factor on the learning rate after every evaluation that brought no better AUC."""
     gradient_clip: float | None = Field(default=None, gt=0)
     """Largest norm of all gradients together."""
+    regularizers: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    """Weights of penalties added to the loss: aligned_norms, unitary, set_similarity,
+    singular_spread (the paper's runs: aligned_norms 1, unitary 1e-5)."""
     negative_rate: float = Field(default=1.0, gt=0, le=1)
     """Share of negatives trained on; predicted probabilities are corrected for it."""
     threads: int | None = Field(default=None, ge=1)
@@ -95,18 +135,14 @@ class RunConfig(BaseModel):
     training: TrainingConfig = TrainingConfig()
 
     def resolved(self) -> "RunConfig":
-        """Return the same run with `dim`, `sets` and all options written out.
+        """Return the same run with everything about its model written out.
 
         Raises:
-            ConfigError: If size is given together with dim or sets, or an option is unknown.
+            ConfigError: If the model contradicts itself, an option is unknown, or a regulariser
+                has nothing to act on.
         """
-        model = self.model
-        if model.size is not None and (model.dim is not None or model.sets is not None):
-            raise ConfigError("model.size must stand without model.dim and model.sets, got both")
-        dim, sets = model.shape()
-        options = model.built().model_dump(mode="json")
-        update = {"dim": dim, "sets": sets, "size": None, "scaling": "single", "options": options}
-        return self.model_copy(update={"model": model.model_copy(update=update)})
+        check_regularizers(self.training.regularizers, self.model.built())
+        return self.model_copy(update={"model": self.model.resolved()})
 
     def to_toml(self) -> str:
         """Return the TOML text that `parse_config` reads back; unset keys are left out."""
@@ -120,10 +156,7 @@ def parse_config(table: Mapping[str, object], *, source: str = "configuration") 
         ConfigError: If a key is unknown (the nearest known one is suggested) or a value is out of
             range.
     """
-    try:
-        return RunConfig.model_validate(dict(table))
-    except ValidationError as error:
-        raise ConfigError(first_problem(error, _known_keys(error), at=f"{source}: ")) from None
+    return checked(RunConfig, table, at=f"{source}: ")
 
 
 def read_config(path: Path) -> RunConfig:
@@ -139,9 +172,3 @@ def read_config(path: Path) -> RunConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} must be TOML, got: {error}") from None
     return parse_config(table, source=str(path))
-
-
-def _known_keys(error: ValidationError) -> list[str]:
-    section = error.errors(include_url=False)[0]["loc"][0]
-    kinds: dict[object, type[BaseModel]] = {"model": ModelConfig, "training": TrainingConfig}
-    return list(kinds.get(section, RunConfig).model_fields)

@@ -1,28 +1,77 @@
 """The model: ids -> embeddings -> interaction per set -> mean over sets -> head -> logit."""
 
 from collections.abc import Sequence
+from typing import Literal
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from multiembed.models.embedding import EmbeddingInit, EmbeddingSets
+from multiembed.errors import ConfigError
+from multiembed.models.budget import Budget, Parts, count_flops, count_parameters
+from multiembed.models.embedding import EmbeddingInit, EmbeddingSets, Row
 from multiembed.models.interactions import Architecture
-from multiembed.models.named import named_architecture
+from multiembed.models.interactions.base import DeepArchitecture
+from multiembed.models.layers import SetLinear
+from multiembed.models.modes import observing
+from multiembed.models.named import Mix, base_dim, counted_mix, named_mix
+
+Gate = Literal["mean", "learned"]
 
 
 class SetGroup(nn.Module):
-    """Sets that share one kind of interaction."""
+    """Sets that share one kind of interaction.
 
-    def __init__(self, architecture: Architecture, *, fields: int, dim: int, sets: int) -> None:
+    Args:
+        architecture: What the sets are made of.
+        fields: Number of fields.
+        dim: Size of one set's embedding.
+        sets: Number of sets with parameters of their own.
+        trunk: Whose ReLU layers follow the sets, where groups of different kinds meet; a group
+            whose representations these cannot take as they are gets an `adapter` before them.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        *,
+        fields: int,
+        dim: int,
+        sets: int,
+        trunk: DeepArchitecture | None,
+    ) -> None:
         super().__init__()
         self.interaction = architecture.interaction(fields=fields, dim=dim, sets=sets)
         self.width = self.interaction.width
+        self.adapter = None
+        if trunk is not None and not _fits(architecture, self.width, trunk):
+            self.adapter = trunk.projection(sets, self.width)
+            self.width = trunk.hidden[0]
 
     def forward(
         self, embeddings: Float[Tensor, "batch sets fields dim"]
     ) -> Float[Tensor, "batch sets width"]:
         """Represent every set."""
-        return self.interaction(embeddings)
+        views = self.interaction(embeddings)
+        return views if self.adapter is None else self.adapter(views)
+
+
+class LearnedGate(nn.Module):
+    """Averages the sets with weights that depend on the row: a softmax of one score per set.
+
+    A set's score is a linear map of its representation that begins at zero, so that training
+    begins from the equal-weight mean.
+    """
+
+    def __init__(self, sets: int, width: int) -> None:
+        super().__init__()
+        self.score = SetLinear(sets, width, 1)
+        for parameter in self.score.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, views: Float[Tensor, "batch sets width"]) -> Float[Tensor, "batch width"]:
+        """Return the weighted mean."""
+        return (self.score(views).softmax(dim=1) * views).sum(dim=1)
 
 
 class ClickModel(nn.Module):
@@ -32,48 +81,59 @@ class ClickModel(nn.Module):
     model; there is no other class for it.
 
     Args:
-        architecture: A name (`dnn`, `dcnv2`, …: the paper's hyperparameters), or an
-            `Architecture` with hyperparameters of its own.
+        architecture: A name (`dnn`, `dcnv2`, …: the paper's hyperparameters); several with their
+            numbers of sets (`dcnv2:2,dnn:1`); an `Architecture` with hyperparameters of its own;
+            or a sequence of those, each with its number of sets.
         cardinalities: Number of ids of every field, *other* included.
         dim: Size of one set's embedding; the architecture's base size (10, as in the paper) if
             not given.
-        sets: Number of embedding sets M.
-        shared_interaction: One interaction for all sets (the paper's section 5.3, variant a).
+        sets: Number of embedding sets M; if not given, one or what `architecture` says.
+        shared_interaction: One interaction for all sets of an architecture (the paper's section
+            5.3, variant a).
+        gate: How the sets' representations are joined: by their mean, or weighted by a
+            `LearnedGate`.
         embedding_init: See `EmbeddingSets`.
 
     Raises:
-        ConfigError: If the architecture is unknown, or a size is below 1.
+        ConfigError: If the architecture is unknown, a size is below 1, or architectures cannot
+            share one model.
     """
 
     def __init__(
         self,
-        architecture: str | Architecture,
+        architecture: str | Architecture | Mix,
         cardinalities: Sequence[int],
         *,
         dim: int | None = None,
-        sets: int = 1,
+        sets: int | None = None,
         shared_interaction: bool = False,
+        gate: Gate = "mean",
         embedding_init: EmbeddingInit = "table",
     ) -> None:
         super().__init__()
-        if isinstance(architecture, str):
-            architecture = named_architecture(architecture)
-        self.architecture = architecture
+        self.mix = counted_mix(_as_mix(architecture), sets)
         self.embedding = EmbeddingSets(
             cardinalities,
-            dim=architecture.base_dim if dim is None else dim,
-            sets=sets,
+            dim=base_dim(self.mix) if dim is None else dim,
+            sets=sum(count for _, count in self.mix),
             init=embedding_init,
-            row=architecture.row(len(cardinalities)),
+            row=_common_row(self.mix, len(cardinalities)),
         )
-        group = SetGroup(
-            architecture,
-            fields=len(self.embedding.cardinalities),
-            dim=self.embedding.dim,
-            sets=1 if shared_interaction else sets,
-        )
-        self.groups = nn.ModuleList([group])
-        self.head = architecture.head(group.width)
+        trunk = _trunk(self.mix) if len(self.mix) > 1 else None
+        groups = [
+            SetGroup(
+                kind,
+                fields=len(self.embedding.cardinalities),
+                dim=self.embedding.dim,
+                sets=1 if shared_interaction else count,
+                trunk=trunk,
+            )
+            for kind, count in self.mix
+        ]
+        width = groups[0].width
+        self.groups = nn.ModuleList(groups)
+        self.gate = LearnedGate(self.embedding.sets, width) if gate == "learned" else None
+        self.head = self.mix[0][0].head(width) if trunk is None else trunk.deep_head(width)
 
     def forward(self, ids: Int[Tensor, "batch fields"]) -> Float[Tensor, " batch"]:
         """Return the logit of a click for every row of `ids`.
@@ -85,4 +145,65 @@ class ClickModel(nn.Module):
 
     def score(self, embeddings: Float[Tensor, "batch sets fields dim"]) -> Float[Tensor, " batch"]:
         """Return the logits of rows whose embeddings were already looked up."""
-        return self.head(self.groups[0](embeddings).mean(dim=1))
+        return self.judge(self.represent(embeddings))
+
+    def represent(
+        self, embeddings: Float[Tensor, "batch sets fields dim"]
+    ) -> Float[Tensor, "batch sets width"]:
+        """Return what every set's interaction makes of its embeddings."""
+        parts = embeddings.split([count for _, count in self.mix], dim=1)
+        views = [group(part) for group, part in zip(self.groups, parts, strict=True)]
+        return views[0] if len(views) == 1 else torch.cat(views, dim=1)
+
+    def judge(self, views: Float[Tensor, "batch sets width"]) -> Float[Tensor, " batch"]:
+        """Return the logits of rows from the representations of their sets."""
+        return self.head(views.mean(dim=1) if self.gate is None else self.gate(views))
+
+    def summary(self) -> Budget:
+        """Count parameters, and floating-point operations per example; `print` shows a table."""
+        table = self.embedding
+        row = table.weight.new_zeros(1, table.sets, len(table.cardinalities), table.width)
+        with observing(self):
+            views, interaction = count_flops(self.represent, row)
+            _, head = count_flops(self.judge, views)
+        sizes = [count_parameters(part) for part in (self.embedding, self.groups, self)]
+        return Budget(
+            parameters=Parts(sizes[0], sizes[1], sizes[2] - sizes[0] - sizes[1]),
+            flops=Parts(0, interaction, head),
+        )
+
+
+def _as_mix(architecture: str | Architecture | Mix) -> Mix:
+    if isinstance(architecture, str):
+        return named_mix(architecture)
+    if isinstance(architecture, Architecture):
+        return [(architecture, 1)]
+    if not architecture:
+        raise ConfigError("architecture must name at least one, got none")
+    return architecture
+
+
+def _common_row(mix: Mix, fields: int) -> Row:
+    """Return what a table holds for one id of one set: the same for all architectures."""
+    rows = {architecture.row(fields) for architecture, _ in mix}
+    if len(rows) > 1:
+        names = " and ".join(type(architecture).__name__ for architecture, _ in mix)
+        raise ConfigError(
+            f"architectures of one model must read the same embeddings, got {names}, of which "
+            "one has several per id or a linear term"
+        )
+    return rows.pop()
+
+
+def _trunk(mix: Mix) -> DeepArchitecture:
+    """Return the architecture whose ReLU layers follow the sets of different groups."""
+    for architecture, _ in mix:
+        if isinstance(architecture, DeepArchitecture) and architecture.hidden:
+            return architecture
+    raise ConfigError("architectures of one model must have hidden layers in one, got none")
+
+
+def _fits(architecture: Architecture, width: int, trunk: DeepArchitecture) -> bool:
+    """Say whether representations end in the first ReLU layer that `trunk` has in each set."""
+    plain = type(architecture).head is DeepArchitecture.head
+    return plain and width == trunk.hidden[0]

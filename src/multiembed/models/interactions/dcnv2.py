@@ -23,6 +23,8 @@ class DcnV2(DeepArchitecture):
     The blocks themselves can then be held near unitary ones: the form in which the reference code
     regularises DCN V2 (Guo et al., section 4.2, evidence III).
     """
+    unitary_scale: bool = False
+    """Whether every block has a learnt scale for the regulariser `unitary`: the paper's form."""
 
     @override
     def interaction(self, *, fields: int, dim: int, sets: int) -> Interaction:
@@ -34,12 +36,14 @@ class CrossLayer(nn.Module):
 
     The block `matrix()[m, j*dim:(j+1)*dim, i*dim:(i+1)*dim]` carries field i into field j within
     set m: `W_{i->j}` of Guo et al., section 4.1. It is a block of `weight`, times
-    `block_weight[m, j, i]` where there are block weights.
+    `block_weight[m, j, i]` where there are block weights. `unitary_scale[m, j, i]`, where there is
+    one, is read by the regulariser alone.
     """
 
     block_weight: nn.Parameter | None
+    unitary_scale: nn.Parameter | None
 
-    def __init__(self, sets: int, *, fields: int, dim: int, block_weights: bool) -> None:
+    def __init__(self, architecture: DcnV2, *, sets: int, fields: int, dim: int) -> None:
         super().__init__()
         self.fields = fields
         self.dim = dim
@@ -48,8 +52,12 @@ class CrossLayer(nn.Module):
         bound = math.sqrt(3 / width)  # Xavier's, for as many outputs as inputs
         nn.init.uniform_(self.weight, -bound, bound)
         self.bias = nn.Parameter(torch.zeros(sets, width))
-        weights = nn.Parameter(torch.ones(sets, fields, fields)) if block_weights else None
+        pairs = torch.ones(sets, fields, fields)
+        weights = nn.Parameter(pairs) if architecture.block_weights else None
         self.register_parameter("block_weight", weights)
+        # The mean of a block's squared singular values is 1 / fields as the blocks are drawn.
+        scales = nn.Parameter(pairs / fields) if architecture.unitary_scale else None
+        self.register_parameter("unitary_scale", scales)
 
     def matrix(self) -> Float[Tensor, "sets width width"]:
         """Return the matrix that is applied."""
@@ -72,7 +80,7 @@ class CrossNetwork(Interaction):
         super().__init__()
         self.width = architecture.hidden[0]
         self.cross = nn.ModuleList(
-            CrossLayer(sets, fields=fields, dim=dim, block_weights=architecture.block_weights)
+            CrossLayer(architecture, sets=sets, fields=fields, dim=dim)
             for _ in range(architecture.cross_layers)
         )
         self.projection = architecture.projection(sets, fields * dim)
