@@ -6,8 +6,14 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64
 
-from multiembed.collapse.summary import Summary, Weights
-from multiembed.collapse.tables import BLOCK_ROWS, Matrix, check_table
+from multiembed.collapse.summary import Summary, Weights, check_weights
+from multiembed.collapse.tables import (
+    BLOCK_ROWS,
+    Matrix,
+    check_table,
+    refuse_non_finite,
+    row_blocks,
+)
 from multiembed.collapse.tsqr import triangle
 from multiembed.errors import DataError
 
@@ -80,14 +86,16 @@ def spectrum(
         return gram_spectrum(table, centered=centered)
     check_table(table, name)
     rows, dim = table.shape
-    summary = Summary.of(table, weights, name=name)
-    if rows > DIRECT_ROWS * dim:
+    if rows <= DIRECT_ROWS * dim:
+        mean, energy = _mean_and_energy(table, weights, name=name)
+    else:
+        summary = Summary.of(table, weights, name=name)
         by_gram = gram_spectrum(summary, centered=centered)
         if not (tail and _too_deep(by_gram)):
             return by_gram
-    centre = summary.total / summary.weight if centered and summary.weight else None
-    factor = triangle(table, centre=centre, weights=weights, name=name)
-    return _triangle_spectrum(factor, summary, centered=centered)
+        mean, energy = summary.total / (summary.weight or 1.0), float(summary.gram.trace())
+    factor = triangle(table, centre=mean if centered else None, weights=weights, name=name)
+    return _triangle_spectrum(factor, rows=rows, energy=energy, centered=centered)
 
 
 def gram_spectrum(summary: Summary, *, centered: bool = False) -> Spectrum:
@@ -95,7 +103,7 @@ def gram_spectrum(summary: Summary, *, centered: bool = False) -> Spectrum:
     gram = summary.centered_gram() if centered else summary.gram
     count = min(summary.rows, summary.dim)
     energies = above_rounding(np.linalg.eigvalsh(gram), summary, centered=centered)[::-1][:count]
-    error = _relative_rounding(summary) * float(summary.gram.trace())
+    error = _rounding(summary.rows, summary.dim) * float(summary.gram.trace())
     return Spectrum(
         singular_values=np.sqrt(energies),
         rows=summary.rows,
@@ -110,31 +118,48 @@ def above_rounding(
 ) -> Float64[np.ndarray, " values"]:
     """Return eigenvalues of a Gram matrix, those that rounding alone can make set to 0."""
     # Uncentred, 4 units of roundoff were measured; the mean's own rounding weighs more.
-    floor = _relative_rounding(summary) if centered else 8 * UNIT
+    floor = _rounding(summary.rows, summary.dim) if centered else 8 * UNIT
     return np.where(energies > floor * float(summary.gram.trace()), energies, 0.0)
 
 
 def _triangle_spectrum(
-    factor: Float64[np.ndarray, "height dim"], summary: Summary, *, centered: bool
+    factor: Float64[np.ndarray, "height dim"], *, rows: int, energy: float, centered: bool
 ) -> Spectrum:
-    values = np.linalg.svd(factor, compute_uv=False)[: min(summary.rows, summary.dim)]
-    norm = float(np.sqrt(summary.gram.trace()))
+    dim = factor.shape[1]
+    values = np.linalg.svd(factor, compute_uv=False)[: min(rows, dim)]
+    error = _rounding(rows, dim) * float(np.sqrt(energy))
     if centered:
         # The mean is itself rounded: equal rows leave dust, not zeros.
-        values = np.where(values > _relative_rounding(summary) * norm, values, 0.0)
+        values = np.where(values > error, values, 0.0)
     largest = float(values.max(initial=0.0))
-    error = _relative_rounding(summary) * norm
     return Spectrum(
         singular_values=values,
-        rows=summary.rows,
-        dim=summary.dim,
+        rows=rows,
+        dim=dim,
         route="qr",
         error_bound=error / largest if largest else 0.0,
     )
 
 
-def _relative_rounding(summary: Summary) -> float:
-    return UNIT * (BLOCK_ROWS / 4 + summary.dim + float(np.sqrt(summary.rows)))
+def _mean_and_energy(
+    table: Matrix, weights: Weights | None, *, name: str
+) -> tuple[Float64[np.ndarray, " dim"], float]:
+    """Return the mean row and the sum of squares, in memory that wide tables have too."""
+    rows, dim = table.shape
+    shares = np.ones(rows) if weights is None else check_weights(weights, rows, name=name)
+    total, energy = np.zeros(dim), 0.0
+    for start, block in row_blocks(table):
+        share = shares[start : start + len(block)]
+        with np.errstate(invalid="ignore", over="ignore"):
+            energy += float(np.einsum("r,rc,rc->", share, block, block))
+            total += share @ block
+        if not np.isfinite(energy):
+            refuse_non_finite(block, name=name, start=start)
+    return total / (float(shares.sum()) or 1.0), energy
+
+
+def _rounding(rows: int, dim: int) -> float:
+    return UNIT * (BLOCK_ROWS / 4 + dim + float(np.sqrt(rows)))
 
 
 def _gram_error(energies: Float64[np.ndarray, " values"], error: float) -> float:
