@@ -94,6 +94,10 @@ class TrainingConfig(BaseModel):
     """Coupled L2, inside the gradient, on every parameter."""
     embedding_weight_decay: float | None = Field(default=None, ge=0)
     """Coupled L2 on the embedding tables; `weight_decay` if not given."""
+    table_optimizer: Literal["deferred_adam", "dense_adam", "lazy_adam", "rowwise_adagrad"] = (
+        "dense_adam"
+    )
+    """Of the embedding tables; the first two give the same numbers at different cost."""
     batch_size: int = Field(default=2048, ge=2)
     """Rows per step."""
     max_epochs: int = Field(default=100, ge=1)

@@ -1,6 +1,7 @@
 """Logits -> a trained run."""
 
+from multiembed.training.progress import Observer, Progress
 from multiembed.training.run import Run, load_run
-from multiembed.training.trainer import Observer, Progress, train
+from multiembed.training.start import train
 
 __all__ = ["Observer", "Progress", "Run", "load_run", "train"]

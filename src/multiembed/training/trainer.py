@@ -4,11 +4,8 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -16,10 +13,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from multiembed.config import RunConfig, read_config
-from multiembed.data.dataset import Batch, Dataset, open_dataset
+from multiembed.config import RunConfig
+from multiembed.data.dataset import Batch, Dataset
 from multiembed.errors import ConfigError, DataError
-from multiembed.optim import DenseAdam
+from multiembed.models.regularizers import penalty
+from multiembed.optim.named import table_optimizer
 from multiembed.training.checkpoint import (
     RunDirectory,
     load_tensors,
@@ -28,127 +26,14 @@ from multiembed.training.checkpoint import (
     under,
 )
 from multiembed.training.monitor import mean_abundance
+from multiembed.training.progress import Observer, Progress, Record, TrainingState
 from multiembed.training.rows import count_rows, settle_other
-from multiembed.training.run import EVALUATION_BATCH, Run, build_model, predict_batches, quality
-
-Record = dict[str, int | float]
-"""One evaluation: name of the measure to value."""
+from multiembed.training.run import EVALUATION_BATCH, build_model, predict_batches, quality
 
 REPORT_STEPS = 20
 """Steps between two readings of the loss: each reading waits for the device."""
 CHECKPOINT_SECONDS = 600.0
 """Most training time that a kill can cost between evaluations."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where training is, for whoever watches."""
-
-    epoch: int
-    """Epoch under way, from 1."""
-    step: int
-    """Steps done in this epoch."""
-    steps: int
-    """Steps of an epoch."""
-    loss: float
-    """Mean training loss since the last evaluation."""
-    rows_per_second: float
-    """Training speed since the last evaluation."""
-
-
-@runtime_checkable
-class Observer(Protocol):
-    """Whoever watches a training."""
-
-    def stepped(self, progress: Progress) -> None:
-        """Hear of training under way, every few steps."""
-
-    def evaluated(self, record: Mapping[str, int | float]) -> None:
-        """Hear of an evaluation."""
-
-
-@dataclass
-class TrainingState:
-    """Everything beside tensors that a resumed training goes on from."""
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    learning_rate: float = 0.0
-    best_auc: float = -1.0
-    best_step: int = 0
-    worse_in_a_row: int = 0
-    loss_sum: float = 0.0
-    loss_steps: int = 0
-    seconds: float = 0.0
-    finished: bool = False
-    records: list[Record] = field(default_factory=list)
-
-
-def train(
-    config: RunConfig | None,
-    *,
-    dataset: Dataset | Path | str | None = None,
-    run: Path | str,
-    resume: bool = False,
-    overwrite: bool = False,
-    observer: Observer | None = None,
-) -> Run:
-    """Train a model on an encoded dataset and return the finished run.
-
-    Args:
-        config: What to train and how; None with `resume` takes the run's own.
-        dataset: An encoded dataset, if `config` does not name it.
-        run: Directory to write.
-        resume: Go on from the run's last checkpoint; the result has the same bytes as an
-            uninterrupted training on the same machine with the same number of threads.
-        overwrite: Begin anew in a directory that holds a run.
-        observer: Told of progress.
-
-    Raises:
-        ConfigError: If the configuration is contradictory, differs from that of the run being
-            resumed, or the directory is taken.
-        DataError: If the dataset cannot be read.
-    """
-    directory = RunDirectory(run)
-    config = _settle_config(config, dataset, directory, resume=resume)
-    opened = dataset if isinstance(dataset, Dataset) else open_dataset(Path(str(config.dataset)))
-    directory.claim(resume=resume, overwrite=overwrite)
-    try:
-        with _cpu_threads(config.training.threads), torch.random.fork_rng(devices=_cuda_devices()):
-            trainer = Trainer(config, opened, directory, observer)
-            if resume and directory.last.exists():
-                trainer.load()
-            trainer.run()
-    finally:
-        directory.release()
-    return Run(run)
-
-
-def _settle_config(
-    config: RunConfig | None,
-    dataset: Dataset | Path | str | None,
-    directory: RunDirectory,
-    *,
-    resume: bool,
-) -> RunConfig:
-    """Resolve the configuration; when resuming, it must be the run's own."""
-    of_run = read_config(directory.config) if resume and directory.config.exists() else None
-    if config is None:
-        if of_run is None:
-            raise ConfigError(f"{directory.path} must hold a run to resume, got none")
-        return of_run
-    if dataset is not None:
-        path = dataset.path if isinstance(dataset, Dataset) else Path(dataset)
-        config = config.model_copy(update={"dataset": str(path.resolve())})
-    if config.dataset is None:
-        raise ConfigError("dataset must be given, got none")
-    config = config.resolved()
-    if of_run is not None and config != of_run:
-        raise ConfigError(
-            f"{directory.path} must be resumed with its own configuration, got another"
-        )
-    return config
 
 
 class Trainer:
@@ -186,7 +71,8 @@ class Trainer:
 
     def _build_optimizers(self) -> None:
         decay = self.training.embedding_weight_decay
-        self.tables = DenseAdam(
+        self.tables = table_optimizer(
+            self.training.table_optimizer,
             self.model.embedding,
             learning_rate=self.training.learning_rate,
             weight_decay=self.training.weight_decay if decay is None else decay,
@@ -267,7 +153,11 @@ class Trainer:
     def _loss_of(
         self, embeddings: Float[Tensor, "batch sets fields dim"], labels: Float[Tensor, " batch"]
     ) -> Float[Tensor, ""]:
-        return F.binary_cross_entropy_with_logits(self.model.score(embeddings), labels)
+        """Return the cross-entropy, and what the regularizers add."""
+        loss = F.binary_cross_entropy_with_logits(self.model.score(embeddings), labels)
+        if self.training.regularizers:
+            loss = loss + penalty(self.model, embeddings, self.training.regularizers)
+        return loss
 
     def _clip(self, limit: float) -> None:
         """Scale all gradients so that their common norm is at most `limit`."""
@@ -407,26 +297,11 @@ class Trainer:
         )
 
 
-@contextmanager
-def _cpu_threads(threads: int | None) -> Iterator[None]:
-    """Run a block with a number of CPU threads, and restore it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _device(name: str) -> torch.device:
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise ConfigError("device must be there, got cuda on a machine without a usable GPU")
     return torch.device("cuda" if available and name != "cpu" else "cpu")
-
-
-def _cuda_devices() -> list[int]:
-    return [torch.cuda.current_device()] if torch.cuda.is_available() else []
 
 
 def _peak_memory() -> int:

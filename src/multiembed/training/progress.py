@@ -1,0 +1,53 @@
+"""Where training is: for whoever watches, and for whoever goes on later."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+Record = dict[str, int | float]
+"""One evaluation: name of the measure to value."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training is, for whoever watches."""
+
+    epoch: int
+    """Epoch under way, from 1."""
+    step: int
+    """Steps done in this epoch."""
+    steps: int
+    """Steps of an epoch."""
+    loss: float
+    """Mean training loss since the last evaluation."""
+    rows_per_second: float
+    """Training speed since the last evaluation."""
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """Whoever watches a training."""
+
+    def stepped(self, progress: Progress) -> None:
+        """Hear of training under way, every few steps."""
+
+    def evaluated(self, record: Mapping[str, int | float]) -> None:
+        """Hear of an evaluation."""
+
+
+@dataclass
+class TrainingState:
+    """Everything beside tensors that a resumed training goes on from."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    learning_rate: float = 0.0
+    best_auc: float = -1.0
+    best_step: int = 0
+    worse_in_a_row: int = 0
+    loss_sum: float = 0.0
+    loss_steps: int = 0
+    seconds: float = 0.0
+    finished: bool = False
+    records: list[Record] = field(default_factory=list)

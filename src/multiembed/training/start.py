@@ -1,0 +1,96 @@
+"""Training as a call: settle the configuration, take the directory, run."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from multiembed.config import RunConfig, read_config
+from multiembed.data.dataset import Dataset, open_dataset
+from multiembed.errors import ConfigError
+from multiembed.training.checkpoint import RunDirectory
+from multiembed.training.progress import Observer
+from multiembed.training.run import Run
+from multiembed.training.trainer import Trainer
+
+
+def train(
+    config: RunConfig | None,
+    *,
+    dataset: Dataset | Path | str | None = None,
+    run: Path | str,
+    resume: bool = False,
+    overwrite: bool = False,
+    observer: Observer | None = None,
+) -> Run:
+    """Train a model on an encoded dataset and return the finished run.
+
+    Args:
+        config: What to train and how; None with `resume` takes the run's own.
+        dataset: An encoded dataset, if `config` does not name it.
+        run: Directory to write.
+        resume: Go on from the run's last checkpoint; the result has the same bytes as an
+            uninterrupted training on the same machine with the same number of threads.
+        overwrite: Begin anew in a directory that holds a run.
+        observer: Told of progress.
+
+    Raises:
+        ConfigError: If the configuration is contradictory, differs from that of the run being
+            resumed, or the directory is taken.
+        DataError: If the dataset cannot be read.
+    """
+    directory = RunDirectory(run)
+    config = _settle_config(config, dataset, directory, resume=resume)
+    opened = dataset if isinstance(dataset, Dataset) else open_dataset(Path(str(config.dataset)))
+    directory.claim(resume=resume, overwrite=overwrite)
+    try:
+        with _cpu_threads(config.training.threads), torch.random.fork_rng(devices=_cuda_devices()):
+            trainer = Trainer(config, opened, directory, observer)
+            if resume and directory.last.exists():
+                trainer.load()
+            trainer.run()
+    finally:
+        directory.release()
+    return Run(run)
+
+
+def _settle_config(
+    config: RunConfig | None,
+    dataset: Dataset | Path | str | None,
+    directory: RunDirectory,
+    *,
+    resume: bool,
+) -> RunConfig:
+    """Resolve the configuration; when resuming, it must be the run's own."""
+    of_run = read_config(directory.config) if resume and directory.config.exists() else None
+    if config is None:
+        if of_run is None:
+            raise ConfigError(f"{directory.path} must hold a run to resume, got none")
+        return of_run
+    if dataset is not None:
+        path = dataset.path if isinstance(dataset, Dataset) else Path(dataset)
+        config = config.model_copy(update={"dataset": str(path.resolve())})
+    if config.dataset is None:
+        raise ConfigError("dataset must be given, got none")
+    config = config.resolved()
+    if of_run is not None and config != of_run:
+        raise ConfigError(
+            f"{directory.path} must be resumed with its own configuration, got another"
+        )
+    return config
+
+
+@contextmanager
+def _cpu_threads(threads: int | None) -> Iterator[None]:
+    """Run a block with a number of CPU threads, and restore it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _cuda_devices() -> list[int]:
+    return [torch.cuda.current_device()] if torch.cuda.is_available() else []
