@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from jaxtyping import Float64, Int
 
 from multiembed.collapse.measures import (
@@ -17,7 +16,7 @@ from multiembed.collapse.measures import (
 from multiembed.collapse.null import null_information_abundance
 from multiembed.collapse.readers import Table
 from multiembed.collapse.spectrum import DIRECT_ROWS, ESCALATE_BELOW, Spectrum, spectrum
-from multiembed.collapse.summary import Summary
+from multiembed.collapse.summary import Summary, TrainedSummary
 from multiembed.collapse.tsqr import merge_triangles
 from multiembed.collapse.verdict import Verdict, judge_field
 from multiembed.collapse.view import View, view_of
@@ -76,11 +75,11 @@ def diagnose_field(
     Raises:
         DataError: If a number is not finite; the message names the table, row and column.
     """
-    whole, trained, weighted = _summarise(table, counts)
+    whole, seen = _summarise(table, counts)
     raw = _spectrum(table, whole)
     view = view_of(whole, raw=raw)
-    met = None if counts is None else int(np.count_nonzero(counts))
-    trained_view = None if counts is None else view_of(trained)
+    trained_view = None if seen is None else view_of(seen.trained)
+    met = None if trained_view is None else trained_view.rows
     verdict = judge_field(
         view if trained_view is None else trained_view,
         cardinality=table.rows,
@@ -108,7 +107,7 @@ def diagnose_field(
         mean_share=view.mean_share,
         tail_slope=None if zero or len(raw.singular_values) < 2 else tail_slope(raw),
         trained=trained_view,
-        weighted=None if counts is None else view_of(weighted),
+        weighted=None if seen is None else view_of(seen.weighted),
         per_set=() if table.sets == 1 else tuple(view_of(s) for s in set_summaries(whole, table)),
         singular_values=raw.singular_values,
         centered_singular_values=spectrum(whole, centered=True).singular_values,
@@ -130,19 +129,20 @@ def set_summaries(whole: Summary, table: Table) -> list[Summary]:
 
 def _summarise(
     table: Table, counts: Int[np.ndarray, " rows"] | None
-) -> tuple[Summary, Summary, Summary]:
-    """Return the summaries of all rows, trained rows, and rows weighted by their counts."""
+) -> tuple[Summary, TrainedSummary | None]:
+    """Return the summary of all rows and, where counts are known, of the trained ones."""
     name = f"table '{table.name}'"
-    if counts is not None and len(counts) != table.rows:
+    if counts is None:
+        whole = Summary.empty(table.width)
+        for _, chunk in table.chunks():
+            whole.add(chunk, name=name)
+        return whole, None
+    if len(counts) != table.rows:
         raise DataError(f"{name} must have one count per row, {table.rows}, got {len(counts)}")
-    whole, trained, weighted = (Summary.empty(table.width) for _ in range(3))
+    seen = TrainedSummary.empty(table.width)
     for start, chunk in table.chunks():
-        whole.add(chunk, name=name)
-        if counts is not None:
-            count = counts[start : start + len(chunk)]
-            trained.add(chunk[torch.from_numpy(count > 0)], name=name)
-            weighted.add(chunk, count, name=name)
-    return whole, trained, weighted
+        seen.add(chunk, counts[start : start + len(chunk)], name=name)
+    return seen.whole, seen
 
 
 def _spectrum(table: Table, whole: Summary) -> Spectrum:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +30,7 @@ def read_checkpoint(path: Path, *, cardinalities: Cardinalities | None = None) -
     checkpoint = recognise(tensors, cardinalities=cardinalities, ordered=ordered)
     if checkpoint.layout == "FuxiCTR" and feature_map.is_file():
         checkpoint = recognise(_in_order(tensors, feature_map), ordered=True)
-    return Checkpoint(
-        layout=checkpoint.layout,
-        tables=checkpoint.tables,
-        skipped=(*checkpoint.skipped, *outside),
-        cross_layers=checkpoint.cross_layers,
-    )
+    return replace(checkpoint, skipped=(*checkpoint.skipped, *outside))
 
 
 def from_mapping(tables: Mapping[str, np.ndarray | Tensor]) -> Checkpoint:

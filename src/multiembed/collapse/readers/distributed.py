@@ -76,12 +76,12 @@ def read_distributed(folder: Path) -> dict[str, StoredTensor]:
         files = {
             (index.fqn, tuple(index.offset)): info
             for index, info in metadata.storage_data.items()
-            if index.offset is not None  # else bytes of a Python object
+            if vars(index).get("offset") is not None  # else bytes of a Python object
         }
         return {
             name: _stored(folder, name, entry, files)
             for name, entry in metadata.state_dict_metadata.items()
-            if "chunks" in entry.__dict__ and len(entry.size) > 0
+            if "chunks" in vars(entry) and len(entry.size) > 0
         }
     except (AttributeError, TypeError) as error:
         raise DataError(f"{folder}/.metadata: must list tensors and their files") from error

@@ -1,7 +1,6 @@
 """Opens a file or a directory and names the tensors in it; nothing is read before it is needed."""
 
 import json
-import pickle
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -62,10 +61,13 @@ def read_safetensors(path: Path) -> Tensors:
 
 def _read_numpy(path: Path) -> Tensors:
     try:
-        # Copy-on-write, because torch warns about arrays that cannot be written.
-        loaded = np.load(path, mmap_mode="c", allow_pickle=False)
-        arrays = {path.stem: loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except (ValueError, OSError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        if path.suffix == ".npy":
+            # Copy-on-write, because torch warns about arrays that cannot be written.
+            arrays = {path.stem: np.load(path, mmap_mode="c", allow_pickle=False)}
+        else:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+    except Exception as error:  # NumPy and zipfile fail in many ways on broken files
         raise DataError(f"{path}: must be a NumPy file of plain arrays, got {error}") from error
     return {
         name: StoredTensor.of(torch.from_numpy(array))

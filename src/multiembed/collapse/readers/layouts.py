@@ -60,25 +60,24 @@ def recognise(
         for name, tensor in tensors.items()
         if tensor.dtype.is_floating_point and len(tensor.shape) == 2 and tensor.shape[1] > 1
     }
-    layout, tables, used = _find_tables(wide, cardinalities)
+    layout, tables, used = _find_tables(wide, tensors, cardinalities)
     if not tables:
         raise DataError(
             f"a checkpoint must hold embedding tables, got {len(tensors)} tensors of which none "
             "looks like one"
         )
     numbered = all(table.name.isdigit() for table in tables)
-    crossing = _cross_layers(wide, tables) if ordered or numbered else {}
-    used = used | {name for names in crossing.values() for name in names}
+    cross_layers, crossing = _cross_layers(tensors, tables) if ordered or numbered else ([], set())
     skipped = [
         Skipped(name, tensor.shape, _why_not(name, tensor, tensors, layout))
         for name, tensor in tensors.items()
-        if name not in used
+        if name not in used | crossing
     ]
     return Checkpoint(
         layout=layout,
         tables=tuple(tables),
         skipped=tuple(skipped),
-        cross_layers=tuple(stack_sets([wide[n] for n in names]) for names in crossing.values()),
+        cross_layers=tuple(cross_layers),
         field_aware=layout == "FFM",
     )
 
@@ -93,7 +92,7 @@ def stack_sets(parts: list[StoredTensor]) -> StoredTensor:
 
 
 def _find_tables(
-    wide: Tensors, cardinalities: Cardinalities | None
+    wide: Tensors, tensors: Tensors, cardinalities: Cardinalities | None
 ) -> tuple[str, list[Table], set[str]]:
     for layout, pattern in _ALL_FIELDS_IN_ONE_TABLE.items():
         whole = _matches(wide, pattern)
@@ -109,7 +108,7 @@ def _find_tables(
         if found:
             names = _field_names(found)
             return layout, [Table(names[n], (wide[n],)) for n in found], {*found}
-    likely = [name for name, tensor in wide.items() if _objection(name, tensor, wide) is None]
+    likely = [name for name, tensor in wide.items() if _objection(name, tensor, tensors) is None]
     return "unknown", [Table(n, (wide[n],)) for n in likely], {*likely}
 
 
@@ -141,24 +140,35 @@ def _split_fields(
 
 def field_aware(fields: Mapping[str, list[StoredTensor]]) -> list[Table]:
     """Leave out what a field would show itself: no model reads it, so nothing trained it."""
-    return [
-        Table(name, tuple(p for j, p in enumerate(parts) if j != i), sets=len(parts) - 1)
-        for i, (name, parts) in enumerate(fields.items())
-    ]
+    tables = []
+    for i, (name, parts) in enumerate(fields.items()):
+        others = tuple(part for j, part in enumerate(parts) if j % len(fields) != i)
+        tables.append(Table(name, others, sets=len(others)))
+    return tables
 
 
-def _cross_layers(wide: Tensors, tables: Sequence[Table]) -> dict[int, list[str]]:
-    """Return the names of the cross layers' square projections, by layer, sets in order."""
+def _cross_layers(tensors: Tensors, tables: Sequence[Table]) -> tuple[list[StoredTensor], set[str]]:
+    """Return every cross layer's (sets, side, side) projections, and the tensors they are in."""
     side = sum(table.dim for table in tables)
-    layers: dict[int, list[str]] = {}
+    crossing = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if tensor.shape[-2:] == (side, side) and _CROSS_LAYER.search(name)
+    }
     if len({table.dim for table in tables}) > 1:
-        return layers
-    for name, tensor in wide.items():
-        if tensor.shape == (side, side) and _CROSS_LAYER.search(name):
-            numbers = [int(part) for part in name.split(".") if part.isdigit()] or [0]
-            layers.setdefault(numbers[-1], []).append(name)
+        return [], set()
+    stacked = [name for name, tensor in crossing.items() if len(tensor.shape) == 3]
+    if stacked:  # DeepCTR-Torch keeps all layers in one tensor
+        name, kernels = stacked[0], crossing[stacked[0]]
+        return [kernels.block(k, k + 1) for k in range(kernels.shape[0])], {name}
+    layers: dict[int, list[str]] = {}
+    for name in crossing:
+        numbers = [int(part) for part in name.split(".") if part.isdigit()] or [0]
+        layers.setdefault(numbers[-1], []).append(name)
     sizes = {len(names) for names in layers.values()}
-    return layers if sizes <= {1} or sizes == {tables[0].sets} else {}
+    if not sizes <= {1} and sizes != {tables[0].sets}:
+        return [], set()
+    return [stack_sets([crossing[n] for n in names]) for names in layers.values()], {*crossing}
 
 
 def _objection(name: str, tensor: StoredTensor, tensors: Tensors) -> str | None:
@@ -175,7 +185,7 @@ def _why_not(name: str, tensor: StoredTensor, tensors: Tensors, layout: str) -> 
     if not tensor.dtype.is_floating_point:
         return "not floating point"
     if len(tensor.shape) != 2:
-        return f"{len(tensor.shape)} axes where a table has 2"
+        return "not a matrix"
     if tensor.shape[1] == 1:
         return "one column: a linear term"
     return _objection(name, tensor, tensors) or f"not named like a table of {layout}"

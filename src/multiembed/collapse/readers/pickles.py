@@ -97,8 +97,8 @@ def load_torch_file(path: Path) -> object:
     mapped = zipfile.is_zipfile(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError):
-        pass  # not plain tensors: try again with placeholders for what is not one
+    except Exception:
+        pass  # not tensors alone, or broken: the restricted reader tells which
     try:
         return torch.load(
             path, map_location="cpu", weights_only=False, mmap=mapped, pickle_module=_PICKLE_MODULE

@@ -4,7 +4,6 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -32,20 +31,24 @@ def read_run(folder: Path) -> Checkpoint:
     Raises:
         DataError: If a file is missing, or the files do not fit each other.
     """
-    model = _read_toml(folder / "config.toml").get("model", {})
+    architecture, dim, sets = _model(folder / "config.toml")
     sizes = _field_sizes(folder / "schema.json")
     tensors = read_safetensors(_present(folder / "best.safetensors"))
     if _EMBEDDING not in tensors:
         raise DataError(f"{folder}/best.safetensors must hold '{_EMBEDDING}', got no such tensor")
     blocks = split_rows(tensors[_EMBEDDING], sizes)
-    cross = sorted((n for n in tensors if re.fullmatch(_CROSS, n)), key=_layer_number)
+    # Sets of different kinds have no one layer that all fields pass through.
+    mixed = any(name.startswith("groups.1.") for name in tensors)
+    cross = (
+        [] if mixed else sorted((n for n in tensors if re.fullmatch(_CROSS, n)), key=_layer_number)
+    )
     weights = [name for name in tensors if re.fullmatch(_BLOCK_WEIGHT, name)]
     used = {_EMBEDDING, *cross, *weights}
-    tables = _tables(blocks, dim=int(model["dim"]), sets=int(model["sets"]))
+    tables = _tables(blocks, dim=dim, sets=sets)
     return Checkpoint(
-        layout=f"multiembed {model.get('architecture', 'run')}",
+        layout=f"multiembed {architecture}",
         tables=tables,
-        field_aware=tables[0].sets > int(model["sets"]),
+        field_aware=tables[0].sets > sets,
         skipped=tuple(
             Skipped(name, tensor.shape, "part of the model that is no table")
             for name, tensor in tensors.items()
@@ -64,14 +67,11 @@ def _tables(blocks: dict[str, StoredTensor], *, dim: int, sets: int) -> tuple[Ta
     width = next(iter(blocks.values())).shape[1] // sets
     if width == dim:
         return tuple(Table(name, (block,), sets=sets) for name, block in blocks.items())
-    if width // dim == 1:
-        return tuple(
-            Table(n, tuple(b.columns(m * width, m * width + dim) for m in range(sets)), sets=sets)
-            for n, b in blocks.items()
-        )
     starts = [m * width + j * dim for m in range(sets) for j in range(width // dim)]
-    pairs = {n: [b.columns(start, start + dim) for start in starts] for n, b in blocks.items()}
-    return tuple(field_aware(pairs))
+    parts = {n: [b.columns(start, start + dim) for start in starts] for n, b in blocks.items()}
+    if len(starts) > sets:  # FFM: one embedding for each field that is met
+        return tuple(field_aware(parts))
+    return tuple(Table(name, tuple(columns), sets=sets) for name, columns in parts.items())
 
 
 def _weighted(projection: StoredTensor, weights: StoredTensor | None) -> StoredTensor:
@@ -113,11 +113,15 @@ def _field_sizes(path: Path) -> dict[str, int]:
         raise DataError(f"{path}: must list fields with name and cardinality") from error
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def _model(path: Path) -> tuple[str, int, int]:
+    """Return the architecture, dim and sets of a resolved configuration."""
     try:
-        return tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: must be TOML, got {error}") from error
+        model = tomllib.loads(path.read_text(encoding="utf-8"))["model"]
+        return str(model["architecture"]), int(model["dim"]), int(model["sets"])
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: must name model.architecture, model.dim and model.sets"
+        ) from error
 
 
 def _present(path: Path) -> Path:
