@@ -17,6 +17,7 @@ import torch.nn.functional as F
 
 from multiembed.models import ClickModel
 from multiembed.models.reference import Place, reference_layout
+from multiembed.models.regularizers import penalty
 from multiembed.optim import DenseAdam
 
 PAIRS = ["dnn", "ipnn", "nfwfm", "xdeepfm", "dcnv2", "finalmlp"]
@@ -24,7 +25,12 @@ NAMES = [
     *(f"{name}_{sets}" for name in PAIRS for sets in ("se", "me")),
     "ffm_se",
     "dcnv2_me_shared_interaction",
+    "dcnv2_me_aligned_norms",
+    "dcnv2_se_unitary_regularised",
+    "dcnv2_me_unitary_regularised",
 ]
+PENALTIES = {"aligned_norms": {"aligned_norms": 1.0}, "unitary_regularised": {"unitary": 1e-5}}
+"""Weights in the reference code, by the ending of a name."""
 
 RELATIVE = 1e-5
 ROUNDING = 2e-7
@@ -42,6 +48,7 @@ class Case:
     numbers: dict[str, np.ndarray]
     model: ClickModel
     places: dict[str, Place]
+    penalties: dict[str, float]
 
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         numbers = self.numbers
@@ -78,7 +85,8 @@ def case(golden: Path, request: pytest.FixtureRequest) -> Case:
     start = {k.removeprefix("start/"): v for k, v in numbers.items() if k.startswith("start/")}
     sizes = json.loads((golden / "index.json").read_text())["field_cardinalities"]
     model, places = reference_layout(request.param, start, sizes)
-    return Case(numbers, model, places)
+    penalties = [w for ending, w in PENALTIES.items() if request.param.endswith(ending)]
+    return Case(numbers, model, places, penalties[0] if penalties else {})
 
 
 def torch_adam(model: ClickModel) -> "Training":
@@ -110,10 +118,6 @@ class Training:
     flush: Callable[[], None] = lambda: None
 
 
-def loss_of(case: Case, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    return F.binary_cross_entropy_with_logits(case.model.score(embeddings), labels)
-
-
 def test_probabilities_in_evaluation_are_the_reference_s(case: Case):
     ids, _ = case.batch(0)
 
@@ -129,14 +133,18 @@ def test_one_step_in_training_gives_the_reference_s_loss_and_gradients(case: Cas
 
     embeddings = model.embedding(ids)
     logits = model.score(embeddings)
-    loss = F.binary_cross_entropy_with_logits(logits, labels)
-    loss.backward()
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, labels)
+    regularisation = penalty(model, embeddings, case.penalties)
+    (cross_entropy + regularisation).backward()
 
     numbers = case.numbers
     np.testing.assert_allclose(
         logits.sigmoid().detach(), numbers["train_probability"], rtol=RELATIVE
     )
-    np.testing.assert_allclose(loss.item(), numbers["train_bce"], rtol=RELATIVE)
+    np.testing.assert_allclose(cross_entropy.item(), numbers["train_bce"], rtol=RELATIVE)
+    np.testing.assert_allclose(
+        regularisation.item(), numbers["train_regularisation"], rtol=RELATIVE
+    )
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     for key, expected in case.under("grad").items():
         np.testing.assert_allclose(
@@ -152,7 +160,9 @@ def test_twenty_steps_of_adam_end_where_the_reference_s_do(case: Case, train):
     for step in range(len(case.numbers["ids"])):
         ids, labels = case.batch(step)
         training.zero_grad()
-        loss = loss_of(case, training.lookup(ids), labels)
+        embeddings = training.lookup(ids)
+        loss = F.binary_cross_entropy_with_logits(case.model.score(embeddings), labels)
+        loss = loss + penalty(case.model, embeddings, case.penalties)
         loss.backward()
         training.step()
         losses.append(loss.item())

@@ -13,7 +13,7 @@ from multiembed.data.dataset import Dataset, open_dataset
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
 from multiembed.errors import ConfigError, DataError, InputError
-from multiembed.models import ClickModel
+from multiembed.models import ClickModel, from_reference
 from multiembed.training import Run, load_run, train
 
 __version__ = version("multiembed")
@@ -31,6 +31,7 @@ __all__ = [
     "RunConfig",
     "TrainingConfig",
     "diagnose",
+    "from_reference",
     "information_abundance",
     "load_run",
     "open_dataset",
