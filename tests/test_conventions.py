@@ -72,9 +72,7 @@ def test_imports_go_one_way(path):
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_files_and_functions_fit_their_budgets(path):
     lines = path.read_text(encoding="utf-8").splitlines()
-    limit = 420 if room(path) == "cli" else 350
-
-    assert len(lines) <= limit
+    assert len(lines) <= 350
     for function in functions(parsed(path)):
         if room(path) == "cli":
             continue  # a command's parameters are its options, one line each
@@ -93,7 +91,7 @@ def test_only_the_command_line_prints():
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
     }
 
-    assert printing <= {"cli.py"}
+    assert all(path.startswith("cli/") for path in printing)
 
 
 def test_no_room_knows_of_other_processes():

@@ -1,0 +1,29 @@
+"""`multiembed diagnose`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from multiembed.cli.console import JsonOption, Watcher, app, out, write
+from multiembed.collapse.diagnosis import diagnose as diagnose_tables
+from multiembed.report.terminal import terminal_table
+
+
+@app.command()
+def diagnose(
+    source: Annotated[Path, typer.Argument(help="A run directory or a checkpoint.")],
+    html: Annotated[Path | None, typer.Option(help="Write a page to this file.")] = None,
+    json_: JsonOption = None,
+) -> None:
+    """Say whether embeddings are collapsed, where, and because of whom."""
+    with Watcher() as watcher:
+        diagnosis = diagnose_tables(
+            source, progress=lambda done, total: watcher.advance("fields", done, total)
+        )
+    if html is not None:
+        write(diagnosis.to_html(), str(html))
+    if json_ is not None:
+        write(diagnosis.to_json(), json_)
+    if json_ != "-":
+        out.print(terminal_table(diagnosis))

@@ -1,0 +1,76 @@
+"""`multiembed train` and `multiembed evaluate`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from multiembed.cli.console import JsonOption, Watcher, app, out, write
+from multiembed.overrides import configured
+from multiembed.training import load_run
+from multiembed.training import train as train_run
+
+
+@app.command()
+def train(
+    dataset: Annotated[Path, typer.Argument(help="An encoded dataset.")],
+    run: Annotated[Path, typer.Argument(help="Directory to write the run to.")],
+    config: Annotated[Path | None, typer.Option(help="TOML configuration.")] = None,
+    architecture: Annotated[str | None, typer.Option(help="dnn, dcnv2, …")] = None,
+    dim: Annotated[int | None, typer.Option(help="Size of one set's embedding.")] = None,
+    sets: Annotated[int | None, typer.Option(help="Number of embedding sets.")] = None,
+    size: Annotated[int | None, typer.Option(help="Multiple of the paper's base size.")] = None,
+    scaling: Annotated[str | None, typer.Option(help="How to reach it: single or multi.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of initialisation, order, dropout.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="training.learning_rate=0.01 and the like; repeatable."),
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Begin anew in a run's directory.")] = False,
+) -> None:
+    """Train a model; the paper's protocol and hyperparameters unless told otherwise."""
+    flags = {
+        "model.architecture": architecture,
+        "model.dim": dim,
+        "model.sets": sets,
+        "model.size": size,
+        "model.scaling": scaling,
+        "training.seed": seed,
+    }
+    unchanged = config is None and not set_ and all(flag is None for flag in flags.values())
+    asked = None if resume and unchanged else configured(config, set_ or [], flags)
+    with Watcher() as watcher:
+        finished = train_run(
+            asked, dataset=dataset, run=run, resume=resume, overwrite=overwrite, observer=watcher
+        )
+    best = finished.best_state
+    out.print(
+        f"best validation AUC {best['auc']:.5f}, log loss {best['log_loss']:.5f} "
+        f"at step {best['step']}; written to {run}",
+        highlight=False,
+    )
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A trained run.")],
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    group: Annotated[
+        str | None, typer.Option(help="Field within whose values to measure AUC too.")
+    ] = None,
+    json_: JsonOption = None,
+) -> None:
+    """Measure a trained run on a split of its dataset."""
+    result = load_run(run).evaluate(split, group=group)
+    if json_ is not None:
+        write(json.dumps(result, indent=2), json_)
+        return
+    table = Table("measure", "value", title=f"{run}, {split} split")
+    for name, value in result.items():
+        table.add_row(
+            name.replace("_", " "), f"{value:,.0f}" if name.endswith("rows") else f"{value:.6f}"
+        )
+    out.print(table)
