@@ -1,0 +1,58 @@
+"""Budgets of every architecture at every size, without building any of them in memory."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+import torch
+
+from multiembed.models.budget import Budget
+from multiembed.models.click_model import ClickModel
+from multiembed.models.interactions import ARCHITECTURES
+from multiembed.models.named import Scaling, named_mix, shape_of_size
+
+PAPER_SIZES = (1, 2, 3, 4, 10)
+
+
+@dataclass(frozen=True)
+class SizedModel:
+    """One model by name and size, and what it costs."""
+
+    architecture: str
+    size: int
+    """Multiple of the paper's base."""
+    scaling: Scaling
+    dim: int
+    sets: int
+    budget: Budget
+
+
+def sized_models(
+    cardinalities: Sequence[int],
+    *,
+    architectures: Iterable[str] = tuple(ARCHITECTURES),
+    sizes: Iterable[int] = PAPER_SIZES,
+    scalings: Iterable[Scaling] = get_args(Scaling),
+    options: Mapping[str, object] | None = None,
+) -> list[SizedModel]:
+    """Return the budget of each architecture, size and scaling on fields of these cardinalities.
+
+    The base, which is the same for every scaling, comes once. `options` go to every architecture.
+
+    Raises:
+        ConfigError: If an architecture, an option or a size is unknown or impossible.
+    """
+    rows = {}
+    for architecture in architectures:
+        for size in sizes:
+            for scaling in scalings:
+                dim, sets = shape_of_size(architecture, size, scaling)
+                if (architecture, dim, sets) in rows:
+                    continue
+                with torch.device("meta"):
+                    mix = named_mix(architecture, options)
+                    model = ClickModel(mix, cardinalities, dim=dim, sets=sets)
+                rows[architecture, dim, sets] = SizedModel(
+                    architecture, size, scaling, dim, sets, model.summary()
+                )
+    return list(rows.values())
