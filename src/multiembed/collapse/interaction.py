@@ -20,8 +20,11 @@ from multiembed.collapse.subembeddings import (
 )
 from multiembed.collapse.summary import Summary
 
-PULL = math.log(2)
-"""A field pulls others down if meeting it halves their abundance beyond what chance does."""
+PULL = math.log(1.5)
+"""A field pulls others down if meeting it costs them a third of their abundance beyond chance.
+
+Chance is a random projection. A projection onto one direction is found from 3 columns on.
+"""
 
 MOST_PULLERS = 5
 """How many such fields a verdict names."""

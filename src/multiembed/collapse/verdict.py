@@ -12,7 +12,8 @@ ENOUGH = 0.5
 
 A random table has share 1 and an exact rank-r table about r / dim, so below one half a table
 has the abundance of one with less than half its columns: the extra columns were not worth it.
-Chance does not reach it: over shapes from 3 x 2 to 1000 x 40, random tables stay above 0.7.
+Chance does not reach it: of 300 random tables of each shape from 3 x 2 to 1000 x 40, the lowest
+had 0.62 without its mean and 0.67 with it.
 """
 
 ENOUGH_TRAINED = 0.5

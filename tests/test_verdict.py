@@ -1,0 +1,174 @@
+"""The verdict on planted tables: rank, offset, cardinality and training counts are known."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from multiembed import diagnose
+from multiembed.collapse.verdict import ADVICE, LABELS
+
+DIM = 16
+
+
+def planted(rows=2000, dim=DIM, *, rank=None, offset=0.0, seed=0):
+    """Return rows of equal spread in `rank` directions, all moved by `offset` deviations."""
+    rng = np.random.default_rng(seed)
+    rank = dim if rank is None else rank
+    directions = np.linalg.qr(rng.normal(size=(dim, rank)))[0]
+    return rng.normal(size=(rows, rank)) @ directions.T + offset
+
+
+def verdict_of(matrix, counts=None):
+    counts = None if counts is None else {"x": counts}
+    return diagnose({"x": matrix}, counts=counts).fields[0].verdict
+
+
+def trained(rows, share, *, visits=5):
+    counts = np.zeros(rows, dtype=np.int64)
+    counts[: round(share * rows)] = visits
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("matrix", "label"),
+    [
+        (planted(), "healthy"),
+        (planted(rank=12), "healthy"),
+        (planted(rank=3), "low rank"),
+        (planted(rank=3, offset=4.0), "low rank"),
+        (planted(offset=2.0), "common mean"),
+        (planted(rows=5), "too wide"),
+        (planted(rows=5, offset=3.0), "too wide"),
+        (planted(rows=17), "healthy"),
+        (np.zeros((50, DIM)), "low rank"),
+        (np.ones((50, DIM)), "low rank"),
+        (np.ones((1, DIM)), "too wide"),
+    ],
+)
+def test_planted_tables_get_the_verdict_that_fits(matrix, label):
+    verdict = verdict_of(matrix)
+
+    assert verdict.label == label
+    assert verdict.advice == ADVICE[label]
+
+
+def test_raw_abundance_ranks_planted_tables_wrongly_and_the_verdict_does_not():
+    """The healthy table with an offset has the lowest raw abundance, below a true rank of 3."""
+    tables = {
+        "rank 3": planted(rank=3),
+        "offset": planted(offset=3.0),
+        "tiny": planted(rows=4),
+        "full": planted(),
+    }
+
+    fields = diagnose(tables).fields
+
+    raw = {field.name: field.information_abundance for field in fields}
+    assert raw["offset"] < raw["rank 3"]
+    assert raw["tiny"] < raw["full"] / 2
+    found = {field.name: field.verdict.label for field in fields}
+    assert found == {
+        "rank 3": "low rank",
+        "offset": "common mean",
+        "tiny": "too wide",
+        "full": "healthy",
+    }
+
+
+def test_untrained_rows_do_not_hide_a_collapse():
+    """Nine rows in ten are initial noise of full rank; the trained ones have rank 2."""
+    matrix = np.concatenate([planted(200, rank=2), planted(1800, seed=1)])
+    counts = trained(2000, 0.1)
+
+    field = diagnose({"x": matrix}, counts={"x": counts}).fields[0]
+
+    assert field.centered_normalized_information_abundance > 0.7  # all rows look fine
+    assert field.verdict.label == "low rank"
+    assert field.rows_trained == 200
+    assert "Training met 200 of 2,000 rows." in field.verdict.finding
+
+
+def test_untrained_rows_do_not_feign_a_collapse():
+    """Rows that weight decay shrank to one point do not count against those that were trained."""
+    matrix = np.concatenate([planted(400), np.full((1600, DIM), 5.0)])
+
+    assert verdict_of(matrix).label == "low rank"
+    assert verdict_of(matrix, trained(2000, 0.2)).label == "untrained rows"
+
+
+def test_few_untrained_rows_are_mentioned_but_do_not_decide():
+    verdict = verdict_of(planted(), trained(2000, 0.9))
+
+    assert verdict.label == "healthy"
+    assert "Training met 1,800 of 2,000 rows." in verdict.finding
+
+
+def test_a_field_never_met_is_untrained_and_not_collapsed():
+    assert verdict_of(planted(rank=1), trained(2000, 0.0)).label == "untrained rows"
+
+
+def test_fewer_trained_rows_than_columns_are_too_wide():
+    assert verdict_of(planted(), trained(2000, 0.004)).label == "too wide"
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rows=st.integers(4, 400),
+    dim=st.integers(2, 24),
+    scale=st.floats(1e-6, 1e6),
+    seed=st.integers(0, 10_000),
+)
+def test_random_tables_are_never_called_collapsed(rows, dim, scale, seed):
+    label = verdict_of(scale * planted(rows, dim, seed=seed)).label
+
+    assert label == ("too wide" if rows < dim else "healthy")
+
+
+@settings(max_examples=30, deadline=None)
+@given(rank=st.integers(1, 5), offset=st.floats(0, 10), seed=st.integers(0, 10_000))
+def test_planted_low_rank_is_found_whatever_the_offset(rank, offset, seed):
+    assert verdict_of(planted(300, rank=rank, offset=offset, seed=seed)).label == "low rank"
+
+
+@pytest.mark.parametrize(
+    ("tables", "headline"),
+    [
+        ({"a": planted(), "b": planted(seed=1)}, "No collapse: 2 of 2 fields are healthy."),
+        (
+            {"a": planted(), "b": planted(offset=3.0), "c": planted(rows=3)},
+            "No field has collapsed to a low rank. Beside that, 1 dominated by a common mean and "
+            "1 too wide for the number of rows.",
+        ),
+        (
+            {"a": planted(), "b": planted(seed=1), "c": planted(rank=2)},
+            "Partly collapsed: 1 of 3 fields is of low rank.",
+        ),
+        (
+            {"a": planted(rank=1), "b": planted(rank=2), "c": planted(rows=3)},
+            "The embeddings have collapsed: 2 of 3 fields are of low rank. Beside that, 1 too wide "
+            "for the number of rows.",
+        ),
+    ],
+)
+def test_the_model_is_judged_by_its_fields(tables, headline):
+    verdict = diagnose(tables).summary.verdict
+
+    assert verdict.headline == headline
+    assert sum(verdict.counts.values()) == len(tables)
+
+
+def test_advice_comes_with_the_most_pressing_first():
+    tables = {"a": planted(rows=3), "b": planted(offset=3.0), "c": planted(rank=1), "d": planted()}
+
+    advice = diagnose(tables).summary.verdict.advice
+
+    assert [text.split(":")[0] for text in advice] == [
+        "1 field low rank",
+        "1 field common mean",
+        "1 field too wide",
+    ]
+
+
+def test_every_verdict_has_advice():
+    assert set(ADVICE) == set(LABELS)
