@@ -1,0 +1,64 @@
+"""What optimizers that visit only a batch's rows have in common: the lookup."""
+
+from abc import abstractmethod
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from typing_extensions import override
+
+from multiembed.models.embedding import EmbeddingSets
+from multiembed.optim.gather import gather_embeddings
+from multiembed.optim.tables import TableOptimizer
+from multiembed.optim.touched_rows import TouchedRows, find_touched_rows
+
+
+class RowOptimizer(TableOptimizer):
+    """Copies the distinct rows of a batch at `lookup`, and changes them at `step`.
+
+    The table itself changes in `step` and `flush` only. A second `lookup` before `step` replaces
+    the first.
+    """
+
+    def __init__(self, embedding: EmbeddingSets, *, learning_rate: float) -> None:
+        self.embedding = embedding
+        self.learning_rate = learning_rate
+        self._table = embedding.weight.detach()
+        rows = len(self._table)
+        self._last = torch.zeros(rows, dtype=torch.int32, device=self._table.device)
+        self._rows: Int[Tensor, " touched"] = self._last[:0]
+        self._values: Float[Tensor, "touched columns"] = self._table[:0]
+
+    @abstractmethod
+    def _read(self, touched: TouchedRows) -> Float[Tensor, "touched columns"]:
+        """Return up-to-date copies of rows."""
+
+    @abstractmethod
+    def _write(
+        self,
+        rows: Int[Tensor, " touched"],
+        values: Float[Tensor, "touched columns"],
+        gradients: Float[Tensor, "touched columns"],
+    ) -> None:
+        """Update the rows that `_read` returned last."""
+
+    @override
+    def lookup(self, ids: Int[Tensor, "batch fields"]) -> Float[Tensor, "batch sets fields dim"]:
+        touched = find_touched_rows(ids, self.embedding.offsets, self._last)
+        self._rows = touched.rows
+        self._values = self._read(touched).requires_grad_()
+        return gather_embeddings(self._values, touched.positions, self.embedding.sets)
+
+    @override
+    def gradients(self) -> list[Tensor]:
+        return [] if self._values.grad is None else [self._values.grad]
+
+    @override
+    def step(self) -> None:
+        for gradients in self.gradients():
+            self._write(self._rows, self._values.detach(), gradients)
+        self._values = self._table[:0]
+
+    @override
+    def flush(self) -> None:
+        pass
