@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from jaxtyping import Float
@@ -124,18 +124,20 @@ class StackedModules(Interaction):
             states *= embeddings.shape[1]
         views = [
             # One set's part of a gather has gaps between rows, which a `view` would not take.
-            functional_call(self.module, state, (embeddings[:, m].contiguous(),))
+            cast(Tensor, _call(self.module, state, embeddings[:, m].contiguous()))
             for m, state in enumerate(states)
         ]
         return stack_sets(views)
 
     def _states(self) -> Iterator[dict[str, Tensor]]:
         """Yield every set's parameters and buffers; what is written to a buffer is kept."""
-        split = {name: stacked.unbind(0) for name, stacked in self.module.named_parameters()}
-        buffers = dict(self.module.named_buffers())
+        of_sets = {
+            # One unbinding gives one gradient of the whole; a buffer's part must stay writable.
+            name: stacked.unbind(0) if isinstance(stacked, nn.Parameter) else stacked
+            for name, stacked in _tensors(self.module)
+        }
         for m in range(self.sets):
-            state = {name: parts[m] for name, parts in split.items()}
-            yield state | {name: buffer[m] for name, buffer in buffers.items()}
+            yield {name: parts[m] for name, parts in of_sets.items()}
 
 
 class OwnHead(nn.Module):
@@ -204,7 +206,7 @@ def _outputs(
     try:
         with observing(module), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
-            outputs = functional_call(module, dict(state or {}), (inputs,))
+            outputs = _call(module, state or {}, inputs)
     except Exception as error:
         first_line = str(error).partition("\n")[0]
         raise ConfigError(
@@ -247,6 +249,13 @@ def _stack(modules: Sequence[nn.Module]) -> nn.Module:
     return modules[0]
 
 
+def _call(module: nn.Module, state: Mapping[str, Tensor], inputs: Float[Tensor, "..."]) -> object:
+    """Apply a module with other tensors in the places that `_tensors` names."""
+    return functional_call(module, dict(state), (inputs,), tie_weights=False)
+
+
 def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from module.named_parameters(remove_duplicate=False)
-    yield from module.named_buffers(remove_duplicate=False)
+    """Yield every place of a parameter or buffer: once in a module that stands in two places."""
+    for path, part in module.named_modules():
+        for kind in (part.named_parameters, part.named_buffers):
+            yield from kind(path, recurse=False, remove_duplicate=False)
