@@ -55,8 +55,18 @@ class ModelConfig(BaseModel):
         return counted_mix(named_mix(self.architecture, self.options), sets)
 
     def shape(self) -> tuple[int, int]:
-        """Return (dim, sets), whichever way they were given."""
+        """Return (dim, sets), whichever way they were given.
+
+        Raises:
+            ConfigError: If they are given both ways, or cannot be reached.
+        """
+        if self.size is None and self.scaling == "multi":
+            raise ConfigError("model.scaling must stand with model.size, got multi without")
         if self.size is not None:
+            if self.dim is not None or self.sets is not None:
+                raise ConfigError(
+                    "model.size must stand without model.dim and model.sets, got both"
+                )
             return shape_of_size(self.architecture, self.size, self.scaling)
         mix = self.built()
         dim = base_dim(mix) if self.dim is None else self.dim
@@ -66,10 +76,8 @@ class ModelConfig(BaseModel):
         """Return the same model with `dim`, `sets` and all options written out.
 
         Raises:
-            ConfigError: If size is given together with dim or sets, or an option is unknown.
+            ConfigError: If the size cannot be reached, or an option is unknown.
         """
-        if self.size is not None and (self.dim is not None or self.sets is not None):
-            raise ConfigError("model.size must stand without model.dim and model.sets, got both")
         dim, sets = self.shape()
         mix = self.built()
         update = {

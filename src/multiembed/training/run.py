@@ -35,6 +35,7 @@ def build_model(config: RunConfig, cardinalities: tuple[int, ...]) -> ClickModel
         dim=dim,
         sets=sets,
         shared_interaction=config.model.shared_interaction,
+        gate=config.model.gate,
         embedding_init=config.model.embedding_init,
     )
 
