@@ -14,6 +14,7 @@ from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
 from multiembed.errors import ConfigError, DataError, InputError
 from multiembed.models import ClickModel, from_reference
+from multiembed.models.multi_embed import multi_embed
 from multiembed.training import Run, load_run, train
 
 __version__ = version("multiembed")
@@ -34,6 +35,7 @@ __all__ = [
     "from_reference",
     "information_abundance",
     "load_run",
+    "multi_embed",
     "open_dataset",
     "prepare",
     "train",

@@ -6,11 +6,18 @@ from typing import Annotated
 import typer
 
 from multiembed import __version__
-from multiembed.cli import demo, diagnose, prepare, train
+from multiembed.cli import demo, diagnose, models, prepare, train
 from multiembed.cli.console import app, err, out
 from multiembed.errors import InputError
 
-COMMANDS = (prepare.prepare, train.train, train.evaluate, diagnose.diagnose, demo.demo)
+COMMANDS = (
+    prepare.prepare,
+    train.train,
+    train.evaluate,
+    models.models,
+    diagnose.diagnose,
+    demo.demo,
+)
 """In the order of the help."""
 
 app.registered_commands.sort(key=lambda command: COMMANDS.index(command.callback))
