@@ -38,9 +38,9 @@ def models(
 
 
 def _table(rows: list[SizedModel]) -> Table:
-    table = Table(caption="parameters in millions; forward FLOPs per example in millions")
+    table = Table(caption="P: parameters, F: forward FLOPs per example, both in millions")
     table.add_column("model")
-    for heading in ("dim", "sets", "embedding", "inter.", "head", "inter.", "head"):
+    for heading in ("dim", "sets", "P table", "P inter.", "P head", "F inter.", "F head"):
         table.add_column(heading, justify="right")
     for at, row in enumerate(rows):
         parameters, flops = row.budget.parameters, row.budget.flops
