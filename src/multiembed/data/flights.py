@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from multiembed.data.sources import Block, Column, Source
+from multiembed.data.sources import Block, Column, Source, reading
 from multiembed.errors import DataError
 
 LABEL = "late"
@@ -49,9 +49,9 @@ class Flights(Source):
     def blocks(self) -> Iterator[Block]:
         """Read all flights at once: they are few."""
         flights, planes = self.files
-        with zipfile.ZipFile(flights) as archive:
+        with reading(self.files), zipfile.ZipFile(flights) as archive:
             raw = archive.read(archive.namelist()[0])
-        rows = _flight_fields(_read(raw), _read(planes.read_bytes()))
+            rows = _flight_fields(_read(raw), _read(planes.read_bytes()))
         numbers = np.arange(rows.height)
         yield Block(rows, numbers, numbers + 1, "flights row", self.size)
 

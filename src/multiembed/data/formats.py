@@ -6,10 +6,10 @@ from multiembed.data.flights import Flights
 from multiembed.data.options import PrepareOptions
 from multiembed.data.records import Dialect
 from multiembed.data.schema import Field, NumericRule
-from multiembed.data.sources import Column, Source
+from multiembed.data.sources import Block, Column, Source
 from multiembed.data.tables import ParquetSource, tell_columns
-from multiembed.data.text import TextSource, read_header
-from multiembed.errors import DataError
+from multiembed.data.text import TextSource, check_names, read_header
+from multiembed.errors import ConfigError, DataError
 
 CRITEO_NUMBERS = tuple(f"I{number}" for number in range(1, 14))
 CRITEO_CATEGORIES = tuple(f"C{number}" for number in range(1, 27))
@@ -26,6 +26,8 @@ def open_source(source: Path | str, options: PrepareOptions) -> Source:
     Raises:
         DataError: If there is no such file, or its columns are not the format's.
     """
+    if options.format != "table":
+        _refuse_table_options(options)
     if options.format == "flights":
         if str(source) != "flights":
             raise DataError(f"source must be the word flights for format flights, got {source}")
@@ -53,6 +55,14 @@ def plain_fields(source: Source, options: PrepareOptions) -> list[Field]:
     ]
 
 
+def _refuse_table_options(options: PrepareOptions) -> None:
+    for name in ("label", "categorical_columns", "numeric_columns"):
+        if getattr(options, name):
+            raise ConfigError(
+                f"{name} must be left out unless format is table, got {options.format}"
+            )
+
+
 def _criteo(file: Path, options: PrepareOptions) -> Source:
     names = ("label", *CRITEO_NUMBERS, *CRITEO_CATEGORIES)
     source = TextSource(file, Dialect("\t", quoted=False), names, header=False)
@@ -73,13 +83,14 @@ def _avazu(file: Path, options: PrepareOptions) -> Source:
 
 def _table(file: Path, options: PrepareOptions) -> Source:
     if options.label is None:
-        raise DataError(f"label must name a column of {file}, got none")
+        raise ConfigError(f"label must name a column of {file}, got none")
     source: TextSource | ParquetSource
     if file.suffix == ".parquet":
         source = ParquetSource(file)
     else:
         separator = "\t" if file.suffix in (".tsv", ".tab") else None
         dialect, names = read_header(file, separator)
+        check_names(file, names)
         source = TextSource(file, dialect, names, header=True)
     if options.label not in source.names:
         raise DataError(
@@ -87,8 +98,15 @@ def _table(file: Path, options: PrepareOptions) -> Source:
         )
     if len(source.names) < 2:
         raise DataError(f"{file} must have columns beside the label, got {options.label!r} alone")
-    first = next(source.blocks(), None)
-    if first is None or first.rows.height == 0:
-        raise DataError(f"{file} must hold rows, got none that can be read")
+    first = _first_block(source)
     source.choose(options.label, tell_columns(first.rows, options.label, options))
     return source
+
+
+def _first_block(source: Source) -> Block:
+    for block in source.blocks():
+        if block.rows.height:
+            return block
+        if block.bad:
+            raise DataError(f"{block.place} {block.bad[0].line}: {block.bad[0].reason}")
+    raise DataError(f"{source.files[0]} must hold rows, got none that can be read")

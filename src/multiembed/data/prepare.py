@@ -81,6 +81,8 @@ def _count(source: Source, options: PrepareOptions, rejects: Rejects, report: Pr
             chosen &= split_codes(block.numbers, options.seed) == 0
         counter.add(values if chosen.all() else values.filter(pl.Series(chosen)))
         report("count", block.position, source.size)
+    if rejects.readable == 0:
+        raise DataError(f"{source.files[0]} must hold rows, got none that can be read")
     return counter
 
 

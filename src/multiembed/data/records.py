@@ -7,6 +7,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
+from multiembed.data.sources import reading
 from multiembed.errors import DataError
 
 CHUNK = 1 << 23
@@ -48,23 +49,20 @@ class Records(NamedTuple):
         return Records(text, ends, self.columns[keep], self.lines[keep], self.position)
 
 
-def read_records(file: Path, dialect: Dialect, chunk: int = CHUNK) -> Iterator[Records]:
-    """Read a file, about `chunk` bytes at a time.
+def read_records(file: Path, dialect: Dialect) -> Iterator[Records]:
+    """Read a file, some megabytes at a time.
 
     Raises:
         DataError: If the file cannot be read, or ends inside a quoted value.
     """
-    try:
-        with file.open("rb") as stream:
-            yield from _split(stream, file, dialect, chunk)
-    except OSError as error:
-        raise DataError(f"{file} must be a readable file, got {error.strerror}") from None
+    with reading([file]), file.open("rb") as stream:
+        yield from _split(stream, file, dialect)
 
 
-def _split(stream: IO[bytes], file: Path, dialect: Dialect, chunk: int) -> Iterator[Records]:
+def _split(stream: IO[bytes], file: Path, dialect: Dialect) -> Iterator[Records]:
     line, position, rest = 1, 0, b""
     while True:
-        data = stream.read(chunk)
+        data = stream.read(CHUNK)
         if position == 0:
             data = data.removeprefix(BYTE_ORDER_MARK)
         position += len(data)

@@ -17,6 +17,7 @@ class Rejects:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._count = 0
+        self.readable = 0
         self._first: list[str] = []
         self._numbers: list[np.ndarray] = [np.zeros(0, np.int64)]
 
@@ -41,7 +42,9 @@ class Rejects:
         bad = {label: read_labels(block.rows, label).is_null().to_numpy()}
         bad |= unreadable
         rejected = np.logical_or.reduce(list(bad.values()))
-        self._count += block.bad_count + int(np.count_nonzero(rejected))
+        count = int(np.count_nonzero(rejected))
+        self._count += block.bad_count + count
+        self.readable += len(rejected) - count
         self._numbers.append(block.numbers[rejected])
         if len(self._first) < SHOWN and (block.bad or rejected.any()):
             found = [*block.bad, *_named(block, label, bad)]
@@ -63,6 +66,6 @@ def _named(block: Block, label: str, bad: dict[str, np.ndarray]) -> list[BadRow]
         rule = "label {} must be 0 or 1" if name == label else "{} must be a number or empty"
         for row in np.flatnonzero(rows)[:SHOWN]:
             got = block.rows[name][int(row)]
-            reason = f"{rule.format(name)}, got {got!r}"
+            reason = f"{rule.format(name)}, got {'nothing' if got is None else repr(got)}"
             named.setdefault(int(row), BadRow(int(block.lines[row]), reason))
     return [named[row] for row in sorted(named)][:SHOWN]

@@ -1,9 +1,11 @@
 """Raw rows, block by block, from wherever they lie."""
 
 import hashlib
+import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -12,6 +14,7 @@ import polars as pl
 from jaxtyping import Int64
 
 from multiembed.data.schema import SourceFile
+from multiembed.errors import DataError
 
 SHOWN = 5
 """Bad rows named one by one; the rest are counted."""
@@ -63,16 +66,18 @@ class Source(ABC):
     @property
     def size(self) -> int:
         """Bytes of all files."""
-        return sum(file.stat().st_size for file in self.files)
+        return sum(size for size, _ in self.fingerprint())
+
+    def fingerprint(self) -> tuple[tuple[int, int], ...]:
+        """Return what shows that a file changed: the size and time of each."""
+        with reading(self.files):
+            found = [file.stat() for file in self.files]
+        return tuple((file.st_size, file.st_mtime_ns) for file in found)
 
     def described(self) -> tuple[SourceFile, ...]:
         """Return name, size and SHA-256 of all files."""
-        return tuple(_described(file, self.name(file)) for file in self.files)
-
-    def fingerprint(self) -> tuple[tuple[int, int], ...]:
-        """Return what shows that a file changed: its size and time."""
-        found = [file.stat() for file in self.files]
-        return tuple((file.st_size, file.st_mtime_ns) for file in found)
+        with reading(self.files):
+            return tuple(_described(file, self.name(file)) for file in self.files)
 
     def name(self, file: Path) -> str:
         """Return the name that the dataset's schema gives a file."""
@@ -81,6 +86,21 @@ class Source(ABC):
     @abstractmethod
     def blocks(self) -> Iterator[Block]:
         """Read all rows once more."""
+
+
+@contextmanager
+def reading(files: Sequence[Path]) -> Iterator[None]:
+    """Turn what can go wrong when files are read into one line that names them.
+
+    Raises:
+        DataError: If the system or polars cannot read them.
+    """
+    try:
+        yield
+    except (OSError, zipfile.BadZipFile, pl.exceptions.PolarsError) as error:
+        reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["nothing"])[0]
+        names = " and ".join(str(file) for file in files)
+        raise DataError(f"{names} must be readable, got: {reason}") from None
 
 
 def ahead(blocks: Iterator[Block]) -> Iterator[Block]:

@@ -24,14 +24,12 @@ def staged(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-    except OSError as error:
-        raise DataError(f"{partial} must be writable, got {error.strerror}") from None
-    try:
         yield partial
         _rename(partial, target)
-    except BaseException:
+    except OSError as error:
+        raise DataError(f"{target} must be writable, got: {error.strerror or error}") from None
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from multiembed.data.options import PrepareOptions
-from multiembed.data.sources import Block, Column, Source
+from multiembed.data.sources import Block, Column, Source, reading
 from multiembed.errors import DataError
 
 BLOCK_ROWS = 65_536
@@ -26,12 +26,9 @@ class ParquetSource(Source):
         self.label = ""
         self.columns: tuple[Column, ...] = ()
         self._lazy = pl.scan_parquet(file)
-        try:
+        with reading([file]):
             self._schema = self._lazy.collect_schema()
             self._height = int(self._lazy.select(pl.len()).collect().item())
-        except (OSError, pl.exceptions.PolarsError) as error:
-            reason = str(error).splitlines()[0]
-            raise DataError(f"{file} must be a readable Parquet file, got: {reason}") from None
         self.names = tuple(self._schema.names())
         for name in self.names:
             if self._schema[name].is_nested() or self._schema[name] == pl.Binary:
@@ -47,11 +44,16 @@ class ParquetSource(Source):
         """Read the file, some row groups at a time."""
         chosen = [self.label, *(column.name for column in self.columns)] if self.label else None
         lazy = self._lazy.select(chosen) if chosen else self._lazy
-        number = 0
-        for rows in lazy.collect_batches(chunk_size=BLOCK_ROWS, maintain_order=True, lazy=True):
+        batches = lazy.collect_batches(chunk_size=BLOCK_ROWS, maintain_order=True, lazy=True)
+        number, size = 0, self.size
+        while True:
+            with reading(self.files):
+                rows = next(batches, None)
+            if rows is None:
+                return
             numbers = number + np.arange(rows.height)
             number += rows.height
-            position = self.size * number // max(self._height, 1)
+            position = size * number // self._height
             yield Block(rows, numbers, numbers + 1, f"{self.files[0]} row", position)
 
 

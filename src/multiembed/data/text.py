@@ -125,7 +125,7 @@ def read_header(file: Path, separator: str | None) -> tuple[Dialect, tuple[str, 
     """Read the column names on the first line of a file, and tell its separator if not given.
 
     Raises:
-        DataError: If there is no header, or a name is empty or stands twice.
+        DataError: If there is no header.
     """
     first = _first_record(file, Dialect(",", quoted=False))
     if separator is None:
@@ -138,9 +138,7 @@ def read_header(file: Path, separator: str | None) -> tuple[Dialect, tuple[str, 
         row = pl.read_csv(first.text, separator=separator, has_header=False, infer_schema=False)
     except pl.exceptions.PolarsError:
         raise DataError(f"{place}: {MALFORMED}") from None
-    names = tuple(name or "" for name in row.row(0))
-    check_names(place, names)
-    return dialect, names
+    return dialect, tuple(name or "" for name in row.row(0))
 
 
 def _first_record(file: Path, dialect: Dialect) -> Records:
@@ -151,11 +149,12 @@ def _first_record(file: Path, dialect: Dialect) -> Records:
     raise DataError(f"{file} must hold column names and rows, got an empty file")
 
 
-def check_names(place: str, names: tuple[str, ...]) -> None:
+def check_names(file: Path, names: tuple[str, ...]) -> None:
     """Refuse columns without a name and names that stand twice."""
+    place = f"{file} header"
     if "" in names:
         raise DataError(
-            f"{place}: every column must have a name, got none for {names.index('') + 1}"
+            f"{place}: every column must have a name, got none for column {names.index('') + 1}"
         )
     twice = [name for at, name in enumerate(names) if name in names[:at]]
     if twice:

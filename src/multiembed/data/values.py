@@ -68,7 +68,7 @@ def cut_quantiles(counts: pl.DataFrame) -> tuple[NumericRule, pl.DataFrame]:
     places = np.unique(np.searchsorted(before, targets))
     edges = present["value"].gather(places[places < len(before)]).to_list()
     rule = NumericRule(rule="quantiles", edges=tuple(edges))
-    buckets = counts.select(_quantile(pl.col("value"), rule), "count")
+    buckets = counts.select(_quantile("value", pl.col("value"), rule), "count")
     return rule, buckets.group_by("value").agg(pl.col("count").sum())
 
 
@@ -105,14 +105,14 @@ def _bucket(field: Field) -> pl.Expr:
     assert rule is not None, "only numeric fields have buckets"
     if rule.rule == "quantiles":
         rounded = value.round_sig_figs(QUANTILE_DIGITS)
-        return _quantile(rounded, rule) if rule.edges else rounded
+        return _quantile(field.name, rounded, rule) if rule.edges else rounded
     # DIFFERS: the reference code reads whole numbers only; fractions below 2 are rounded down,
     # so that a column of fractions does not become as many categories.
-    place = pl.when(value > 2).then(value.log().pow(2)).otherwise(value - 2)
+    place = pl.when(value > 2).then(value.log().pow(2)).otherwise(value.floor() - 2)
     return place.floor().cast(pl.Int64, strict=False)
 
 
-def _quantile(value: pl.Expr, rule: NumericRule) -> pl.Expr:
+def _quantile(name: str, value: pl.Expr, rule: NumericRule) -> pl.Expr:
     edges = pl.lit(pl.Series(rule.edges, dtype=pl.Float64))
     place = edges.search_sorted(value, side="right").cast(pl.Int64)
-    return pl.when(value.is_not_null()).then(place)
+    return pl.when(value.is_not_null()).then(place).alias(name)
