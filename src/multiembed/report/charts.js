@@ -1,10 +1,20 @@
 "use strict";
-// Charts. Each function returns an element that draws itself once it is on the page.
+// Charts. Each function returns an element that draws itself once a reader comes near it.
 
 const FONT = { family: getComputedStyle(document.body).fontFamily, size: 13, color: "#1a1d21" };
 const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
 const CALM = { gridcolor: "#e8ecf0", zeroline: false, linecolor: "#c3cad2", ticks: "outside", tickcolor: "#c3cad2", automargin: true };
-const pending = [];
+
+// Charts not seen yet, and how to draw them: a page of 200 fields opens at once this way.
+const unseen = new Map();
+const watcher = new IntersectionObserver((entries) => entries.filter((e) => e.isIntersecting).forEach((e) => reveal(e.target)), { rootMargin: "500px" });
+
+function reveal(element) {
+  watcher.unobserve(element);
+  const draw = unseen.get(element);
+  unseen.delete(element);
+  if (draw && element.isConnected) draw();
+}
 
 function layout(changes) {
   return { font: FONT, margin: { l: 64, r: 16, t: 16, b: 56 }, paper_bgcolor: "#fff", plot_bgcolor: "#fff", hoverlabel: { font: { size: 13 }, align: "left" }, hovermode: "closest", ...changes };
@@ -15,7 +25,8 @@ const below = { orientation: "h", x: 0, y: -0.2, yanchor: "top", itemwidth: 30 }
 function chart(height, figure) {
   const element = h("div", { class: "chart", style: `height:${height}px` });
   const draw = () => Plotly.react(element, ...figure(), CONFIG);
-  pending.push(draw);
+  unseen.set(element, draw);
+  watcher.observe(element);
   return { element, draw };
 }
 
@@ -61,7 +72,7 @@ const MEASURES = [
 function abundance(models) {
   const several = models.length > 1;
   const state = { measure: "information_abundance", across: "cardinality" };
-  const order = () => ascending(models[0].fields.map((f) => f[state.measure])).map((i) => models[0].fields[i].name);
+  const order = () => [...new Set(models.flatMap((m) => ascending(m.fields.map((f) => f[state.measure])).map((i) => m.fields[i].name)))];
   const place = (fields) => {
     if (state.across === "cardinality") return fields.map((f) => f.cardinality);
     const names = order();
@@ -86,10 +97,13 @@ function abundance(models) {
   };
   const traces = () => {
     if (several) {
-      return models.flatMap((model, m) => [
-        ...(state.measure.includes("normalized") && m > 0 ? [] : [random(model, state.measure.includes("normalized") ? RANDOM_COLOR : MODEL_COLORS[m], `random table like ${plain(model.name)}`)]),
-        learned(model, model.fields, MODEL_COLORS[m], MODEL_SYMBOLS[m], plain(model.name)),
-      ]);
+      const over = state.measure.includes("normalized");
+      const width = (model) => (over ? 0 : Math.max(...model.fields.map((f) => f.sets * f.dim)));
+      const distinct = models.filter((model, m) => models.findIndex((other) => width(other) === width(model)) === m);
+      return [
+        ...distinct.map((model) => random(model, RANDOM_COLOR, over ? "random tables" : `random tables of ${width(model)} columns`)),
+        ...models.map((model, m) => learned(model, model.fields, MODEL_COLORS[m], MODEL_SYMBOLS[m], plain(model.name))),
+      ];
     }
     const groups = Object.keys(VERDICTS).filter((label) => models[0].fields.some((f) => f.verdict.label === label));
     return [
@@ -148,7 +162,7 @@ function influence(models) {
       hovertemplate: "<b>%{text}</b><br>own abundance %{x:.3g}<br>sum of the others' views %{y:.4g}<extra></extra>",
     };
   });
-  return chart(380, () => [traces, layout({ xaxis: axis("abundance of field j's own table"), yaxis: axis("sum over i of abundance carried into j"), legend: below, showlegend: models.length > 1 })]).element;
+  return chart(380, () => [traces, layout({ xaxis: axis("abundance of field j itself"), yaxis: axis("abundance others keep in j, sum"), legend: below, showlegend: models.length > 1 })]).element;
 }
 
 const MOST_BARS = 30;

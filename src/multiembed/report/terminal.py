@@ -36,9 +36,9 @@ def terminal_table(diagnosis: Reportable) -> Group:
 
 
 def _field_table(fields: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
-    table.add_column("field", overflow="ellipsis", no_wrap=True, max_width=18)
-    table.add_column("verdict", no_wrap=True)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column("field", overflow="ellipsis", no_wrap=True, max_width=16)
+    table.add_column("verdict", no_wrap=True, min_width=14)
     table.add_column("rows", justify="right", no_wrap=True)
     counted = any(field["rows_trained"] is not None for field in fields)
     if counted:
@@ -77,14 +77,14 @@ def _short(number: int) -> str:
     """Write a count in at most five characters."""
     if number < 10_000:
         return str(number)
-    for size, letter in ((1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")):
-        if number >= size:
-            return (
-                f"{number / size:.1f}{letter}"
-                if number < 100 * size
-                else f"{number // size}{letter}"
-            )
-    return str(number)
+    for size, letter in ((1e9, "G"), (1e6, "M")):
+        if number >= 0.9995 * size:
+            return _three_digits(number / size) + letter
+    return _three_digits(number / 1e3) + "k"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 99.95 else f"{value:.1f}"
 
 
 def _skipped(skipped: list[dict[str, Any]]) -> str:
