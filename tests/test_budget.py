@@ -109,9 +109,9 @@ def test_every_architecture_has_a_row_for_every_size_and_the_base_once():
 
 def test_a_row_is_the_summary_of_the_model_it_names():
     (row,) = sized_models(
-        CARDINALITIES, architectures=["dnn"], sizes=[3], scalings=["multi"], options={"hidden": [8]}
+        CARDINALITIES, architectures=["dnn,dcnv2:2"], sizes=[3], scalings=["multi"]
     )
-    model = ClickModel(named_architecture("dnn", {"hidden": [8]}), CARDINALITIES, dim=10, sets=3)
+    model = ClickModel("dnn:1,dcnv2:2", CARDINALITIES, dim=10)
 
     assert row.budget == model.summary()
 

@@ -195,6 +195,18 @@ def test_a_non_linear_interaction_draws_none(last):
     )
 
 
+class Unit(nn.Module):
+    """Divides by its length: at zero, that is no number."""
+
+    def forward(self, embeddings):
+        flat = embeddings.flatten(1)
+        return flat / flat.norm(dim=1, keepdim=True)
+
+
+def test_an_interaction_undefined_at_zero_draws_none():
+    multi_embed(Unit, CARDINALITIES, SETS, dim=DIM)
+
+
 def test_one_linear_set_is_nothing_to_warn_of():
     multi_embed(flat_linear, CARDINALITIES, 1, dim=DIM)
 

@@ -1,6 +1,6 @@
 """Budgets of every architecture at every size, without building any of them in memory."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -9,7 +9,7 @@ import torch
 from multiembed.models.budget import Budget
 from multiembed.models.click_model import ClickModel
 from multiembed.models.interactions import ARCHITECTURES
-from multiembed.models.named import Scaling, named_mix, shape_of_size
+from multiembed.models.named import Scaling, shape_of_size
 
 PAPER_SIZES = (1, 2, 3, 4, 10)
 
@@ -33,14 +33,13 @@ def sized_models(
     architectures: Iterable[str] = tuple(ARCHITECTURES),
     sizes: Iterable[int] = PAPER_SIZES,
     scalings: Iterable[Scaling] = get_args(Scaling),
-    options: Mapping[str, object] | None = None,
 ) -> list[SizedModel]:
     """Return the budget of each architecture, size and scaling on fields of these cardinalities.
 
-    The base, which is the same for every scaling, comes once. `options` go to every architecture.
+    The base, which is the same for every scaling, comes once. Hyperparameters are the paper's.
 
     Raises:
-        ConfigError: If an architecture, an option or a size is unknown or impossible.
+        ConfigError: If an architecture or a size is unknown or impossible.
     """
     rows = {}
     for architecture in architectures:
@@ -50,8 +49,7 @@ def sized_models(
                 if (architecture, dim, sets) in rows:
                     continue
                 with torch.device("meta"):
-                    mix = named_mix(architecture, options)
-                    model = ClickModel(mix, cardinalities, dim=dim, sets=sets)
+                    model = ClickModel(architecture, cardinalities, dim=dim, sets=sets)
                 rows[architecture, dim, sets] = SizedModel(
                     architecture, size, scaling, dim, sets, model.summary()
                 )
