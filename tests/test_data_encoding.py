@@ -234,6 +234,20 @@ def test_quantile_buckets_hold_equal_shares_of_the_numbers(tmp_path):
     assert (np.diff(bucket[np.argsort(x)]) >= 0).all()
 
 
+@pytest.mark.parametrize("rule", ["log", "quantiles"])
+def test_a_field_with_one_value_or_none_is_a_field(rule, tmp_path):
+    rows = pl.DataFrame({"y": [0, 1] * 10, "one": [7.5] * 20, "none": [None] * 20, "c": ["k"] * 20})
+    rows.write_parquet(tmp_path / "rows.parquet")
+    options = PrepareOptions(
+        format="table", label="y", numeric_rule=rule, numeric_columns=("one", "none")
+    )
+
+    schema = prepare(tmp_path / "rows.parquet", tmp_path / "dataset", options)
+
+    assert schema.cardinalities == (2, 2, 2)
+    assert (open_dataset(tmp_path / "dataset").split("train").ids == 1).all()
+
+
 def test_missing_values_are_a_value_and_unseen_ones_are_other(tmp_path):
     rows = pl.DataFrame({"y": [0, 1] * 50, "a": ["p", None] * 50, "n": [30.0, float("nan")] * 50})
     rows.write_parquet(tmp_path / "rows.parquet")

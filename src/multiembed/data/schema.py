@@ -27,7 +27,7 @@ class NumericRule(Record):
 
     rule: Literal["log", "quantiles"]
     """`log`: `floor(ln(v)^2)` above 2, else `floor(v) - 2`; `quantiles`: equal counts."""
-    edges: tuple[float, ...] = ()
+    edges: tuple[float, ...] | None = None
     """For `quantiles`: the first number of every bucket but the lowest, ascending."""
 
 

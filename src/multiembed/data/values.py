@@ -67,8 +67,8 @@ def cut_quantiles(counts: pl.DataFrame) -> tuple[NumericRule, pl.DataFrame]:
     targets = int(present["count"].sum()) * np.arange(1, QUANTILES) / QUANTILES
     places = np.unique(np.searchsorted(before, targets))
     edges = present["value"].gather(places[places < len(before)]).to_list()
+    buckets = counts.select(_quantile("value", pl.col("value"), edges), "count")
     rule = NumericRule(rule="quantiles", edges=tuple(edges))
-    buckets = counts.select(_quantile("value", pl.col("value"), rule), "count")
     return rule, buckets.group_by("value").agg(pl.col("count").sum())
 
 
@@ -105,14 +105,14 @@ def _bucket(field: Field) -> pl.Expr:
     assert rule is not None, "only numeric fields have buckets"
     if rule.rule == "quantiles":
         rounded = value.round_sig_figs(QUANTILE_DIGITS)
-        return _quantile(field.name, rounded, rule) if rule.edges else rounded
+        return rounded if rule.edges is None else _quantile(field.name, rounded, rule.edges)
     # DIFFERS: the reference code reads whole numbers only; fractions below 2 are rounded down,
     # so that a column of fractions does not become as many categories.
     place = pl.when(value > 2).then(value.log().pow(2)).otherwise(value.floor() - 2)
     return place.floor().cast(pl.Int64, strict=False)
 
 
-def _quantile(name: str, value: pl.Expr, rule: NumericRule) -> pl.Expr:
-    edges = pl.lit(pl.Series(rule.edges, dtype=pl.Float64))
-    place = edges.search_sorted(value, side="right").cast(pl.Int64)
+def _quantile(name: str, value: pl.Expr, edges: Sequence[float]) -> pl.Expr:
+    ascending = pl.lit(pl.Series(edges, dtype=pl.Float64))
+    place = ascending.search_sorted(value, side="right").cast(pl.Int64)
     return pl.when(value.is_not_null()).then(place).alias(name)
