@@ -5,11 +5,14 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from multiembed.data import prepare as prepare_module
 from multiembed.data import records, tables
@@ -188,6 +191,28 @@ def test_what_is_wrong_with_a_table_is_said_in_one_line(content, message, tmp_pa
     file.write_bytes(content)
 
     assert message.format(file=file) in refusal(file, tmp_path)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    body=st.lists(st.sampled_from([b"1", b"0", b",", b"\n", b'"', b"\r", b"a", b"\xff", b"\0"])),
+    good=st.integers(0, 12),
+    limit=st.sampled_from([0, 1000]),
+)
+def test_any_bytes_are_encoded_or_refused_in_one_line(body, good, limit):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        file = folder / "rows.csv"
+        file.write_bytes(b"y,a\n" + b"1,b\n" * good + b"".join(body))
+        try:
+            schema = prepare(file, folder / "dataset", changed(TABLE, max_bad_rows=limit))
+        except DataError as error:
+            assert "\n" not in str(error)
+            assert [path.name for path in folder.iterdir()] == ["rows.csv"]
+        else:
+            rows = sum(split.rows for split in schema.splits.values())
+            assert good <= rows <= good + body.count(b"\n") + 1
+            assert open_dataset(folder / "dataset").split("train").rows > 0
 
 
 def test_sources_that_are_no_file_are_refused(table, tmp_path):
