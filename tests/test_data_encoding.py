@@ -165,7 +165,7 @@ def tables(draw):
     return pd.DataFrame(rows, columns=names, dtype=object), labels, content
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(table=tables(), min_count=st.integers(1, 3))
 def test_any_text_survives_csv_and_is_encoded_as_by_pandas(table, min_count):
     values, labels, content = table

@@ -193,7 +193,7 @@ def test_what_is_wrong_with_a_table_is_said_in_one_line(content, message, tmp_pa
     assert message.format(file=file) in refusal(file, tmp_path)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     body=st.lists(st.sampled_from([b"1", b"0", b",", b"\n", b'"', b"\r", b"a", b"\xff", b"\0"])),
     good=st.integers(0, 12),

@@ -60,14 +60,14 @@ class Split:
         if len(rows) == 0 or rows.min() < 0 or rows.max() >= self.rows:
             raise IndexError(f"rows must be some of the {self.rows} rows there are")
         if len(self._shards) == 1:
-            return _take(self._shards[0], rows)
+            return Batch(*self._shards[0].take(rows))
         # Taken shard by shard into one block, then put in order while it is in the cache:
         # `take` copies rows several times faster than an indexed assignment.
         shard = (np.searchsorted(self._starts, rows, side="right") - 1).astype(np.uint16)
         order = np.argsort(shard, kind="stable")
         ends = np.searchsorted(shard[order], np.arange(len(self._shards)), side="right")
         parts = [
-            _take(self._shards[number], rows[places].astype(np.int64) - self._starts[number])
+            self._shards[number].take(rows[places].astype(np.int64) - self._starts[number])
             for number, places in enumerate(np.split(order, ends[:-1]))
             if len(places)
         ]
@@ -77,7 +77,7 @@ class Split:
         )
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
-        return _take(block, back)
+        return Batch(*block.take(back))
 
     def batches(
         self, size: int, *, seed: int | None = None, epoch: int = 0, start: int = 0
@@ -136,12 +136,6 @@ def open_dataset(path: Path | str) -> Dataset:
         DataError: If there is none, or it has another format version.
     """
     return Dataset(Path(path), Schema.load(Path(path) / "schema.json"))
-
-
-def _take(shard: Shard, rows: Integer[np.ndarray, " batch"]) -> Batch:
-    # Clipping instead of checking makes the copy about three times as fast.
-    ids = np.take(shard.ids, rows, axis=0, mode="clip")
-    return Batch(ids, np.take(shard.labels, rows, mode="clip"))
 
 
 def _permutation(rows: int, seed: int, epoch: int) -> Integer[np.ndarray, " rows"]:

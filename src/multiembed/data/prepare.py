@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64
 
 from multiembed.data.formats import open_source, plain_fields
 from multiembed.data.options import PrepareOptions
@@ -111,13 +111,11 @@ class _Totals:
         self._positives = np.zeros(len(SPLITS), np.int64)
         self._other = np.zeros((len(SPLITS), fields), np.int64)
 
-    def add(self, codes: UInt8[np.ndarray, " rows"], rows: Shard) -> None:
-        """Count the rows of a block."""
-        for code in range(len(SPLITS)):
-            chosen = codes == code
-            self._rows[code] += np.count_nonzero(chosen)
-            self._positives[code] += np.count_nonzero(rows.labels[chosen])
-            self._other[code] += np.count_nonzero(rows.ids[chosen] == 0, axis=0)
+    def add(self, code: int, rows: Shard) -> None:
+        """Count some rows of one split."""
+        self._rows[code] += len(rows.labels)
+        self._positives[code] += np.count_nonzero(rows.labels)
+        self._other[code] += np.count_nonzero(rows.ids == 0, axis=0)
 
     def summaries(self) -> dict[SplitName, SplitSummary]:
         """Return the size of every split."""
@@ -143,20 +141,22 @@ def _encode(
     report: Progress,
 ) -> _Totals:
     """Read all rows again and write their ids."""
-    writer = SplitWriter(folder, SPLITS, options.shard_rows)
+    writers = [SplitWriter(folder / name, options.shard_rows) for name in SPLITS]
     totals = _Totals(len(encoder.fields))
     for block in ahead(source.blocks()):
         kept = ~np.isin(block.numbers, rejected)
         rows = block.rows if kept.all() else block.rows.filter(pl.Series(kept))
         numbers = block.numbers[kept]
-        if len(numbers):
-            labels = read_labels(rows, source.label).to_numpy()
-            codes = split_codes(numbers, options.seed)
-            encoded = Shard(encoder.encode(rows), labels)
-            writer.add(numbers, codes, encoded)
-            totals.add(codes, encoded)
+        codes = split_codes(numbers, options.seed)
+        encoded = Shard(encoder.encode(rows), read_labels(rows, source.label).to_numpy())
+        for code, writer in enumerate(writers):
+            chosen = np.flatnonzero(codes == code)
+            part = encoded.take(chosen)
+            totals.add(code, part)
+            writer.add(numbers[chosen], part)
         report("encode", block.position, source.size)
-    writer.flush()
+    for writer in writers:
+        writer.flush()
     return totals
 
 

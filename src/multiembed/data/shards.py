@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Int32, Int64, UInt8
+from jaxtyping import Int32, Int64, Integer, UInt8
 
 from multiembed.errors import DataError
 
@@ -17,6 +17,12 @@ class Shard(NamedTuple):
 
     ids: Int32[np.ndarray, "rows fields"]
     labels: UInt8[np.ndarray, " rows"]
+
+    def take(self, rows: Integer[np.ndarray, " taken"]) -> "Shard":
+        """Copy rows of these numbers, which must be there."""
+        # Clipping instead of checking makes the copy about three times as fast.
+        ids = np.take(self.ids, rows, axis=0, mode="clip")
+        return Shard(ids, np.take(self.labels, rows, mode="clip"))
 
 
 def shard_name(number: int) -> str:
@@ -67,42 +73,35 @@ def map_shard(path: Path, fields: int) -> Shard:
 
 
 class SplitWriter:
-    """Collects the rows of every split and writes them, one shard per `shard_rows` rows read.
+    """Collects the rows of one split and writes them, one shard per `shard_rows` rows read.
 
     Shards follow row numbers, so they are the same however the rows arrive, and each can be
     made without the others.
     """
 
-    def __init__(self, folder: Path, splits: tuple[str, ...], shard_rows: int) -> None:
-        self._folders = [folder / split for split in splits]
-        for path in self._folders:
-            path.mkdir()
+    def __init__(self, folder: Path, shard_rows: int) -> None:
+        folder.mkdir()
+        self._folder = folder
         self._shard_rows = shard_rows
         self._shard = 0
-        self._parts: list[list[Shard]] = [[] for _ in splits]
+        self._parts: list[Shard] = []
 
-    def add(
-        self,
-        numbers: Int64[np.ndarray, " rows"],
-        codes: UInt8[np.ndarray, " rows"],
-        rows: Shard,
-    ) -> None:
-        """Take rows with ascending numbers; `codes` says to which split each belongs."""
+    def add(self, numbers: Int64[np.ndarray, " rows"], rows: Shard) -> None:
+        """Take rows with ascending numbers."""
+        if len(numbers) == 0:
+            return
         first, last = numbers[0] // self._shard_rows, numbers[-1] // self._shard_rows
         cuts = np.searchsorted(numbers, np.arange(first, last + 2) * self._shard_rows)
         for shard, (start, stop) in enumerate(pairwise(cuts), int(first)):
-            while self._shard < shard:
+            if shard != self._shard:
                 self.flush()
-            for code, parts in enumerate(self._parts):
-                chosen = start + np.flatnonzero(codes[start:stop] == code)
-                parts.append(Shard(rows.ids[chosen], rows.labels[chosen]))
+                self._shard = shard
+            self._parts.append(Shard(rows.ids[start:stop], rows.labels[start:stop]))
 
     def flush(self) -> None:
-        """Write the current shard of every split."""
-        for folder, parts in zip(self._folders, self._parts, strict=True):
-            if parts:
-                ids = np.concatenate([part.ids for part in parts])
-                labels = np.concatenate([part.labels for part in parts])
-                write_shard(folder / shard_name(self._shard), ids, labels)
-                parts.clear()
-        self._shard += 1
+        """Write the rows that wait, as the shard they belong to."""
+        if self._parts:
+            ids = np.concatenate([part.ids for part in self._parts])
+            labels = np.concatenate([part.labels for part in self._parts])
+            write_shard(self._folder / shard_name(self._shard), ids, labels)
+            self._parts.clear()
