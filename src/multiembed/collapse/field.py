@@ -154,7 +154,7 @@ def _spectrum(table: Table, whole: Summary) -> Spectrum:
             return by_gram
     factor = np.zeros((0, table.width))
     for _, chunk in table.chunks():
-        factor = merge_triangles(factor, chunk.double().numpy())
+        factor = merge_triangles(factor, chunk.astype(np.float64))
     by_qr = spectrum(factor)
     growth = (table.width + np.sqrt(table.rows)) / (table.width + np.sqrt(len(factor)))
     return replace(by_qr, rows=table.rows, error_bound=by_qr.error_bound * float(growth))

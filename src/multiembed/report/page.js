@@ -187,10 +187,13 @@ function main() {
   into.replaceChildren(...modelPart(first));
   const links = [...document.querySelectorAll("section")].filter((s) => s.id !== "one").map((s) => h("a", { href: `#${s.id}` }, s.querySelector("h2").textContent));
   document.getElementById("header").append(h("nav", {}, several ? links.filter((_, k) => k < 4 || k === links.length - 1) : links));
-  window.addEventListener("beforeprint", () => {
-    [...unseen.keys()].forEach(reveal);
+  const fit = (printing) => {
+    document.body.classList.toggle("printing", printing);
+    if (printing) [...unseen.keys()].forEach(reveal);
     document.querySelectorAll(".js-plotly-plot").forEach((c) => Plotly.Plots.resize(c));
-  });
+  };
+  window.addEventListener("beforeprint", () => fit(true));
+  window.addEventListener("afterprint", () => fit(false));
 }
 
 main();

@@ -1,12 +1,14 @@
 """Opens a file or a directory and names the tensors in it; nothing is read before it is needed."""
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from multiembed.collapse.readers.distributed import read_distributed
 from multiembed.collapse.readers.pickles import load_torch_file, named_tensors
@@ -44,29 +46,53 @@ def open_tensors(path: Path) -> tuple[Tensors, list[Skipped]]:
 
 
 def read_safetensors(path: Path) -> Tensors:
-    """Name the tensors of a safetensors file; rows are read from the mapped file when asked."""
+    """Name the tensors of a safetensors file; rows are read from the file when asked."""
     try:
-        file = safe_open(path, framework="pt")
-        slices = {name: file.get_slice(name) for name in sorted(file.keys())}
+        with safe_open(path, framework="pt"):  # which checks the whole header
+            pass
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: must be a whole safetensors file, got {error}") from error
-    tensors = {}
-    for name, rows in slices.items():
-        dtype = _DTYPES.get(rows.get_dtype(), torch.int64)
-        tensors[name] = StoredTensor(
-            tuple(rows.get_shape()), dtype, lambda a, b, rows=rows: rows[a:b]
+    header.pop("__metadata__", None)
+    return {
+        name: _rows_of_file(
+            path,
+            tuple(entry["shape"]),
+            _DTYPES.get(entry["dtype"], torch.int64),
+            8 + length + entry["data_offsets"][0],
         )
-    return tensors
+        for name, entry in sorted(header.items(), key=lambda item: _natural(item[0]))
+    }
+
+
+def _rows_of_file(
+    path: Path, shape: tuple[int, ...], dtype: torch.dtype, offset: int
+) -> StoredTensor:
+    """Read rows by position: pages of a mapped file would count as this process's memory."""
+    row_bytes = dtype.itemsize * math.prod(shape[1:])
+
+    def read(start: int, stop: int) -> Tensor:
+        size = (stop - start) * row_bytes
+        data = np.fromfile(path, np.uint8, count=size, offset=offset + start * row_bytes)
+        return torch.from_numpy(data).view(dtype).reshape(stop - start, *shape[1:])
+
+    return StoredTensor(shape, dtype, read)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort `x.10` after `x.2`: the format keeps no order, and numbers often are one."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
 
 
 def _read_numpy(path: Path) -> Tensors:
     try:
         if path.suffix == ".npy":
             # Copy-on-write, because torch warns about arrays that cannot be written.
-            arrays = {path.stem: np.load(path, mmap_mode="c", allow_pickle=False)}
-        else:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
+            return {path.stem: _mapped(np.load(path, mmap_mode="c", allow_pickle=False), path)}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
     except Exception as error:  # NumPy and zipfile fail in many ways on broken files
         raise DataError(f"{path}: must be a NumPy file of plain arrays, got {error}") from error
     return {
@@ -74,6 +100,13 @@ def _read_numpy(path: Path) -> Tensors:
         for name, array in arrays.items()
         if array.dtype.kind in "fiu" and array.dtype.itemsize <= 8
     }
+
+
+def _mapped(array: np.memmap, path: Path) -> StoredTensor:
+    tensor = torch.from_numpy(array)
+    if not array.flags.c_contiguous:
+        return StoredTensor.of(tensor)
+    return _rows_of_file(path, array.shape, tensor.dtype, array.offset)
 
 
 def _read_torch(path: Path) -> tuple[Tensors, list[Skipped]]:

@@ -76,13 +76,27 @@ class Table:
         """Columns of one set."""
         return self.width // self.sets
 
-    def chunks(self) -> Iterator[tuple[int, Float[Tensor, "chunk width"]]]:
+    def chunks(self) -> Iterator[tuple[int, Float[np.ndarray, "chunk width"]]]:
         """Yield the table in pieces of bounded size, each with the number of its first row."""
         step = max(1, CHUNK_BYTES // (8 * self.width))
         for start in range(0, self.rows, step):
             stop = min(start + step, self.rows)
-            pieces = [part.read(start, stop) for part in self.parts]
-            yield start, pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+            pieces = [_as_array(part.read(start, stop)) for part in self.parts]
+            yield start, pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
+
+
+def _as_array(rows: Tensor) -> Float[np.ndarray, "chunk columns"]:
+    """Return rows to NumPy, exactly, without a conversion by torch.
+
+    Torch's threads stay awake for a while after a conversion, in the way of NumPy's products:
+    with two threads a summary took 36 times as long.
+    """
+    if rows.dtype == torch.bfloat16:
+        bits = rows.contiguous().view(torch.int16).numpy().astype(np.int32)
+        return (bits << 16).view(np.float32)
+    if rows.dtype in (torch.float16, torch.float32, torch.float64):
+        return rows.numpy()
+    return rows.to(torch.float64).numpy()
 
 
 @dataclass(frozen=True)
