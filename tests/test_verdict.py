@@ -170,5 +170,9 @@ def test_advice_comes_with_the_most_pressing_first():
     ]
 
 
+def test_equal_rows_are_called_equal():
+    assert verdict_of(np.ones((50, DIM))).finding == "All its rows are equal."
+
+
 def test_every_verdict_has_advice():
     assert set(ADVICE) == set(LABELS)

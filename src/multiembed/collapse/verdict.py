@@ -119,7 +119,7 @@ def _finding(label: Label, view: View, *, cardinality: int, trained: int | None,
     sentences: dict[Label, str] = {
         "low rank": (
             f"Without their mean, its {rows} have {centered} of the abundance of a random table "
-            f"of this shape: few of its columns are in use."
+            "of this shape: few of its columns are in use."
         ),
         "common mean": (
             f"All {rows} share an offset that holds {view.mean_share:.0%} of the energy. It makes "
@@ -132,7 +132,8 @@ def _finding(label: Label, view: View, *, cardinality: int, trained: int | None,
             f"{centered} without their mean."
         ),
     }
-    finding = sentences[label]
+    equal = label == "low rank" and view.centered_information_abundance == 0
+    finding = f"All its {rows} are equal." if equal else sentences[label]
     if label != "untrained rows" and trained is not None and trained < cardinality:
         finding += f" {met}"
     return finding
