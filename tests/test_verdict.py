@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multiembed import diagnose
-from multiembed.collapse.verdict import ADVICE, LABELS
+from multiembed.collapse.verdict import ADVICE, LABELS, judge_field
+from multiembed.collapse.view import View
 
 DIM = 16
 
@@ -168,6 +169,29 @@ def test_advice_comes_with_the_most_pressing_first():
         "1 field common mean",
         "1 field too wide",
     ]
+
+
+@pytest.mark.parametrize(
+    ("raw", "centred", "label"),
+    [
+        (0.49, 0.51, "healthy"),  # near the limit, but not because of its mean
+        (0.30, 0.51, "common mean"),
+        (0.51, 0.90, "healthy"),
+        (0.30, 0.49, "low rank"),
+        (0.51, 0.49, "low rank"),
+    ],
+)
+def test_a_mean_is_blamed_only_if_taking_it_out_helps(raw, centred, label):
+    view = View(
+        rows=100,
+        information_abundance=16 * raw,
+        centered_information_abundance=16 * centred,
+        normalized_information_abundance=raw,
+        centered_normalized_information_abundance=centred,
+        mean_share=0.5,
+    )
+
+    assert judge_field(view, cardinality=100, trained=None, dim=DIM).label == label
 
 
 def test_equal_rows_are_called_equal():

@@ -167,7 +167,7 @@ const RULES = [
   ["which rows", "Verdicts rest on the rows met in training where their counts are known, on all rows elsewhere."],
   ["too wide", "Fewer rows than the columns of one set: some columns cannot be used, whatever is trained."],
   ["low rank", "Less the mean, below 50% of a random table: as if more than half of the columns were missing."],
-  ["common mean", "Below 50% as it is, but not less its mean: the offset hides an otherwise healthy table."],
+  ["common mean", "Below 50% as it is, above it less its mean, and at least half as much again: the offset hides an otherwise healthy table."],
   ["untrained rows", "Healthy where it was trained, but that is fewer than half of its rows."],
 ];
 
