@@ -39,19 +39,28 @@ def load_and_replay(share, shares, table, rows, last, copies, schedule):
     tile = max(1, TILE // columns)
     # Slow rows come first: taking tiles in turns shares them out.
     for start in range(share * tile, len(rows), shares * tile):
-        stop = min(start + tile, len(rows))
-        for position in range(start, stop):
-            for column in range(columns):
-                copies[0][position, column] = values[rows[position], column]
-                copies[1][position, column] = moments[rows[position], 0, column]
-                copies[2][position, column] = moments[rows[position], 1, column]
-        _replay(
-            copies[0][start:stop].reshape(-1),
-            copies[1][start:stop].reshape(-1),
-            copies[2][start:stop].reshape(-1),
-            last[start:stop],
-            schedule,
-        )
+        part = slice(start, min(start + tile, len(rows)))
+        own_values, own_first, own_second = copies[0][part], copies[1][part], copies[2][part]
+        _load(values, moments, rows[part], own_values, own_first, own_second)
+        flat = own_values.reshape(-1), own_first.reshape(-1), own_second.reshape(-1)
+        _replay(flat[0], flat[1], flat[2], last[part], schedule)
+
+
+@compiled
+@no_type_check
+def _load(values, moments, rows, to_values, to_first, to_second):
+    # Plain loops over views: with two indices in one pair of brackets they take ten times as long.
+    columns = values.shape[1]
+    for position in range(len(rows)):
+        row = rows[position]
+        value, first, second = values[row], moments[row, 0], moments[row, 1]
+        to_value, to_mean, to_square = to_values[position], to_first[position], to_second[position]
+        for column in range(columns):
+            to_value[column] = value[column]
+        for column in range(columns):
+            to_mean[column] = first[column]
+        for column in range(columns):
+            to_square[column] = second[column]
 
 
 @compiled
@@ -66,11 +75,10 @@ def _replay(values, first, second, last, schedule):
     while step <= now:
         while begun < len(last) and last[begun] < step:
             begun += 1
-        _decay(
-            values, first, second, done * columns, begun * columns, rate[step], floor[step], decay
-        )
+        moving = slice(done * columns, begun * columns)
+        _decay(values[moving], first[moving], second[moving], rate[step], floor[step], decay)
         if step % WINDOW == 0:
-            _settle(values, first, done * columns, begun * columns, decay)
+            _settle(values[moving], first[moving], decay)
             while done < begun and _is_still(values, first, done * columns, columns, decay):
                 # float32 would lose the tail of a long product, so the power is taken in float64.
                 remaining = np.float32(math.exp(LOG_BETA2 * (now - step)))
@@ -83,9 +91,9 @@ def _replay(values, first, second, last, schedule):
 
 @compiled
 @no_type_check
-def _decay(values, first, second, start, stop, rate, floor, decay):
+def _decay(values, first, second, rate, floor, decay):
     """Take numbers through a step with no gradient but the weight decay."""
-    for i in range(start, stop):
+    for i in range(len(values)):
         gradient = decay * values[i]
         mean = first[i] + GAIN1 * (gradient - first[i])
         square = second[i] + GAIN2 * (gradient * gradient - second[i])
@@ -96,9 +104,9 @@ def _decay(values, first, second, start, stop, rate, floor, decay):
 
 @compiled
 @no_type_check
-def _settle(values, first, start, stop, decay):
+def _settle(values, first, decay):
     """Set to zero what can only decay, and is faint."""
-    for i in range(start, stop):
+    for i in range(len(values)):
         if abs(first[i]) < FAINT_MOMENT and (decay == 0 or abs(values[i]) < FAINT_VALUE):
             first[i] = 0
             if decay != 0:
@@ -120,17 +128,11 @@ def _is_still(values, first, start, columns, decay):
 def step_and_store(share, shares, table, rows, copies, gradients, schedule):
     """Take copies through the step that their gradients were made for, and write them back."""
     rate, floor, decay = schedule
-    start, stop = share * len(rows) // shares, (share + 1) * len(rows) // shares
-    _learn(
-        copies[0][start:stop].reshape(-1),
-        copies[1][start:stop].reshape(-1),
-        copies[2][start:stop].reshape(-1),
-        gradients[start:stop].reshape(-1),
-        rate[-1],
-        floor[-1],
-        decay,
-    )
-    store(share, shares, table, rows, copies, len(rate) - 1)
+    part = slice(share * len(rows) // shares, (share + 1) * len(rows) // shares)
+    values, first, second = copies[0][part], copies[1][part], copies[2][part]
+    flat = values.reshape(-1), first.reshape(-1), second.reshape(-1)
+    _learn(flat[0], flat[1], flat[2], gradients[part].reshape(-1), rate[-1], floor[-1], decay)
+    _store(table, rows[part], values, first, second, len(rate) - 1)
 
 
 @compiled
@@ -149,11 +151,23 @@ def _learn(values, first, second, gradients, rate, floor, decay):
 @no_type_check
 def store(share, shares, table, rows, copies, step):
     """Write copies back, as of `step`."""
-    values, moments, last = table
-    for position in range(share * len(rows) // shares, (share + 1) * len(rows) // shares):
+    part = slice(share * len(rows) // shares, (share + 1) * len(rows) // shares)
+    _store(table, rows[part], copies[0][part], copies[1][part], copies[2][part], step)
+
+
+@compiled
+@no_type_check
+def _store(table, rows, values, firsts, seconds, step):
+    to_values, moments, last = table
+    columns = values.shape[1]
+    for position in range(len(rows)):
         row = rows[position]
         last[row] = step
-        for column in range(values.shape[1]):
-            values[row, column] = copies[0][position, column]
-            moments[row, 0, column] = copies[1][position, column]
-            moments[row, 1, column] = copies[2][position, column]
+        value, first, second = values[position], firsts[position], seconds[position]
+        to_value, to_first, to_second = to_values[row], moments[row, 0], moments[row, 1]
+        for column in range(columns):
+            to_value[column] = value[column]
+        for column in range(columns):
+            to_first[column] = first[column]
+        for column in range(columns):
+            to_second[column] = second[column]

@@ -67,9 +67,10 @@ def copy_rows(share, shares, values, index, embeddings):
     for sample in range(share * batch // shares, (share + 1) * batch // shares):
         for part in range(sets):
             for field in range(fields):
-                row = index[sample, field]
+                source = values[index[sample, field], part * dim : (part + 1) * dim]
+                target = embeddings[part, sample, field]
                 for column in range(dim):
-                    embeddings[part, sample, field, column] = values[row, part * dim + column]
+                    target[column] = source[column]
 
 
 @compiled
@@ -80,6 +81,7 @@ def sum_rows(share, shares, gradients, index, sums):
     for part in range(sets):
         for sample in range(batch):
             for field in range(share * fields // shares, (share + 1) * fields // shares):
-                row = index[sample, field]
+                source = gradients[part, sample, field]
+                target = sums[index[sample, field], part * dim : (part + 1) * dim]
                 for column in range(dim):
-                    sums[row, part * dim + column] += gradients[part, sample, field, column]
+                    target[column] += source[column]
