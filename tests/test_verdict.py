@@ -54,6 +54,17 @@ def test_planted_tables_get_the_verdict_that_fits(matrix, label):
     assert verdict.advice == ADVICE[label]
 
 
+def test_one_strong_direction_over_even_ones_is_no_low_rank():
+    """Its energy still fills the columns, though its abundance is a third of a random table's."""
+    matrix = planted(5000, dim=40)
+    matrix[:, 0] *= 3.0
+
+    field = diagnose({"x": matrix}).fields[0]
+
+    assert field.centered_normalized_information_abundance < 0.4
+    assert field.verdict.label == "healthy"
+
+
 def test_raw_abundance_ranks_planted_tables_wrongly_and_the_verdict_does_not():
     """The healthy table with an offset has the lowest raw abundance, below a true rank of 3."""
     tables = {
@@ -179,16 +190,19 @@ def test_advice_comes_with_the_most_pressing_first():
         (0.51, 0.90, "healthy"),
         (0.30, 0.49, "low rank"),
         (0.51, 0.49, "low rank"),
+        (0.20, 0.49, "low rank"),
     ],
 )
 def test_a_mean_is_blamed_only_if_taking_it_out_helps(raw, centred, label):
     view = View(
         rows=100,
+        columns=16,
         information_abundance=16 * raw,
         centered_information_abundance=16 * centred,
         normalized_information_abundance=raw,
         centered_normalized_information_abundance=centred,
         mean_share=0.5,
+        centered_effective_rank=4.0,
     )
 
     assert judge_field(view, cardinality=100, trained=None, dim=DIM).label == label

@@ -14,6 +14,10 @@ A random table has share 1 and an exact rank-r table about r / dim, so below one
 has the abundance of one with less than half its columns: the extra columns were not worth it.
 Chance does not reach it: of 300 random tables of each shape from 3 x 2 to 1000 x 40, the lowest
 had 0.62 without its mean and 0.67 with it.
+
+Abundance is a ratio to the strongest direction, so one strong direction over many even ones lowers
+it as well. Low rank is therefore said only if the energy, too, lies in less than this share of the
+directions (by its entropy).
 """
 
 RESTORED = 1.5
@@ -99,7 +103,7 @@ def judge_field(view: View, *, cardinality: int, trained: int | None, dim: int) 
         dim: Columns of the table.
     """
     label = _label(view, cardinality=cardinality, trained=trained, dim=dim)
-    finding = _finding(label, view, cardinality=cardinality, trained=trained, dim=dim)
+    finding = _finding(label, view, cardinality=cardinality, trained=trained)
     return Verdict(label=label, view=view, finding=finding, advice=ADVICE[label])
 
 
@@ -110,7 +114,8 @@ def _label(view: View, *, cardinality: int, trained: int | None, dim: int) -> La
         return "too wide"
     raw = view.normalized_information_abundance
     centered = view.centered_normalized_information_abundance
-    if centered < ENOUGH:
+    directions = min(view.rows - 1, view.columns)
+    if centered < ENOUGH and view.centered_effective_rank < ENOUGH * directions:
         return "low rank"
     if raw < ENOUGH and centered >= RESTORED * raw:
         return "common mean"
@@ -119,7 +124,7 @@ def _label(view: View, *, cardinality: int, trained: int | None, dim: int) -> La
     return "healthy"
 
 
-def _finding(label: Label, view: View, *, cardinality: int, trained: int | None, dim: int) -> str:
+def _finding(label: Label, view: View, *, cardinality: int, trained: int | None) -> str:
     raw = f"{view.normalized_information_abundance:.0%}"
     centered = f"{view.centered_normalized_information_abundance:.0%}"
     rows = "rows" if trained is None else "trained rows"
@@ -127,17 +132,19 @@ def _finding(label: Label, view: View, *, cardinality: int, trained: int | None,
     sentences: dict[Label, str] = {
         "low rank": (
             f"Without their mean, its {rows} have {centered} of the abundance of a random table "
-            "of this shape: few of its columns are in use."
+            f"of this shape, and their energy lies in about {view.centered_effective_rank:.0f} of "
+            f"{view.columns} directions."
         ),
         "common mean": (
             f"All {rows} share an offset that holds {view.mean_share:.0%} of the energy. It makes "
             f"the raw abundance {raw} of a random table's; without it, it is {centered}."
         ),
         "untrained rows": met,
-        "too wide": f"{view.rows:,} {rows} cannot span {dim} columns.",
+        "too wide": f"{view.rows:,} {rows} cannot span the columns of one set.",
         "healthy": (
             f"Its {rows} have {raw} of the abundance of a random table of this shape, "
-            f"{centered} without their mean."
+            f"{centered} without their mean; their energy lies in about "
+            f"{view.centered_effective_rank:.0f} of {view.columns} directions."
         ),
     }
     equal = label == "low rank" and view.centered_information_abundance == 0

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from multiembed.collapse.measures import information_abundance, mean_share
+from multiembed.collapse.measures import effective_rank, information_abundance, mean_share
 from multiembed.collapse.null import null_information_abundance
 from multiembed.collapse.spectrum import Spectrum, spectrum
 from multiembed.collapse.summary import Summary
@@ -14,6 +14,7 @@ class View:
 
     rows: int
     """How many rows were looked at."""
+    columns: int
     information_abundance: float
     """As the paper defines it: a common mean of the rows counts as collapse."""
     centered_information_abundance: float
@@ -24,6 +25,8 @@ class View:
     """Of the centred rows, over that of a random table with one row less."""
     mean_share: float
     """Share of the energy that the mean row holds."""
+    centered_effective_rank: float
+    """About how many directions hold the energy of the centred rows, by its entropy."""
 
 
 def view_of(rows: Summary, *, raw: Spectrum | None = None) -> View:
@@ -35,14 +38,17 @@ def view_of(rows: Summary, *, raw: Spectrum | None = None) -> View:
     """
     raw = spectrum(rows) if raw is None else raw
     abundance = _abundance(raw)
-    centered = _abundance(spectrum(rows, centered=True))
+    around_mean = spectrum(rows, centered=True)
+    centered = _abundance(around_mean)
     return View(
         rows=rows.rows,
+        columns=rows.dim,
         information_abundance=abundance,
         centered_information_abundance=centered,
         normalized_information_abundance=_over_null(abundance, rows.rows, rows.dim),
         centered_normalized_information_abundance=_over_null(centered, rows.rows - 1, rows.dim),
         mean_share=mean_share(rows) if abundance else 0.0,
+        centered_effective_rank=effective_rank(around_mean, of="energies") if centered else 0.0,
     )
 
 

@@ -9,7 +9,7 @@ const VERDICTS = {
   "common mean": { color: "#e69f00", mark: "■", symbol: "square", means: "all rows share an offset; fine without it" },
   "untrained rows": { color: "#cc79a7", mark: "◆", symbol: "diamond", means: "training met fewer than half of its rows" },
   "too wide": { color: "#0072b2", mark: "✚", symbol: "cross", means: "it has fewer rows than columns" },
-  "healthy": { color: "#009e73", mark: "●", symbol: "circle", means: "close to a random table of its shape" },
+  "healthy": { color: "#009e73", mark: "●", symbol: "circle", means: "its columns are in use" },
 };
 const MODEL_COLORS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#5c6670"];
 const MODEL_SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "x", "star"];

@@ -33,7 +33,7 @@ function sparkline(field) {
 }
 
 function details(field) {
-  const view = (title, v) => v && h("p", { class: "muted" }, `${title} (${count(v.rows)} rows): abundance ${fixed(2)(v.information_abundance)}, centred ${fixed(2)(v.centered_information_abundance)}, of random ${percent(v.normalized_information_abundance)}, centred of random ${percent(v.centered_normalized_information_abundance)}.`);
+  const view = (title, v) => v && h("p", { class: "muted" }, `${title} (${count(v.rows)} rows): abundance ${fixed(2)(v.information_abundance)}, centred ${fixed(2)(v.centered_information_abundance)}, of random ${percent(v.normalized_information_abundance)}, centred of random ${percent(v.centered_normalized_information_abundance)}, energy in about ${fixed(1)(v.centered_effective_rank)} of ${v.columns} directions.`);
   return [
     h("p", {}, field.verdict.finding),
     h("p", {}, h("b", {}, "What to try. "), field.verdict.advice),

@@ -166,8 +166,8 @@ const RULES = [
   ["random table", "The mean abundance of a table of independent normal numbers of the same shape. A percentage is a field's abundance over that."],
   ["which rows", "Verdicts rest on the rows met in training where their counts are known, on all rows elsewhere."],
   ["too wide", "Fewer rows than the columns of one set: some columns cannot be used, whatever is trained."],
-  ["low rank", "Less the mean, below 50% of a random table: as if more than half of the columns were missing."],
-  ["common mean", "Below 50% as it is, above it less its mean, and at least half as much again: the offset hides an otherwise healthy table."],
+  ["low rank", "Less the mean, below 50% of a random table, and the energy lies in fewer than half of the directions. One strong direction over many even ones is not low rank, though its abundance is small."],
+  ["common mean", "Below 50% as it is, and at least half as much again less its mean: the offset hides a table that is not of low rank."],
   ["untrained rows", "Healthy where it was trained, but that is fewer than half of its rows."],
 ];
 
