@@ -134,6 +134,10 @@ class TrainingConfig(BaseModel):
     """CPU threads; torch's choice if not given."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; a GPU where there is one."""
+    monitor_every: int | None = Field(default=None, ge=1)
+    """Steps between measurements of the tables, beside those of every evaluation."""
+    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    """Experiment trackers that hear of every measurement."""
 
 
 class RunConfig(BaseModel):

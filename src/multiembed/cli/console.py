@@ -80,6 +80,16 @@ class Watcher:
             highlight=False,
         )
 
+    def warned(self, message: str) -> None:
+        """Print one line of warning."""
+        err.print(
+            f"{self.prefix}warning: {message}",
+            style="yellow",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+
     def announce(self, name: str) -> None:
         """Begin every line with the name of the model under way."""
         self.prefix = f"{name}  "

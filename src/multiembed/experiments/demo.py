@@ -42,6 +42,9 @@ class DemoObserver(Protocol):
     def evaluated(self, record: Mapping[str, int | float]) -> None:
         """Hear of an evaluation."""
 
+    def warned(self, message: str) -> None:
+        """Hear of something that may need a look."""
+
 
 @dataclass(frozen=True)
 class DemoRow:

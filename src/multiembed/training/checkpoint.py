@@ -2,10 +2,12 @@
 
 `config.toml`, `schema.json`, `vocabulary/` and `row_counts.npy` say what is trained on what;
 `best.safetensors` is the model to use, `last.safetensors` everything needed to go on,
-`metrics.jsonl` one line per evaluation, `summary.json` the end.
+`metrics.jsonl` one line per evaluation, `collapse.jsonl` one per measurement of the tables,
+`trackers/` what experiment trackers keep there, `summary.json` the end.
 """
 
 import fcntl
+import itertools
 import json
 import os
 import shutil
@@ -65,6 +67,8 @@ class RunDirectory:
         self.best = self.path / "best.safetensors"
         self.last = self.path / "last.safetensors"
         self.metrics = self.path / "metrics.jsonl"
+        self.collapse = self.path / "collapse.jsonl"
+        self.trackers = self.path / "trackers"
         self.summary = self.path / "summary.json"
         self._lock: IO[str] | None = None
 
@@ -118,6 +122,20 @@ class RunDirectory:
         text = "".join(json.dumps(record) + "\n" for record in records)
         write_whole(self.metrics, lambda to: to.write_text(text, encoding="utf-8"))
 
+    def append_observation(self, record: Mapping[str, object]) -> None:
+        """Add one measurement of the tables; what a kill leaves of a line, the next start cuts."""
+        with self.collapse.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def keep_observations(self, count: int) -> None:
+        """Cut the measurements back to the first so many, those that a checkpoint knows of."""
+        if self.collapse.exists():
+            with self.collapse.open(encoding="utf-8") as file:
+                kept = "".join(itertools.islice(file, count))
+            write_whole(self.collapse, lambda to: to.write_text(kept, encoding="utf-8"))
+
     def write_summary(self, summary: Mapping[str, object]) -> None:
         """Write the end of the run; its presence means that training finished."""
         text = json.dumps(summary, indent=2) + "\n"
@@ -130,8 +148,10 @@ class RunDirectory:
 
     def _clear(self) -> None:
         # The configuration goes first: a directory without one is no run.
-        for file in (self.config, self.summary, self.last, self.best, self.metrics):
+        files = (self.config, self.summary, self.last, self.best, self.metrics, self.collapse)
+        for file in files:
             file.unlink(missing_ok=True)
+        shutil.rmtree(self.trackers, ignore_errors=True)
 
 
 def _save_array(path: Path, array: Int[np.ndarray, " rows"]) -> None:

@@ -34,6 +34,9 @@ class Observer(Protocol):
     def evaluated(self, record: Mapping[str, int | float]) -> None:
         """Hear of an evaluation."""
 
+    def warned(self, message: str) -> None:
+        """Hear of something that may need a look; training goes on."""
+
 
 @dataclass
 class TrainingState:
@@ -51,3 +54,6 @@ class TrainingState:
     seconds: float = 0.0
     finished: bool = False
     records: list[Record] = field(default_factory=list)
+    abundances: list[float] = field(default_factory=list)
+    """What the monitor watches, of every observation so far."""
+    observed_step: int = 0

@@ -12,6 +12,7 @@ from multiembed.errors import ConfigError
 from multiembed.training.checkpoint import RunDirectory
 from multiembed.training.progress import Observer
 from multiembed.training.run import Run
+from multiembed.training.trackers import Tracking
 from multiembed.training.trainer import Trainer
 
 
@@ -37,16 +38,17 @@ def train(
 
     Raises:
         ConfigError: If the configuration is contradictory, differs from that of the run being
-            resumed, or the directory is taken.
+            resumed, names a tracker that is not installed, or the directory is taken.
         DataError: If the dataset cannot be read.
     """
     directory = RunDirectory(run)
     config = _settle_config(config, dataset, directory, resume=resume)
     opened = dataset if isinstance(dataset, Dataset) else open_dataset(Path(str(config.dataset)))
+    tracking = Tracking(config.training.trackers, directory.path, observer)
     directory.claim(resume=resume, overwrite=overwrite)
     try:
         with _cpu_threads(config.training.threads), torch.random.fork_rng(devices=_cuda_devices()):
-            trainer = Trainer(config, opened, directory, observer)
+            trainer = Trainer(config, opened, directory, observer, tracking)
             if resume and directory.last.exists():
                 trainer.load()
             trainer.run()

@@ -25,10 +25,11 @@ from multiembed.training.checkpoint import (
     save_tensors,
     under,
 )
-from multiembed.training.monitor import mean_abundance
+from multiembed.training.monitor import Monitor, Observation
 from multiembed.training.progress import Observer, Progress, Record, TrainingState
 from multiembed.training.rows import count_rows, settle_other
 from multiembed.training.run import EVALUATION_BATCH, build_model, predict_batches, quality
+from multiembed.training.trackers import Tracking
 
 REPORT_STEPS = 20
 """Steps between two readings of the loss: each reading waits for the device."""
@@ -45,11 +46,14 @@ class Trainer:
         dataset: Dataset,
         directory: RunDirectory,
         observer: Observer | None = None,
+        tracking: Tracking | None = None,
     ) -> None:
         self.config = config
         self.training = config.training
         self.directory = directory
         self.observer = observer
+        self.tracking = tracking or Tracking((), directory.path)
+        self.monitor = Monitor(directory, dataset.field_names, self.tracking, observer)
         self.train_split = dataset.split("train")
         self.valid_split = dataset.split("valid")
         for split in (self.train_split, self.valid_split):
@@ -91,6 +95,16 @@ class Trainer:
 
     def run(self) -> None:
         """Train until patience, epochs or time run out; does nothing if already finished."""
+        self.directory.keep_observations(len(self.state.abundances))
+        if not self.state.finished:
+            self.tracking.start(self.config.model_dump(mode="json"), step=self.state.step)
+            try:
+                self._train()
+            finally:
+                self.tracking.finish()
+        self._finish()
+
+    def _train(self) -> None:
         started = time.monotonic() - self.state.seconds
         while not self.state.finished:
             self.model.train()
@@ -106,7 +120,6 @@ class Trainer:
                     self._evaluate()
                 elif self.state.epoch >= self.training.max_epochs:
                     self._evaluate(last=True)
-        self._finish()
 
     def _epoch(self) -> Iterator[Batch]:
         """Yield what is left of the epoch, thinned where negatives are down-sampled."""
@@ -175,7 +188,10 @@ class Trainer:
         out_of_time = self.state.seconds > (self.training.time_limit or math.inf)
         if out_of_time or (every is not None and self.state.step % every == 0):
             self._evaluate(last=out_of_time)
-        elif time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
+            return
+        if self.state.step % (self.training.monitor_every or self.state.step + 1) == 0:
+            self._observe()
+        if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
             self.save()
 
     def _report(self) -> None:
@@ -210,15 +226,14 @@ class Trainer:
                 "a lower learning_rate or a gradient_clip may help"
             )
         speed = self._rows_per_second()
-        self.tables.flush()
-        settle_other(self.model.embedding, self.row_counts)
+        observation = self._observe()
         labels, probabilities = predict_batches(
             self.model,
             self.valid_split.batches(EVALUATION_BATCH),
             negative_rate=self.training.negative_rate,
         )
         record |= quality(labels, probabilities)
-        record["mean_information_abundance"] = mean_abundance(self.model.embedding)
+        record |= {f"mean_{name}": value for name, value in asdict(observation.mean).items()}
         record |= {
             "learning_rate": state.learning_rate,
             "seconds": round(state.seconds, 3),
@@ -226,12 +241,19 @@ class Trainer:
             "peak_memory_bytes": _peak_memory(),
         }
         self._judge(record, last=last)
+        self.tracking.log(record, step=state.step)
         self.directory.write_metrics(state.records)
         self.save()
         self._evaluated_at = time.monotonic()
         self.model.train()
         if self.observer is not None:
             self.observer.evaluated(record)
+
+    def _observe(self) -> Observation:
+        """Bring the tables up to date and measure them."""
+        self.tables.flush()
+        settle_other(self.model.embedding, self.row_counts)
+        return self.monitor.observe(self.model.embedding, self.state)
 
     def _judge(self, record: Record, *, last: bool) -> None:
         """Keep the best model, count evaluations without a better one, decide about stopping."""
