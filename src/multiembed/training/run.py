@@ -3,18 +3,22 @@
 import json
 import math
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from multiembed.config import RunConfig, read_config
 from multiembed.data.dataset import Batch, Dataset, open_dataset
 from multiembed.data.schema import Schema
+from multiembed.data.vocabulary import Encoder
 from multiembed.errors import DataError
 from multiembed.models import ClickModel
 from multiembed.training.checkpoint import RunDirectory, load_tensors
+from multiembed.training.frames import ArrowTable, as_polars
 from multiembed.training.metrics import (
     auc,
     calibration_ratio,
@@ -24,6 +28,9 @@ from multiembed.training.metrics import (
 )
 
 EVALUATION_BATCH = 8192
+ROWS_TOGETHER = 64
+"""Rows are scored in multiples of this. Vectorised code may round its last few rows otherwise than
+the rest; with rows of padding behind them, a row's score does not depend on how many follow."""
 
 
 def build_model(config: RunConfig, cardinalities: tuple[int, ...]) -> ClickModel:
@@ -49,15 +56,23 @@ def predict_batches(
     A model trained on a share r of the negatives sees odds 1/r too high: its logits get `log r`.
     """
     model.eval()
-    device = model.embedding.weight.device
     labels, probabilities = [], []
     for batch in batches:
-        logits = model(torch.from_numpy(batch.ids).to(device)) + math.log(negative_rate)
         labels.append(np.asarray(batch.labels, dtype=np.int64))
-        probabilities.append(torch.sigmoid(logits).cpu().numpy())
+        probabilities.append(_probabilities(model, batch.ids, math.log(negative_rate)))
     if not labels:
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
     return np.concatenate(labels), np.concatenate(probabilities)
+
+
+def _probabilities(
+    model: ClickModel, ids: Int[np.ndarray, "rows fields"], shift: float
+) -> Float[np.ndarray, " rows"]:
+    """Score one batch; `shift` is added to its logits."""
+    short = -len(ids) % ROWS_TOGETHER
+    padded = np.pad(ids, ((0, short), (0, 0))) if short else np.require(ids, requirements="W")
+    logits = model(torch.from_numpy(padded).to(model.embedding.weight.device))
+    return torch.sigmoid(logits + shift)[: len(ids)].cpu().numpy()
 
 
 def quality(
@@ -84,16 +99,43 @@ class Run:
         self.path = self.directory.path
         self.config = read_config(self.directory.config)
         self.schema = Schema.load(self.directory.schema)
-        self.model = build_model(self.config, tuple(f.cardinality for f in self.schema.fields))
         tensors, self.best_state = load_tensors(self.directory.best)
+        self._check_shapes(tensors)
+        self.model = build_model(self.config, self.schema.cardinalities)
         self.model.load_state_dict(tensors)
         self.model.eval()
+
+    def _check_shapes(self, tensors: dict[str, Tensor]) -> None:
+        """Refuse weights of another model before memory is taken for this one."""
+        try:
+            with torch.device("meta"):
+                expected = build_model(self.config, self.schema.cardinalities).state_dict()
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise DataError(f"{self.path} must describe a model, got: {reason}") from None
+        for name in sorted(expected.keys() | tensors.keys()):
+            found, wanted = (_described(of.get(name)) for of in (tensors, expected))
+            if found != wanted:
+                raise DataError(
+                    f"{self.directory.best}: {name} must be {wanted}, as config.toml and "
+                    f"schema.json say, got {found}"
+                )
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """What turns raw values into ids, as it was when the rows of training were encoded."""
+        return Encoder.load(self.path)
 
     @property
     def records(self) -> list[dict[str, int | float]]:
         """One record per evaluation of the training."""
-        lines = self.directory.metrics.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        try:
+            lines = self.directory.metrics.read_text(encoding="utf-8").splitlines()
+            return [json.loads(line) for line in lines]
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{self.directory.metrics} must hold JSON lines, got: {error}"
+            ) from None
 
     def dataset(self) -> Dataset:
         """Open the dataset that the run was trained on.
@@ -113,7 +155,21 @@ class Run:
             for at in range(0, len(ids), EVALUATION_BATCH)
         )
         rate = self.config.training.negative_rate
-        return predict_batches(self.model, batches, negative_rate=rate)[1]
+        probabilities = predict_batches(self.model, batches, negative_rate=rate)[1]
+        _check_numbers(probabilities, self.directory.best)
+        return probabilities
+
+    def predict_proba(self, rows: ArrowTable) -> Float[np.ndarray, " rows"]:
+        """Return the probability of a click for raw rows; columns that are no field are ignored.
+
+        Args:
+            rows: A data frame of polars or pandas, or any other table that speaks Arrow. A value
+                that training never saw is *other*; a missing one is a value of its own.
+
+        Raises:
+            DataError: If a field has no column.
+        """
+        return self.predict(self.encoder.encode(as_polars(rows)))
 
     def evaluate(
         self, split: str = "test", *, dataset: Dataset | None = None, group: str | None = None
@@ -150,3 +206,18 @@ def load_run(path: Path | str) -> Run:
         DataError: If `path` holds no trained run.
     """
     return Run(path)
+
+
+def _described(tensor: Tensor | None) -> str:
+    if tensor is None:
+        return "absent"
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+
+
+def _check_numbers(probabilities: Float[np.ndarray, " rows"], file: Path) -> None:
+    wrong = int(np.count_nonzero(np.isnan(probabilities)))
+    if wrong:
+        raise DataError(
+            f"{file} must hold weights that give probabilities, got NaN in {wrong} of "
+            f"{len(probabilities)} rows"
+        )

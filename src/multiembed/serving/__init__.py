@@ -1,0 +1,1 @@
+"""A run -> predictions elsewhere: raw rows scored, bundles, embeddings, a model card."""

@@ -1,0 +1,86 @@
+"""Raw rows to score: every column as it is, the label there or not."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from multiembed.data.flights import FIELDS, LABEL, Flights
+from multiembed.data.records import Dialect, read_records
+from multiembed.data.schema import Schema
+from multiembed.data.sources import Block, Source, ahead
+from multiembed.data.tables import ParquetSource
+from multiembed.data.text import TextSource, read_header
+from multiembed.errors import DataError
+
+
+class RawRows(NamedTuple):
+    """Rows that can be read, and the names of their columns."""
+
+    source: Source
+    names: tuple[str, ...]
+
+
+def open_rows(raw: Path | str, schema: Schema) -> RawRows:
+    """Open raw rows of the kind that a run was trained on; their label may be absent.
+
+    Raises:
+        DataError: If there is no such file, or it lacks a field.
+    """
+    if str(raw) == "flights":
+        return _with_fields(raw, RawRows(Flights(), (LABEL, *FIELDS)), schema)
+    file = Path(raw)
+    if not file.is_file():
+        found = "a directory" if file.is_dir() else "nothing there"
+        raise DataError(f"{file} must be a file, got {found}")
+    source = _open(file, schema)
+    return _with_fields(raw, RawRows(source, source.names), schema)
+
+
+def whole_batches(source: Source, size: int) -> Iterator[tuple[pl.DataFrame, int]]:
+    """Yield rows in order, in multiples of `size` but for the last, and the bytes read so far.
+
+    Raises:
+        DataError: If a row has a wrong number of columns.
+    """
+    rest = pl.DataFrame()
+    for block in ahead(source.blocks()):
+        _refuse_bad(block)
+        rows = pl.concat([rest, block.rows]) if rest.width else block.rows
+        whole = rows.height - rows.height % size
+        rest = rows.slice(whole)
+        if whole:
+            yield rows.head(whole), block.position
+    if rest.height:
+        yield rest, source.size
+
+
+def _with_fields(raw: Path | str, rows: RawRows, schema: Schema) -> RawRows:
+    absent = [name for name in schema.field_names if name not in rows.names]
+    if absent:
+        raise DataError(f"{raw} must have a column {absent[0]!r}, got {', '.join(rows.names[:20])}")
+    return rows
+
+
+def _open(file: Path, schema: Schema) -> TextSource | ParquetSource:
+    if schema.options.get("format") == "criteo":
+        dialect = Dialect("\t", quoted=False)
+        return TextSource(file, dialect, _criteo_names(file, schema), header=False)
+    if file.suffix == ".parquet":
+        return ParquetSource(file)
+    dialect, names = read_header(file, "\t" if file.suffix in (".tsv", ".tab") else None)
+    return TextSource(file, dialect, names, header=True)
+
+
+def _criteo_names(file: Path, schema: Schema) -> tuple[str, ...]:
+    """Return the columns, which no header names: the fields, after the label if there is one."""
+    first = next(read_records(file, Dialect("\t", quoted=False)), None)
+    labelled = first is None or len(schema.fields) != first.columns[0]
+    return (schema.label, *schema.field_names) if labelled else schema.field_names
+
+
+def _refuse_bad(block: Block) -> None:
+    if block.bad_count:
+        more = f" ({block.bad_count} such rows near by)" if block.bad_count > 1 else ""
+        raise DataError(f"{block.place} {block.bad[0].line}: {block.bad[0].reason}{more}")
