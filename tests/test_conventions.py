@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "config": {"errors", "validation", "models"},
     "overrides": {"errors", "config"},
     "training": {"errors", "config", "data", "models", "optim", "collapse"},
+    "serving": {"errors", "config", "data", "models", "training", "validation", "collapse"},
     "experiments": {
         "errors",
         "config",
