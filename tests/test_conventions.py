@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "serving": {"errors", "config", "data", "models", "training", "validation", "collapse"},
     "experiments": {
         "errors",
+        "validation",
         "config",
         "data",
         "models",

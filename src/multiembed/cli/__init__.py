@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from multiembed import __version__
-from multiembed.cli import demo, diagnose, models, predict, prepare, train
+from multiembed.cli import demo, diagnose, models, predict, prepare, scale, train
 from multiembed.cli.console import app, err, out
 from multiembed.errors import InputError
 
@@ -17,6 +17,7 @@ COMMANDS = (
     predict.predict,
     models.models,
     diagnose.diagnose,
+    scale.scale,
     demo.demo,
 )
 """In the order of the help."""

@@ -1,0 +1,99 @@
+"""`multiembed scale`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from multiembed.cli.console import app, out
+from multiembed.cli.watching import GridWatcher
+from multiembed.data.dataset import open_dataset
+from multiembed.errors import ConfigError, DataError
+from multiembed.experiments.grid import Grid, expand, merged, read_grid
+from multiembed.experiments.results import Point, points, write_results
+from multiembed.experiments.running import run_cases
+from multiembed.experiments.statistics import Spread
+from multiembed.overrides import configured
+from multiembed.validation import checked
+
+
+@app.command()
+def scale(
+    dataset: Annotated[Path, typer.Argument(help="An encoded dataset.")],
+    out_: Annotated[Path, typer.Argument(metavar="OUT", help="Directory to write to.")],
+    grid: Annotated[
+        Path | None, typer.Option(help="TOML file of a grid; flags take precedence.")
+    ] = None,
+    architectures: Annotated[
+        str | None, typer.Option(help="Names, by commas. Default: dcnv2.")
+    ] = None,
+    sizes: Annotated[
+        str | None, typer.Option(help="Multiples of the base size. Default: 1,2,4,10.")
+    ] = None,
+    scaling: Annotated[
+        str | None, typer.Option(help="single, multi or both. Default: single,multi.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Trainings of each. Default: 3.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="training.max_epochs=5 and the like, for all; repeatable."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Runs at once; they share the cores.")] = 1,
+) -> None:
+    """Train a model at several sizes and say what scaling it brings; finished runs are kept."""
+    flags = {"architectures": _names(architectures), "sizes": _names(sizes)}
+    flags |= {"scaling": _names(scaling), "seeds": seeds}
+    asked = _grid(grid, flags, set_ or [])
+    opened = open_dataset(dataset)
+    cases = expand(asked, opened)
+    with GridWatcher(out_) as watcher:
+        state = run_cases(cases, out_ / "runs", workers=workers, observer=watcher)
+    write_results(out_, state)
+    if not state.done:
+        raise DataError(f"{out_}: all {len(state.failed)} runs failed: {state.failed[0].reason}")
+    out.print(points_table(points(state.done)))
+    out.print(f"{len(state.done)} runs in {out_}/results.csv", highlight=False)
+    if state.failed:
+        raise DataError(f"{len(state.failed)} of {len(cases)} runs failed: see {out_}/results.json")
+
+
+def points_table(found: list[Point]) -> Table:
+    """Return one line per point of a grid: means and deviations over seeds."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.caption = "±: over seeds; abund.: information abundance, mean over fields"
+    table.add_column("model", no_wrap=True)
+    for heading in ("dim", "params", "AUC", "±", "log loss", "±", "abund.", "/rand.", "n"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for point in found:
+        labels, first = point.labels, point.outcomes[0]
+        size = "" if labels.size is None else f" {labels.size}x"
+        auc, loss = point.spread("test_auc"), point.spread("test_log_loss")
+        table.add_row(
+            f"{labels.architecture} {labels.scaling}{size} {labels.variant}".rstrip(),
+            f"{first.sets}x{first.dim}" if first.sets > 1 else str(first.dim),
+            f"{first.parameters / 1e6:.2f}M",
+            *(f"{auc.mean:.5f}", _deviation(auc), f"{loss.mean:.5f}", _deviation(loss)),
+            f"{point.spread('information_abundance').mean:.2f}",
+            f"{point.spread('normalized_information_abundance').mean:.2f}",
+            str(auc.count),
+        )
+    return table
+
+
+def _deviation(spread: Spread) -> str:
+    return "" if spread.count < 2 else f"{spread.std:.5f}".removeprefix("0")
+
+
+def _grid(file: Path | None, flags: dict[str, Any], assignments: list[str]) -> Grid:
+    settings = configured(None, assignments, {})
+    table = {} if file is None else read_grid(file).model_dump(exclude_unset=True)
+    common = settings.model_dump(mode="json", exclude_unset=True)
+    if "dataset" in common:
+        raise ConfigError("--set dataset must be left out, got one: DATASET says it")
+    table = merged(table, common)
+    return checked(Grid, table | {key: value for key, value in flags.items() if value is not None})
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",")]

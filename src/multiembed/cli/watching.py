@@ -1,0 +1,82 @@
+"""Shows an experiment under way: a live table on a terminal, plain lines elsewhere."""
+
+from pathlib import Path
+
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from multiembed.cli.console import err
+from multiembed.experiments.grid import Case
+from multiembed.experiments.outcome import Outcome
+from multiembed.experiments.results import write_results
+from multiembed.experiments.running import Failure, GridState
+
+SHOWN = 8
+"""Finished runs on the screen, the newest."""
+
+
+class GridWatcher:
+    """Watches an experiment, and writes its results after every run."""
+
+    def __init__(self, folder: Path, *, write: bool = True) -> None:
+        self._folder = folder
+        self._write = write
+        self._live = Live(console=err, transient=True, auto_refresh=False)
+
+    def __enter__(self) -> "GridWatcher":
+        if err.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if err.is_terminal:
+            self._live.stop()
+
+    def moved(self, state: GridState) -> None:
+        """Show how far the runs are."""
+        if err.is_terminal:
+            self._live.update(_screen(state), refresh=True)
+
+    def ended(self, state: GridState, case: Case, result: Outcome | Failure) -> None:
+        """Say how a run ended."""
+        if self._write:
+            write_results(self._folder, state)
+        if err.is_terminal:
+            self._live.update(_screen(state), refresh=True)
+            return
+        at = f"[{len(state.done) + len(state.failed)}/{state.total}]"
+        line = f"{at} {_said(case, result)}{_left(state)}"
+        err.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _screen(state: GridState) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("run", "how far"):
+        table.add_column(heading, no_wrap=True)
+    for case, outcome in state.done[-SHOWN:]:
+        table.add_row(case.name, f"test AUC {outcome.test_auc:.5f}, {outcome.seconds:.0f} s")
+    for failure in state.failed[-SHOWN:]:
+        table.add_row(failure.case.name, Text(failure.reason, style="red"))
+    for name, progress in state.running.items():
+        far = "begins" if progress is None else f"epoch {progress.epoch}, step {progress.step}"
+        of = "" if progress is None else f" of {progress.steps}, loss {progress.loss:.4f}"
+        table.add_row(Text(name, style="bold"), far + of)
+    counts = f"{len(state.done)} done, {len(state.running)} running, {len(state.waiting)} left"
+    failed = f", {len(state.failed)} failed" if state.failed else ""
+    table.caption = counts + failed + _left(state)
+    return table
+
+
+def _said(case: Case, result: Outcome | Failure) -> str:
+    if isinstance(result, Failure):
+        return f"{case.name} failed: {result.reason}"
+    return f"{case.name} test AUC {result.test_auc:.5f} in {result.seconds:.0f} s"
+
+
+def _left(state: GridState) -> str:
+    seconds = state.seconds_left
+    if seconds is None or seconds <= 0:
+        return ""
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f", about {hours} h {minutes:02} min left"

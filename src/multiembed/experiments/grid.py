@@ -1,0 +1,149 @@
+"""An experiment: a grid of architectures, sizes, ways to reach them, seeds, written out as runs."""
+
+import hashlib
+import itertools
+import json
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from multiembed.config import RunConfig, parse_config
+from multiembed.data.dataset import Dataset
+from multiembed.data.schema import FILE_NAME
+from multiembed.errors import ConfigError
+from multiembed.models.named import Scaling
+from multiembed.validation import checked
+
+Size = Annotated[int, Field(ge=1)]
+EXECUTION = ("threads", "device")
+"""Settings that say where a run is computed, not what: they are no part of its name."""
+
+
+class Grid(BaseModel):
+    """What is varied, and what all runs have in common."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    architectures: tuple[str, ...] = Field(default=("dcnv2",), min_length=1)
+    sizes: tuple[Size, ...] = Field(default=(1, 2, 4, 10), min_length=1)
+    """Multiples of the paper's base."""
+    scaling: tuple[Scaling, ...] = Field(default=("single", "multi"), min_length=1)
+    """Ways to reach them."""
+    seeds: int = Field(default=3, ge=1)
+    """How many: 0, 1, …"""
+    model: dict[str, Any] = Field(default_factory=dict)
+    """Settings of every model."""
+    training: dict[str, Any] = Field(default_factory=dict)
+    """Settings of every training."""
+    variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """By name, settings in place of the common ones: each variant is run at every point."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """Where a run stands in its experiment: what tables group and compare by."""
+
+    architecture: str
+    size: int | None
+    """Multiple of the paper's base; `None` where an experiment names widths itself."""
+    scaling: Scaling
+    variant: str = ""
+    share: float = 1.0
+    """Share of the training rows."""
+    fold: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run of an experiment."""
+
+    name: str
+    """Of its directory: readable, and different where configuration or dataset differ."""
+    config: RunConfig
+    dataset: Path
+    labels: Labels
+
+
+def read_grid(path: Path) -> Grid:
+    """Read an experiment from TOML.
+
+    Raises:
+        ConfigError: If the file is missing, is no TOML, or says something unknown.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} must be a readable file, got: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} must be TOML, got: {error}") from None
+    return checked(Grid, table, at=f"{path}: ")
+
+
+def expand(grid: Grid, dataset: Dataset) -> list[Case]:
+    """Write a grid out as runs; the base, which is the same for every scaling, comes once.
+
+    Raises:
+        ConfigError: If a point of the grid is no valid configuration.
+    """
+    return distinct(_cases(grid, dataset))
+
+
+def distinct(cases: Iterable[Case]) -> list[Case]:
+    """Keep the first of the cases that are the same run."""
+    return list({case.name: case for case in reversed(list(cases))}.values())[::-1]
+
+
+def case_of(config: RunConfig, dataset: Dataset, labels: Labels) -> Case:
+    """Name a run after its configuration and the identity of its dataset.
+
+    Raises:
+        ConfigError: If the configuration contradicts itself.
+    """
+    config = config.model_copy(update={"dataset": None}).resolved()
+    content = config.model_dump(mode="json", exclude_none=True)
+    for key in EXECUTION:
+        content["training"].pop(key, None)
+    schema = hashlib.sha256((dataset.path / FILE_NAME).read_bytes()).hexdigest()
+    text = json.dumps([content, schema], sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+    family = config.model.architecture.replace(":", "_").replace(",", "-")
+    shape = f"{config.model.dim}x{config.model.sets}"
+    name = f"{family}-{shape}-seed{config.training.seed}-{digest}"
+    return Case(name, config, dataset.path, labels)
+
+
+def _cases(grid: Grid, dataset: Dataset) -> Iterator[Case]:
+    common = {"model": grid.model, "training": grid.training}
+    points = itertools.product(
+        grid.architectures, (grid.variants or {"": {}}).items(), grid.sizes, grid.scaling
+    )
+    for architecture, (variant, changes), size, scaling in points:
+        table = merged(merged(common, changes), {"model": {"architecture": architecture}})
+        table = merged(table, {"model": {"size": size, "scaling": scaling}})
+        for seed in range(grid.seeds):
+            config = parse_config(merged(table, {"training": {"seed": seed}}), source="grid")
+            labels = Labels(
+                architecture=architecture,
+                size=size,
+                scaling="single" if size == 1 and "single" in grid.scaling else scaling,
+                variant=variant,
+                seed=seed,
+            )
+            yield case_of(config, dataset, labels)
+
+
+def merged(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `table` with `changes` in place of its values, section by section."""
+    result = dict(table)
+    for key, value in changes.items():
+        inner = result.get(key)
+        if isinstance(inner, Mapping) and isinstance(value, Mapping):
+            result[key] = merged(inner, value)
+        else:
+            result[key] = value
+    return result
