@@ -7,6 +7,7 @@ import pytest
 import tomli_w
 import torch
 from safetensors.torch import save_file
+from scipy.linalg import subspace_angles
 
 from multiembed import diagnose
 from multiembed.errors import DataError
@@ -352,3 +353,18 @@ def test_a_broken_run_is_refused_in_one_line(tmp_path, file, content, message):
         diagnose(tmp_path / "run")
 
     assert "\n" not in str(caught.value)
+
+
+def test_columns_of_one_set_are_split_for_comparison():
+    wide = table(120, 6)
+    found = diagnose({"a": wide}, split_sets=2).diversity
+
+    angles = subspace_angles(wide[:, :3], wide[:, 3:])
+    assert found.split
+    assert found.mean.diversity == pytest.approx(1 - np.cos(angles).mean(), abs=1e-9)
+
+
+@pytest.mark.parametrize("sets", [1, 4])
+def test_columns_that_do_not_divide_are_refused(sets):
+    with pytest.raises(DataError, match="split_sets must divide the 6 columns of field a"):
+        diagnose({"a": table(120, 6)}, split_sets=sets)

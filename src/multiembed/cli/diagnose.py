@@ -18,6 +18,10 @@ def diagnose(
         str | None,
         typer.Option(help="Field sizes by commas, or a file of them, for one table of all fields."),
     ] = None,
+    split_sets: Annotated[
+        int | None,
+        typer.Option(help="Compare the columns of a model with one set as so many sets."),
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page to this file.")] = None,
     json_: JsonOption = None,
 ) -> None:
@@ -26,6 +30,7 @@ def diagnose(
         diagnosis = diagnose_tables(
             source,
             cardinalities=None if cardinalities is None else parse_cardinalities(cardinalities),
+            split_sets=split_sets,
             progress=lambda done, total: watcher.advance("fields", done, total),
         )
     if html is not None:

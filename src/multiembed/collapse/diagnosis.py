@@ -83,6 +83,7 @@ def diagnose(
     *,
     counts: Mapping[str, Int[np.ndarray, " rows"]] | None = None,
     cardinalities: Cardinalities | None = None,
+    split_sets: int | None = None,
     progress: Progress | None = None,
 ) -> Diagnosis:
     """Say whether the embedding tables of a model are collapsed, which, and why.
@@ -91,6 +92,7 @@ def diagnose(
         source: A run directory, a checkpoint of another library, or tables by field name.
         counts: How often training met every row, by field; a run directory has its own.
         cardinalities: Field sizes, where one table holds the rows of every field.
+        split_sets: Compare the columns of a model with one set as so many sets (Figure 10a).
         progress: Called after every field.
 
     Raises:
@@ -119,7 +121,9 @@ def diagnose(
         summary=_summary(found, judge_model([f.verdict for f in found], pullers=pullers)),
         fields=found,
         subembeddings=interaction,
-        diversity=None if checkpoint.field_aware else diagnose_sets(found, summaries),
+        diversity=None
+        if checkpoint.field_aware
+        else diagnose_sets(found, summaries, split=split_sets),
         skipped=checkpoint.skipped,
     )
 

@@ -15,12 +15,15 @@ from multiembed.collapse.diversity import (
 )
 from multiembed.collapse.field import FieldDiagnosis
 from multiembed.collapse.summary import Summary
+from multiembed.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SetsDiagnosis:
     """How different the sets are (Figure 10a), beside random tables of the same shapes."""
 
+    split: bool
+    """Whether these are the columns of one set, split for comparison."""
     fields: list[str]
     """Fields measured; tables of zeros have no directions to compare."""
     per_field: list[MeanDiversity]
@@ -35,23 +38,35 @@ class SetsDiagnosis:
 
 
 def diagnose_sets(
-    fields: Sequence[FieldDiagnosis], summaries: Sequence[Summary]
+    fields: Sequence[FieldDiagnosis], summaries: Sequence[Summary], *, split: int | None = None
 ) -> SetsDiagnosis | None:
-    """Compare the sets of every field; `None` for a model with one set."""
-    if fields[0].sets == 1:
+    """Compare the sets of every field; `None` for a model with one set that is not split.
+
+    Args:
+        fields: One record per field.
+        summaries: Of the same fields, all sets side by side.
+        split: Take the columns of a model with one set as so many sets, in order.
+
+    Raises:
+        DataError: If the columns do not divide into `split` sets.
+    """
+    sets = fields[0].sets if fields[0].sets > 1 else split
+    if sets is None:
         return None
     measured = [
         (field, summary)
         for field, summary in zip(fields, summaries, strict=True)
-        if field.information_abundance and all(v.information_abundance for v in field.per_set)
+        if _all_in_use(field, summary, sets)
     ]
     if not measured:
         return None
-    found = [set_diversity(summary, sets=field.sets) for field, summary in measured]
+    found = [set_diversity(summary, sets=sets) for _, summary in measured]
     random = [
-        random_set_diversity(field.cardinality, field.dim, sets=field.sets) for field, _ in measured
+        random_set_diversity(field.cardinality, summary.dim // sets, sets=sets)
+        for field, summary in measured
     ]
     return SetsDiagnosis(
+        split=fields[0].sets == 1,
         fields=[field.name for field, _ in measured],
         per_field=[mean_diversity([one]) for one in found],
         random=[mean_diversity([one]) for one in random],
@@ -59,6 +74,16 @@ def diagnose_sets(
         random_mean=mean_diversity(random),
         pairs=_over_fields(found),
     )
+
+
+def _all_in_use(field: FieldDiagnosis, summary: Summary, sets: int) -> bool:
+    """Whether every set of a field holds something else than zeros."""
+    if sets < 2 or summary.dim % sets:
+        raise DataError(
+            f"split_sets must divide the {summary.dim} columns of field {field.name} "
+            f"into at least 2 sets, got {sets}"
+        )
+    return bool((summary.gram.diagonal().reshape(sets, -1).sum(axis=1) > 0).all())
 
 
 def _over_fields(found: Sequence[Diversity]) -> Float64[np.ndarray, "sets sets"]:

@@ -81,7 +81,10 @@ def run_demo(folder: Path, observer: DemoObserver) -> DemoResult:
         prepare("flights", folder / "dataset", options, progress=observer.advance)
     dataset = open_dataset(folder / "dataset")
     runs = {name: _trained(name, dataset, folder, observer) for name in MODELS}
-    diagnoses = {name: diagnose(run.path) for name, run in runs.items()}
+    diagnoses = {
+        name: diagnose(run.path, split_sets=4 if name == "single 4x" else None)
+        for name, run in runs.items()
+    }
     labels, probabilities = _test_predictions(dataset, runs)
     rows = [_row(name, runs[name], diagnoses[name]) for name in MODELS]
     gain = paired_auc_difference(labels, probabilities["multi 4x"], probabilities["single 4x"])

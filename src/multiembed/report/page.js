@@ -85,7 +85,7 @@ function diversitySection(model) {
   const sets = d.pairs.map((_, m) => `set ${m + 1}`);
   const points = (list, name, color, symbol) => ({ type: "scatter", mode: "markers", name, x: d.fields.map((n) => model.fields.find((f) => f.name === n).cardinality), y: list.map((v) => v.diversity), text: d.fields.map(plain), marker: { color, symbol, size: 8, opacity: 0.85 }, hovertemplate: "<b>%{text}</b><br>%{x:,} rows: diversity %{y:.3f}<extra></extra>" });
   return section("diversity", "Do the sets differ?",
-    h("p", {}, `Sets that point the same way add nothing to each other. Mean diversity is ${fixed(3)(d.mean.diversity)}; random tables of the same shapes have ${fixed(3)(d.random_mean.diversity)}.`),
+    h("p", {}, `${d.split ? "The columns of the one set, split in order for comparison. " : ""}Sets that point the same way add nothing to each other. Mean diversity is ${fixed(3)(d.mean.diversity)}; random tables of the same shapes have ${fixed(3)(d.random_mean.diversity)}.`),
     h("div", { class: "pair" },
       h("div", {}, h("h3", {}, "By field"), chart(380, () => [[points(d.random, "random tables", RANDOM_COLOR, "line-ew-open"), points(d.per_field, "this model", "#0072b2", "circle")], layout({ xaxis: axis("cardinality: rows of the field's table", { type: "log", exponentformat: "SI", dtick: 1 }), yaxis: axis("diversity of sets", { range: [-0.02, 1.02] }), legend: below })]).element),
       h("div", {}, h("h3", {}, "By pair of sets"), heatmap(sets, [["", range(sets.length)]], [{ name: "", values: d.pairs, unit: "rank-aware diversity", arrow: "and", from: " ", to: " " }], { height: 380, marginals: false, zmin: 0, zmax: 1 }))),
