@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
+from uuid import uuid4
 
 from typing_extensions import override
 
@@ -124,7 +125,7 @@ class WandB(Tracker):
         self._run = self._wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             name=self._name,
-            id=_kept(self._folder / "wandb_run", self._wandb.util.generate_id),
+            id=_kept(self._folder / "wandb_run", lambda: uuid4().hex[:12]),
             resume="allow",
             dir=str(self._folder),
             config=dict(configuration),
