@@ -1,7 +1,9 @@
 """Runs the cases of an experiment that are not there yet, several at once, whatever befalls one."""
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -204,15 +206,12 @@ def _run_here(ledger: Ledger) -> None:
 
 @dataclass(frozen=True)
 class _There:
-    """Sends the progress of a run in another process home; ends the process if home is gone."""
+    """Sends the progress of a run in another process home."""
 
     home: Connection
 
     def stepped(self, progress: Progress) -> None:
-        try:
-            self.home.send(progress)
-        except OSError:
-            raise SystemExit(1) from None
+        self.home.send(progress)
 
     def evaluated(self, record: Mapping[str, int | float]) -> None:
         """Say nothing: the end of a run says it all."""
@@ -285,6 +284,7 @@ def _start(case: Case, folder: Path, workers: int, slot: int) -> tuple[Connectio
 def _work(case: Case, folder: Path, home: Connection, threads: int, slot: int) -> None:
     """Run one case in a process of its own and send home how it ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # home decides what an interrupt ends
+    threading.Thread(target=_end_with_home, daemon=True).start()
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
         torch.cuda.set_device(slot % torch.cuda.device_count())
@@ -292,6 +292,14 @@ def _work(case: Case, folder: Path, home: Connection, threads: int, slot: int) -
         home.send(run_case(case, folder, _There(home)))
     except FAILURES as error:
         home.send(_one_line(error))
+
+
+def _end_with_home() -> None:
+    """End this process when the one that started it is gone: its runs may begin again any time."""
+    home = multiprocessing.parent_process()
+    assert home is not None
+    home.join()
+    os._exit(1)
 
 
 def _one_line(error: BaseException) -> str:

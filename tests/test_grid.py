@@ -1,0 +1,343 @@
+"""Grids of runs: what they expand to, what is run again, and what a kill or a failure costs."""
+
+import csv
+import fcntl
+import json
+import multiprocessing
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+from multiembed.cli import main
+from multiembed.data.dataset import open_dataset
+from multiembed.data.synthetic import PlantedClicks, write_planted
+from multiembed.errors import ConfigError, InputError
+from multiembed.experiments import running
+from multiembed.experiments.grid import Grid, Labels, case_of, expand, read_grid
+from multiembed.experiments.results import points, write_results
+from multiembed.experiments.running import Failure, run_cases
+from multiembed.training import load_run
+
+PLANTED = PlantedClicks(cardinalities=(40, 20, 10), ranks=2, rows=2000)
+TINY = {
+    "model": {"options": {"hidden": [8, 4]}},
+    "training": {"max_epochs": 1, "batch_size": 256, "threads": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("grid") / "data"
+    write_planted(folder, PLANTED)
+    return open_dataset(folder)
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["multiembed", *map(str, arguments)])
+        code = main()
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def names(cases):
+    return [case.name for case in cases]
+
+
+def test_a_grid_is_every_combination_and_the_base_comes_once(dataset):
+    cases = expand(Grid(architectures=("dcnv2", "dnn"), sizes=(1, 2), seeds=2), dataset)
+
+    found = [(c.labels.architecture, c.labels.size, c.labels.scaling, c.labels.seed) for c in cases]
+    assert found == [
+        (architecture, size, scaling, seed)
+        for architecture in ("dcnv2", "dnn")
+        for size, scaling in ((1, "single"), (2, "single"), (2, "multi"))
+        for seed in (0, 1)
+    ]
+    shapes = {c.labels.size: {} for c in cases}
+    for case in cases:
+        shapes[case.labels.size][case.labels.scaling] = case.config.model.shape()
+    assert shapes == {1: {"single": (10, 1)}, 2: {"single": (20, 1), "multi": (10, 2)}}
+    assert len(set(names(cases))) == len(cases)
+
+
+def test_a_name_says_the_model_and_changes_with_whatever_changes_the_run(dataset, tmp_path):
+    def named(changes=None, data=dataset):
+        return expand(Grid(sizes=(1,), seeds=1, training=changes or {}), data)[0].name
+
+    assert re.fullmatch(r"dcnv2-10x1-seed0-[0-9a-f]{10}", named())
+    assert named() == named()
+    assert named({"learning_rate": 0.002}) != named()
+    assert named({"learning_rate": 1e-3}) == named(), "the default, said aloud, is the same run"
+    assert named({"threads": 1, "device": "cpu"}) == named(), "where it is computed is no part"
+    write_planted(tmp_path / "other", PLANTED.model_copy(update={"seed": 1}))
+    assert named(data=open_dataset(tmp_path / "other")) != named()
+    write_planted(tmp_path / "same", PLANTED)
+    assert named(data=open_dataset(tmp_path / "same")) == named()
+
+
+def test_variants_change_common_settings_section_by_section(dataset):
+    grid = Grid(
+        sizes=(1,),
+        seeds=1,
+        model={"options": {"hidden": [8, 4], "dropout": 0.1}},
+        variants={"plain": {}, "deep": {"model": {"options": {"hidden": [8, 4, 2]}}}},
+    )
+
+    plain, deep = expand(grid, dataset)
+
+    assert (plain.labels.variant, deep.labels.variant) == ("plain", "deep")
+    assert plain.config.model.options["hidden"] == [8, 4]
+    assert deep.config.model.options["hidden"] == [8, 4, 2]
+    assert deep.config.model.options["dropout"] == 0.1
+
+
+def test_a_mix_of_architectures_has_a_name_that_is_a_directory(dataset):
+    grid = Grid(architectures=("dcnv2:2,dnn",), sizes=(3,), scaling=("multi",), seeds=1)
+
+    assert re.fullmatch(r"dcnv2_2-dnn_1-10x3-seed0-\w{10}", expand(grid, dataset)[0].name)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("sizes = [0]", r"grid.toml: sizes\[0\] must be at least 1, got 0"),
+        ("sizes = []", "sizes must be a list of at least 1"),
+        ("scaling = ['both']", r"scaling\[0\] must be 'single' or 'multi', got 'both'"),
+        ("seed = 3", "'seed' is unknown; did you mean 'seeds'?"),
+        ("seeds = 0", "seeds must be at least 1, got 0"),
+        ("sizes = ", "grid.toml must be TOML"),
+    ],
+)
+def test_a_mistake_in_a_grid_is_one_line(tmp_path, text, said):
+    (tmp_path / "grid.toml").write_text(text)
+
+    with pytest.raises(ConfigError, match=said):
+        read_grid(tmp_path / "grid.toml")
+
+
+def test_an_impossible_point_is_refused_before_anything_runs(dataset):
+    with pytest.raises(ConfigError, match="did you mean 'dcnv2'"):
+        expand(Grid(architectures=("dnn", "dcnv3")), dataset)
+    with pytest.raises(ConfigError, match="learning_rate"):
+        expand(Grid(training={"lerning_rate": 1}), dataset)
+
+
+def test_finished_runs_are_not_run_again(dataset, tmp_path, monkeypatch):
+    cases = expand(Grid(sizes=(1,), seeds=2, **TINY), dataset)
+    run_cases(cases[:1], tmp_path)
+    trained = []
+    really = running.train
+
+    def counted(config, *, run, **rest):
+        trained.append(run.name)
+        return really(config, run=run, **rest)
+
+    monkeypatch.setattr(running, "train", counted)
+
+    state = run_cases(cases, tmp_path)
+
+    assert trained == [cases[1].name]
+    assert names(case for case, _ in state.done) == names(cases)
+
+
+def test_an_outcome_is_what_the_run_itself_measures(dataset, tmp_path):
+    cases = expand(Grid(sizes=(2,), scaling=("multi",), seeds=1, **TINY), dataset)
+
+    [(case, outcome)] = run_cases(cases, tmp_path).done
+
+    run = load_run(tmp_path / case.name)
+    measured = run.evaluate("test")
+    assert outcome.test_auc == measured["auc"]
+    assert outcome.test_log_loss == measured["log_loss"]
+    assert outcome.parameters == sum(p.numel() for p in run.model.parameters())
+    assert outcome.parameters_embedding == run.model.embedding.weight.numel()
+    assert (outcome.dim, outcome.sets, outcome.epochs) == (10, 2, 1)
+    assert outcome.first_information_abundance == run.records[0]["mean_information_abundance"]
+    # One epoch: the best model is the one of the first evaluation.
+    assert outcome.information_abundance == pytest.approx(outcome.first_information_abundance)
+    assert outcome.flops == run.model.summary().flops.total
+
+
+def test_one_failure_is_recorded_and_the_rest_goes_on(dataset, tmp_path, monkeypatch):
+    cases = expand(Grid(sizes=(1,), seeds=3, **TINY), dataset)
+    really = running.train
+
+    def sometimes(config, **rest):
+        if config.training.seed == 0:
+            raise InputError("this one\nmust fail")
+        if config.training.seed == 1:
+            raise RuntimeError("CUDA out of memory")
+        return really(config, **rest)
+
+    monkeypatch.setattr(running, "train", sometimes)
+
+    state = run_cases(cases, tmp_path / "runs")
+    write_results(tmp_path, state)
+
+    assert state.failed == [
+        Failure(cases[0], "this one must fail"),
+        Failure(cases[1], "CUDA out of memory"),
+    ]
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert [row["run"] for row in written["runs"]] == [cases[2].name]
+    assert [row["failure"] for row in written["failures"]] == [f.reason for f in state.failed]
+
+
+def test_a_failure_is_tried_again_next_time(dataset, tmp_path, monkeypatch):
+    cases = expand(Grid(sizes=(1,), seeds=1, **TINY), dataset)
+    with monkeypatch.context() as broken:
+        broken.setattr(running, "train", lambda *_, **__: (_ for _ in ()).throw(InputError("no")))
+        assert run_cases(cases, tmp_path).failed
+
+    assert run_cases(cases, tmp_path).done
+
+
+def test_our_own_bugs_are_not_hidden(dataset, tmp_path, monkeypatch):
+    cases = expand(Grid(sizes=(1,), seeds=1, **TINY), dataset)
+    monkeypatch.setattr(running, "train", lambda *_, **__: [][0])
+
+    with pytest.raises(IndexError):
+        run_cases(cases, tmp_path)
+
+
+def test_processes_give_what_one_process_gives(dataset, tmp_path):
+    cases = expand(Grid(sizes=(1, 2), scaling=("multi",), seeds=1, **TINY), dataset)
+
+    here = run_cases(cases, tmp_path / "here")
+    there = run_cases(cases, tmp_path / "there", workers=2)
+
+    volatile = {"seconds", "peak_memory_bytes"}
+    assert len(here.done) == len(there.done) == 2
+    found = {case.name: outcome for case, outcome in there.done}
+    for case, outcome in here.done:
+        expected = outcome.model_dump(exclude=volatile)
+        assert found[case.name].model_dump(exclude=volatile) == pytest.approx(expected)
+
+
+def test_a_process_that_dies_costs_its_own_run_alone(dataset, tmp_path):
+    grid = Grid(sizes=(1,), seeds=2, **TINY)
+    cases = expand(grid.model_copy(update={"training": {"max_epochs": 300}}), dataset)
+
+    class Killer:
+        """Kills the first run, and the second once it has failed."""
+
+        def moved(self, state):
+            if not state.failed and cases[0].name in state.running:
+                for child in multiprocessing.active_children():
+                    child.kill()
+
+        def ended(self, state, case, result):
+            pass
+
+    limited = [cases[0], case_of(expand(grid, dataset)[1].config, dataset, cases[1].labels)]
+    state = run_cases(limited, tmp_path, workers=1, observer=Killer())
+
+    assert [failure.case.name for failure in state.failed] == [cases[0].name]
+    assert "exit code -9" in state.failed[0].reason
+    assert len(state.done) == 1
+
+
+def test_a_killed_grid_goes_on_where_it_stopped(dataset, tmp_path):
+    training = {"max_epochs": 3, "patience": 3, "batch_size": 64, "threads": 1}
+    grid = Grid(sizes=(1, 2), scaling=("single",), seeds=1, training=training, model=TINY["model"])
+    settings = ["--set", "model.options.hidden=[8,4]", "--sizes", "1,2", "--scaling", "single"]
+    for key, value in training.items():
+        settings += ["--set", f"training.{key}={value}"]
+    command = [sys.executable, "-m", "multiembed", "scale", dataset.path, tmp_path / "out"]
+    killed = subprocess.Popen([*command, *settings, "--seeds", "1"], stderr=subprocess.DEVNULL)
+    try:
+        while not (found := list(tmp_path.glob("out/runs/*/last.safetensors"))):
+            assert killed.poll() is None, "it should still be running"
+            time.sleep(0.02)
+    finally:
+        killed.kill()
+        killed.wait()
+    with (found[0].parent / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # its process ends with the one that was killed
+
+    cases = expand(grid, dataset)
+    resumed = run_cases(cases, tmp_path / "out" / "runs")
+
+    straight = run_cases(cases, tmp_path / "straight")
+    assert found[0].parent.name in names(cases)
+    assert not resumed.failed
+    assert [o.test_auc for _, o in resumed.done] == [o.test_auc for _, o in straight.done]
+
+
+def test_points_gather_seeds_and_keep_their_order(dataset, tmp_path):
+    cases = expand(Grid(sizes=(1, 2), seeds=2, **TINY), dataset)
+
+    found = points(run_cases(cases, tmp_path).done)
+
+    assert [(p.labels.size, p.labels.scaling) for p in found] == [
+        (1, "single"),
+        (2, "single"),
+        (2, "multi"),
+    ]
+    assert all(p.replicas == ((None, 0), (None, 1)) for p in found)
+    a, b = found[0].values("test_auc")
+    assert found[0].spread("test_auc").mean == pytest.approx((a + b) / 2)
+    assert found[0].spread("test_auc").std == pytest.approx(abs(a - b) / 2**0.5)
+
+
+def test_scale_prints_a_table_and_writes_every_run(call, dataset, tmp_path):
+    (tmp_path / "grid.toml").write_text(
+        "sizes = [1, 4]\nseeds = 2\n[model.options]\nhidden = [8, 4]\n[training]\nmax_epochs = 1\n"
+    )
+
+    code, out, err = call(
+        *("scale", dataset.path, tmp_path / "out", "--grid", tmp_path / "grid.toml"),
+        *("--sizes", "1,2", "--scaling", "single", "--set", "training.batch_size=512"),
+        *("--workers", "2"),
+    )
+
+    assert code == 0
+    assert "dcnv2 single 2x" in out
+    assert "4x" not in out, "flags take precedence over the file"
+    assert all(len(line) <= 80 for line in out.splitlines() if "results.csv" not in line)
+    assert "[4/4]" in err
+    with (tmp_path / "out" / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4
+    for column in (
+        *("architecture", "size", "scaling", "seed", "parameters_head", "flops", "valid_auc"),
+        *("test_normalized_entropy", "test_calibration_ratio", "peak_memory_bytes"),
+        *("centered_information_abundance", "normalized_information_abundance", "epochs"),
+    ):
+        assert all(row[column] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--sizes", "1,x"], r"sizes\[1\] must be a whole number, got 'x'"),
+        (["--scaling", "both"], "scaling"),
+        (["--architectures", "dcnv3"], "did you mean 'dcnv2'"),
+        (["--set", "training.lr=1"], "training.lr"),
+        (["--set", "dataset=elsewhere"], "DATASET"),
+        (["--grid", "none.toml"], "none.toml must be a readable file"),
+        (["--workers", "0"], "--workers"),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_run(call, dataset, tmp_path, arguments, said):
+    code, out, err = call("scale", dataset.path, tmp_path / "out", *arguments)
+
+    assert code == 2
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1
+    assert re.search(said, err), err
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_say_where_a_run_stands(dataset):
+    labels = Labels(architecture="dnn", size=None, scaling="single", share=0.1, seed=3)
+    case = case_of(expand(Grid(sizes=(1,)), dataset)[0].config, dataset, labels)
+
+    assert case.labels == labels
+    assert case.dataset == dataset.path
