@@ -79,6 +79,18 @@ def test_tables_written_by_libraries_come_back(file, layout, prefix, fields):
     assert torch.equal(checkpoint.cross_layers[0].whole(), first)
 
 
+@pytest.mark.parametrize("file", ["torchrec.pt", "torchrec_distributed"])
+def test_tables_written_by_torchrec_come_back(file):
+    weights = torch.load(CHECKPOINTS / "torchrec.pt", weights_only=True)
+    prefix = "sparse_arch.embedding_bag_collection.embedding_bags."
+    fields = ["t_site", "t_hour", "t_ad"]
+
+    checkpoint = read(CHECKPOINTS / file)
+
+    assert checkpoint.layout == "TorchRec"
+    assert_tables(checkpoint, {f: weights[f"{prefix}{f}.weight"] for f in fields})
+
+
 def test_every_tensor_is_a_table_a_cross_layer_or_skipped_with_a_reason():
     weights = torch.load(CHECKPOINTS / "torch_rechub.pth", weights_only=True)
 
