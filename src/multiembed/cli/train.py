@@ -11,6 +11,8 @@ from multiembed.cli.console import JsonOption, Watcher, app, out, write
 from multiembed.overrides import configured
 from multiembed.training import load_run
 from multiembed.training import train as train_run
+from multiembed.training.metrics import ReliabilityBin, reliability_curve
+from multiembed.training.run import measure
 
 
 @app.command()
@@ -61,12 +63,18 @@ def evaluate(
     group: Annotated[
         str | None, typer.Option(help="Field within whose values to measure AUC too.")
     ] = None,
+    calibrated: Annotated[
+        bool, typer.Option(help="Apply the calibration that is kept with the run.")
+    ] = False,
     json_: JsonOption = None,
 ) -> None:
     """Measure a trained run on a split of its dataset."""
-    result = load_run(run).evaluate(split, group=group)
+    scores = load_run(run).score(split, calibrated=calibrated)
+    result = measure(scores, group=group)
+    curve = reliability_curve(scores.labels, scores.probabilities)
     if json_ is not None:
-        write(json.dumps(result, indent=2), json_)
+        record = {**result, "reliability": [of._asdict() for of in curve]}
+        write(json.dumps(record, indent=2), json_)
         return
     table = Table("measure", "value", title=f"{run}, {split} split")
     for name, value in result.items():
@@ -74,3 +82,13 @@ def evaluate(
             name.replace("_", " "), f"{value:,.0f}" if name.endswith("rows") else f"{value:.6f}"
         )
     out.print(table)
+    out.print(_reliability_table(curve))
+
+
+def _reliability_table(curve: list[ReliabilityBin]) -> Table:
+    table = Table(title="reliability, in bins of equal mass")
+    for heading in ("rows", "predicted", "observed"):
+        table.add_column(heading, justify="right")
+    for of in curve:
+        table.add_row(f"{of.rows:,}", f"{of.predicted:.4%}", f"{of.observed:.4%}")
+    return table

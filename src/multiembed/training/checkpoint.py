@@ -3,7 +3,8 @@
 `config.toml`, `schema.json`, `vocabulary/` and `row_counts.npy` say what is trained on what;
 `best.safetensors` is the model to use, `last.safetensors` everything needed to go on,
 `metrics.jsonl` one line per evaluation, `collapse.jsonl` one per measurement of the tables,
-`trackers/` what experiment trackers keep there, `summary.json` the end.
+`trackers/` what experiment trackers keep there, `summary.json` the end, `README.md` the model card;
+`calibration.json` is there once the run was calibrated.
 """
 
 import fcntl
@@ -70,6 +71,8 @@ class RunDirectory:
         self.collapse = self.path / "collapse.jsonl"
         self.trackers = self.path / "trackers"
         self.summary = self.path / "summary.json"
+        self.calibration = self.path / "calibration.json"
+        self.card = self.path / "README.md"
         self._lock: IO[str] | None = None
 
     def claim(self, *, resume: bool, overwrite: bool) -> None:
@@ -149,7 +152,7 @@ class RunDirectory:
     def _clear(self) -> None:
         # The configuration goes first: a directory without one is no run.
         files = (self.config, self.summary, self.last, self.best, self.metrics, self.collapse)
-        for file in files:
+        for file in (*files, self.calibration, self.card):
             file.unlink(missing_ok=True)
         shutil.rmtree(self.trackers, ignore_errors=True)
 

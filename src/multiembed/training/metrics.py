@@ -1,5 +1,8 @@
 """Measures of predicted probabilities: ranking, log loss, calibration. NumPy only, exact."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
@@ -80,6 +83,46 @@ def calibration_ratio(labels: Labels, probabilities: Scores) -> float:
     if positives == 0:
         raise DataError("calibration ratio needs a positive row, got none")
     return float(probabilities.sum(dtype=np.float64)) / positives
+
+
+class ReliabilityBin(NamedTuple):
+    """Rows of similar probabilities."""
+
+    rows: int
+    predicted: float
+    """Their mean probability."""
+    observed: float
+    """Their share of positives."""
+
+
+def reliability_curve(
+    labels: Labels, probabilities: Scores, *, bins: int = 15
+) -> list[ReliabilityBin]:
+    """Compare predicted with observed in bins of equal mass, from low to high probabilities.
+
+    Every bin has as many rows as the others, up to ties: equal probabilities share a bin.
+
+    Raises:
+        DataError: If there is no row, or a probability is NaN or outside 0 to 1.
+    """
+    _check(labels, probabilities)
+    _check_range(probabilities)
+    order = np.argsort(probabilities, kind="stable")
+    ordered, positive = probabilities[order].astype(np.float64), labels[order] != 0
+    last = np.maximum(np.arange(1, bins + 1) * len(order) // bins, 1) - 1
+    ends = np.unique(np.searchsorted(ordered, ordered[last], side="right"))
+    starts = np.concatenate([[0], ends[:-1]])
+    return [
+        ReliabilityBin(int(end - start), float(p.mean()), float(y.mean()))
+        for start, end in zip(starts, ends, strict=True)
+        for p, y in [(ordered[start:end], positive[start:end])]
+    ]
+
+
+def expected_calibration_error(curve: Sequence[ReliabilityBin]) -> float:
+    """Return the mean distance of predicted from observed, bins weighted by their rows."""
+    rows = sum(of.rows for of in curve)
+    return sum(of.rows * abs(of.predicted - of.observed) for of in curve) / rows
 
 
 def group_auc(

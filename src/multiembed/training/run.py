@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,19 +13,22 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from multiembed.config import RunConfig, read_config
-from multiembed.data.dataset import Batch, Dataset, open_dataset
+from multiembed.data.dataset import Batch, Dataset, Split, open_dataset
 from multiembed.data.schema import Schema
 from multiembed.data.vocabulary import Encoder
 from multiembed.errors import DataError
 from multiembed.models import ClickModel
+from multiembed.training.calibration import Calibration, read_calibration, weights_name
 from multiembed.training.checkpoint import RunDirectory, load_tensors
 from multiembed.training.frames import ArrowTable, as_polars
 from multiembed.training.metrics import (
     auc,
     calibration_ratio,
+    expected_calibration_error,
     group_auc,
     log_loss,
     normalized_entropy,
+    reliability_curve,
 )
 
 EVALUATION_BATCH = 8192
@@ -85,6 +89,15 @@ def quality(
         "normalized_entropy": normalized_entropy(labels, probabilities),
         "calibration_ratio": calibration_ratio(labels, probabilities),
     }
+
+
+class Scores(NamedTuple):
+    """A split with the probabilities of its rows."""
+
+    split: Split
+    field_names: tuple[str, ...]
+    labels: Int[np.ndarray, " rows"]
+    probabilities: Float[np.ndarray, " rows"]
 
 
 class Run:
@@ -162,6 +175,8 @@ class Run:
     def predict_proba(self, rows: ArrowTable) -> Float[np.ndarray, " rows"]:
         """Return the probability of a click for raw rows; columns that are no field are ignored.
 
+        A run that has a calibration applies it.
+
         Args:
             rows: A data frame of polars or pandas, or any other table that speaks Arrow. A value
                 that training never saw is *other*; a missing one is a value of its own.
@@ -169,34 +184,78 @@ class Run:
         Raises:
             DataError: If a field has no column.
         """
-        return self.predict(self.encoder.encode(as_polars(rows)))
+        probabilities = self.predict(self.encoder.encode(as_polars(rows)))
+        calibration = self.calibration
+        return probabilities if calibration is None else calibration.apply(probabilities)
 
-    def evaluate(
-        self, split: str = "test", *, dataset: Dataset | None = None, group: str | None = None
-    ) -> dict[str, float]:
-        """Return the quality on a split; with `group`, also the AUC within that field's values.
+    @property
+    def calibration(self) -> Calibration | None:
+        """The calibration kept with the run, if there is one.
 
         Raises:
-            DataError: If the split or the field does not exist, or the dataset is another one.
+            DataError: If it is broken, or was fitted to other weights.
+        """
+        return read_calibration(self.directory.calibration, weights_name(self.best_state))
+
+    def score(
+        self, split: str = "test", *, dataset: Dataset | None = None, calibrated: bool = False
+    ) -> Scores:
+        """Return labels and probabilities of all rows of a split.
+
+        Raises:
+            DataError: If there is no such split, the dataset is another one, or the run is to be
+                calibrated and is not.
         """
         dataset = dataset or self.dataset()
         if dataset.cardinalities != self.model.embedding.cardinalities:
             raise DataError(f"{dataset.path} must have the fields of the run, got others")
         rows = dataset.split(split)
-        if group is not None and group not in dataset.field_names:
-            names = ", ".join(dataset.field_names)
-            raise DataError(f"group must be one of the fields {names}, got '{group}'")
         rate = self.config.training.negative_rate
-        labels, probabilities = predict_batches(
-            self.model, rows.batches(EVALUATION_BATCH), negative_rate=rate
-        )
-        result = {"rows": float(len(labels)), **quality(labels, probabilities)}
-        if group is not None:
-            field = dataset.field_names.index(group)
-            of_row = [batch.ids[:, field] for batch in rows.batches(EVALUATION_BATCH)]
-            result["group_auc"], counted = group_auc(labels, probabilities, np.concatenate(of_row))
-            result["group_auc_rows"] = float(counted)
-        return result
+        batches = rows.batches(EVALUATION_BATCH)
+        labels, probabilities = predict_batches(self.model, batches, negative_rate=rate)
+        _check_numbers(probabilities, self.directory.best)
+        if calibrated:
+            calibration = self.calibration
+            if calibration is None:
+                raise DataError(f"{self.path} must be calibrated first, got a run that is not")
+            probabilities = calibration.apply(probabilities)
+        return Scores(rows, dataset.field_names, labels, probabilities)
+
+    def evaluate(
+        self,
+        split: str = "test",
+        *,
+        dataset: Dataset | None = None,
+        group: str | None = None,
+        calibrated: bool = False,
+    ) -> dict[str, float]:
+        """Return the quality on a split; with `group`, also the AUC within that field's values.
+
+        Raises:
+            DataError: If the split or the field does not exist, the dataset is another one, or
+                the run is to be calibrated and is not.
+        """
+        return measure(self.score(split, dataset=dataset, calibrated=calibrated), group=group)
+
+
+def measure(scores: Scores, *, group: str | None = None) -> dict[str, float]:
+    """Return the quality of scored rows; with `group`, also the AUC within that field's values.
+
+    Raises:
+        DataError: If there is no such field, or the rows are of one class.
+    """
+    rows, names, labels, probabilities = scores
+    if group is not None and group not in names:
+        raise DataError(f"group must be one of the fields {', '.join(names)}, got '{group}'")
+    result = {"rows": float(len(labels)), **quality(labels, probabilities)}
+    curve = reliability_curve(labels, probabilities)
+    result["expected_calibration_error"] = expected_calibration_error(curve)
+    if group is not None:
+        field = names.index(group)
+        of_row = [batch.ids[:, field] for batch in rows.batches(EVALUATION_BATCH)]
+        result["group_auc"], counted = group_auc(labels, probabilities, np.concatenate(of_row))
+        result["group_auc_rows"] = float(counted)
+    return result
 
 
 def load_run(path: Path | str) -> Run:
