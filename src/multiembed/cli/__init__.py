@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from multiembed import __version__
-from multiembed.cli import demo, diagnose, models, predict, prepare, scale, train
+from multiembed.cli import calibrate, demo, diagnose, models, predict, prepare, scale, train
 from multiembed.cli.console import app, err, out
 from multiembed.errors import InputError
 
@@ -14,6 +14,7 @@ COMMANDS = (
     prepare.prepare,
     train.train,
     train.evaluate,
+    calibrate.calibrate,
     predict.predict,
     models.models,
     diagnose.diagnose,
