@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "optim": {"errors", "models"},
     "config": {"errors", "validation", "models"},
     "overrides": {"errors", "config"},
-    "training": {"errors", "config", "data", "models", "optim", "collapse"},
+    "training": {"errors", "validation", "config", "data", "models", "optim", "collapse"},
     "serving": {"errors", "config", "data", "models", "training", "validation", "collapse"},
     "experiments": {
         "errors",
