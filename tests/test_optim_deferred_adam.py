@@ -12,10 +12,24 @@ from multiembed.optim import DeferredAdam, DenseAdam, compiling, eager_adam
 CARDINALITIES = [30, 3, 200]
 
 
-def make(sets=2, dim=3, *, weight_decay=1e-6, learning_rate=1e-3, dtype=torch.float32, scale=0.05):
+def make(
+    sets=2,
+    dim=3,
+    *,
+    weight_decay=1e-6,
+    learning_rate=1e-3,
+    dtype=torch.float32,
+    scale=0.05,
+    fast_forward=False,
+):
     torch.manual_seed(0)
     embedding = EmbeddingSets(CARDINALITIES, dim=dim, sets=sets, init=scale).to(dtype)
-    return DeferredAdam(embedding, learning_rate=learning_rate, weight_decay=weight_decay)
+    return DeferredAdam(
+        embedding,
+        learning_rate=1e-3,
+        weight_decay=weight_decay,
+        fast_forward=fast_forward,
+    )
 
 
 def zipf_batches(steps, batch=8, *, cardinalities=CARDINALITIES, seed=0):
@@ -73,7 +87,7 @@ def relative_error(embedding, loop):
 
 
 def test_two_thousand_steps_end_where_dense_adam_in_float64_ends():
-    sizes = [40, 400, 1500]
+    sizes = [20, 100, 600]
     torch.manual_seed(0)
     embedding = EmbeddingSets(sizes, dim=10)
     optimizer = DeferredAdam(embedding, learning_rate=1e-3, weight_decay=1e-6)
@@ -284,3 +298,21 @@ def test_a_lookup_without_a_gradient_is_no_step():
 
     assert int(optimizer.state()["step"]) == 0
     assert torch.equal(optimizer.embedding.weight, before)
+
+
+def test_fast_forward_stays_within_its_bound_over_long_gaps():
+    """Most rows are last touched before step 1100, and read again at step 2500."""
+    exact, fast = make(1), make(1, fast_forward=True)
+    loop = DenseLoop(exact.embedding, 1e-6)
+    busy = list(gradients(zipf_batches(1100), sets=1))
+    quiet = [(ids.clamp(max=1), gradient) for ids, gradient in busy + busy[:300]]
+
+    for optimizer in (exact, fast):
+        train(optimizer, busy + quiet)
+        optimizer.flush()
+    for ids, gradient in busy + quiet:
+        loop.step(ids, gradient, 1e-3)
+
+    assert relative_error(exact.embedding, loop) <= 5e-6
+    assert relative_error(fast.embedding, loop) <= 2e-5
+    assert not torch.equal(fast.embedding.weight, exact.embedding.weight)

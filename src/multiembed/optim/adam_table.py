@@ -27,6 +27,8 @@ class AdamTable:
     last: Int[Tensor, " rows"]
     """Step each row stands at."""
     weight_decay: float
+    fast_forward: bool = False
+    """Whether long gaps may be replayed within a bound, not exactly."""
     schedule: Schedule = field(default_factory=Schedule)
 
     def __post_init__(self) -> None:

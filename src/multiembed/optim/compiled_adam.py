@@ -72,5 +72,6 @@ def _arrays(*tensors: Tensor) -> tuple[np.ndarray, ...]:
     return tuple(tensor.numpy() for tensor in tensors)
 
 
-def _schedule(table: AdamTable) -> tuple[np.ndarray, np.ndarray, np.float32]:
-    return table.schedule.rate, table.schedule.floor, np.float32(table.weight_decay)
+def _schedule(table: AdamTable) -> tuple[np.ndarray, np.ndarray, np.float32, bool]:
+    schedule = table.schedule
+    return schedule.rate, schedule.floor, np.float32(table.weight_decay), table.fast_forward
