@@ -6,10 +6,12 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from multiembed.cli.console import app, out
+from multiembed.cli.console import app, out, write
 from multiembed.cli.watching import GridWatcher
 from multiembed.data.dataset import open_dataset
 from multiembed.errors import ConfigError, DataError
+from multiembed.experiments.advice import advise
+from multiembed.experiments.advice_page import advice_page
 from multiembed.experiments.grid import Grid, expand, merged, read_grid
 from multiembed.experiments.results import Point, points, write_results
 from multiembed.experiments.running import run_cases
@@ -52,10 +54,20 @@ def scale(
     write_results(out_, state)
     if not state.done:
         raise DataError(f"{out_}: all {len(state.failed)} runs failed: {state.failed[0].reason}")
-    out.print(points_table(points(state.done)))
-    out.print(f"{len(state.done)} runs in {out_}/results.csv", highlight=False)
+    found = points(state.done)
+    out.print(points_table(found))
+    _advise(found, out_)
     if state.failed:
         raise DataError(f"{len(state.failed)} of {len(cases)} runs failed: see {out_}/results.json")
+
+
+def _advise(found: list[Point], folder: Path) -> None:
+    advice = advise(found)
+    write(advice_page(advice), str(folder / "advice.html"))
+    for recommendation in advice.recommendations:
+        out.print(recommendation.text, highlight=False)
+        out.print(f"Confidence: {recommendation.confidence}.", highlight=False)
+    out.print(f"{folder}/advice.html explains it; {folder}/results.csv has every run")
 
 
 def points_table(found: list[Point]) -> Table:

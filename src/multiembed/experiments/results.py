@@ -29,6 +29,10 @@ class Point:
         """Return one measure of every run."""
         return [float(getattr(outcome, measure)) for outcome in self.outcomes]
 
+    def by_replica(self, measure: str) -> dict[tuple[int | None, int], float]:
+        """Return one measure by fold and seed."""
+        return dict(zip(self.replicas, self.values(measure), strict=True))
+
     def spread(self, measure: str) -> Spread:
         """Return mean and standard deviation of a measure over the runs."""
         return spread(self.values(measure))

@@ -82,6 +82,15 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(float(found.mean()), std, len(found))
 
 
+def mean_interval(values: Sequence[float]) -> Interval | None:
+    """Return the mean with its 95% interval by Student's t; `None` for one value."""
+    found = spread(values)
+    if found.count < 2:
+        return None
+    reach = _t_reach(found.std / math.sqrt(found.count), found.count)
+    return Interval(found.mean, found.mean - reach, found.mean + reach)
+
+
 def paired_difference(
     first: Sequence[float], second: Sequence[float], *, resamples: int = 10_000, seed: int = 0
 ) -> PairedDifference:
@@ -98,7 +107,7 @@ def paired_difference(
         nothing = Interval(mean, -math.inf, math.inf)
         return PairedDifference(mean, std, count, nothing, nothing, math.nan)
     error = std / math.sqrt(count)
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error
+    reach = _t_reach(error, count)
     random = np.random.default_rng(seed)
     drawn = differences[random.integers(0, count, (resamples, count))].mean(axis=1)
     low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
@@ -110,6 +119,10 @@ def paired_difference(
         bootstrap=Interval(mean, float(low), float(high)),
         p_value=_p_value(mean, error, count),
     )
+
+
+def _t_reach(error: float, count: int) -> float:
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error
 
 
 def _p_value(mean: float, error: float, count: int) -> float:

@@ -1,0 +1,278 @@
+"""Advice on scaling: laws planted and found again, fair comparisons, and words that fit."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from scipy import optimize, stats
+
+from multiembed.experiments.advice import advise, law_words
+from multiembed.experiments.advice_page import advice_page
+from multiembed.experiments.grid import Labels
+from multiembed.experiments.outcome import Outcome
+from multiembed.experiments.results import Point
+from multiembed.experiments.scaling import (
+    abundance_against_gain,
+    curves,
+    fit_law,
+    hold_out,
+    match,
+    rank_correlation,
+    rises,
+)
+
+SIZES = (1, 2, 4, 10)
+
+
+def outcome(auc, *, size=1, scaling="single", first=5.0, parameters=None):
+    wide = scaling == "single"
+    return Outcome(
+        run="run",
+        dim=10 * size if wide else 10,
+        sets=1 if wide else size,
+        parameters=parameters or 1000 * size * (size if wide else 1),
+        parameters_embedding=900 * size,
+        parameters_interaction=50,
+        parameters_head=50,
+        flops=100 * size * (size if wide else 1),
+        valid_auc=auc,
+        test_auc=auc,
+        test_log_loss=1 - auc,
+        test_normalized_entropy=0.9,
+        test_calibration_ratio=1.0,
+        information_abundance=first,
+        centered_information_abundance=first,
+        normalized_information_abundance=0.5,
+        first_information_abundance=first,
+        epochs=3,
+        best_epoch=2,
+        seconds=10.0 * size,
+        peak_memory_bytes=1_000_000 * size,
+    )
+
+
+def point(aucs, *, size=1, scaling="single", share=1.0, architecture="dcnv2", first=5.0):
+    return Point(
+        labels=Labels(architecture=architecture, size=size, scaling=scaling, share=share),
+        outcomes=tuple(outcome(a, size=size, scaling=scaling, first=first) for a in aucs),
+        replicas=tuple((None, seed) for seed in range(len(aucs))),
+    )
+
+
+NOISE = np.array([1e-4, -2e-4, 3e-4, 0.0, -2e-4])
+
+
+def grid(single, multi, *, noise=NOISE, base=0.750):
+    """Points whose seeds move all sizes alike, but for a little."""
+    found = [point(base + noise)]
+    for at, (size, gain) in enumerate(zip(SIZES[1:], single, strict=True)):
+        found.append(point(base + gain + noise + 1e-5 * np.roll(noise, at + 1) / 1e-4, size=size))
+    for at, (size, gain) in enumerate(zip(SIZES[1:], multi, strict=True)):
+        seeds = base + gain + noise + 1e-5 * np.roll(noise, at) / 1e-4
+        found.append(point(seeds, size=size, scaling="multi"))
+    return found
+
+
+def test_a_curve_begins_at_the_base_whichever_way_it_goes():
+    found = curves(reversed(grid((0.001, 0.002, 0.003), (0.002, 0.004, 0.006))))
+
+    assert [(c.scaling, c.sizes) for c in found] == [
+        ("single", [1, 2, 4, 10]),
+        ("multi", [1, 2, 4, 10]),
+    ]
+
+
+@pytest.mark.parametrize(("a", "b", "c"), [(0.1, 0.5, 0.2), (0.02, 1.5, 0.18), (0.5, 0.1, 0.0)])
+def test_an_exact_law_is_found_again(a, b, c):
+    x = np.array([1.0, 2.0, 3.0, 4.0, 10.0])
+    law = fit_law(list(x), [[value] for value in a * x**-b + c])
+
+    assert law.b.value == pytest.approx(b, rel=0.02)
+    assert law.a.value == pytest.approx(a, rel=0.05)
+    assert law.predict(20.0).value == pytest.approx(a * 20.0**-b + c, rel=0.01)
+    assert np.isnan(law.b.low)
+
+
+def test_a_noisy_law_is_the_least_squares_fit_of_scipy():
+    random = np.random.default_rng(0)
+    x = np.array([1.0, 2.0, 3.0, 4.0, 6.0, 10.0])
+    values = 0.1 * x**-0.7 + 0.2 + random.normal(0, 1e-3, (5, 6))
+
+    law = fit_law(list(x), values.T.tolist())
+
+    best, _ = optimize.curve_fit(lambda x, a, b, c: a * x**-b + c, x, values.mean(axis=0))
+    assert (law.a.value, law.b.value, law.c.value) == pytest.approx(best, rel=0.02)
+
+
+def test_the_intervals_of_a_law_hold_the_truth_about_as_often_as_they_say():
+    random = np.random.default_rng(1)
+    x = np.array([1.0, 2.0, 4.0, 10.0])
+    held = 0
+    for at in range(60):
+        values = 0.1 * x**-1.0 + 0.2 + random.normal(0, 1e-3, (3, 4))
+        law = fit_law(list(x), values.T.tolist(), seed=at)
+        held += law.b.low <= 1.0 <= law.b.high
+    assert held >= 52
+
+
+def test_a_law_needs_three_sizes():
+    with pytest.raises(ValueError, match="three sizes"):
+        fit_law([1.0, 2.0], [[0.3], [0.2]])
+
+
+def test_the_largest_size_is_predicted_from_the_others():
+    gains = [0.01 * (1 - size**-1.0) for size in SIZES[1:]]
+    [single, _] = curves(grid(gains, gains))
+
+    held = hold_out(single, "test_auc")
+
+    assert held.size == 10
+    assert held.measured == pytest.approx(1 - 0.75 - gains[-1], abs=2e-4)
+    assert held.predicted.value == pytest.approx(held.measured, abs=5e-4)
+    assert held.inside
+    short = curves(grid(gains, gains)[:3])[0]
+    assert hold_out(short, "test_auc") is None
+
+
+def test_a_law_that_breaks_at_the_largest_size_is_told_from_one_that_holds():
+    gains = [0.005, 0.0075, -0.02]
+    [single, _] = curves(grid(gains, gains))
+
+    assert not hold_out(single, "test_auc").inside
+    assert rises(single, "test_auc") == [10]
+
+
+def test_a_curve_that_is_not_monotone_is_warned_of():
+    advice = advise(grid((0.001, 0.003, -0.002), (0.001, 0.002, 0.003)))
+
+    words = {(law.curve, law.measure): law_words(law) for law in advice.laws}
+    assert "not monotone (worse at 10x)" in words["dcnv2 single", "test_auc"]
+    assert "not monotone" not in words["dcnv2 multi", "test_auc"]
+
+
+def test_models_are_matched_by_size_and_by_cost():
+    single, multi = curves(grid((0.001, 0.002, 0.003), (0.002, 0.004, 0.006)))
+
+    found = {(m.by, m.size): m.difference for m in match(single, multi)}
+
+    assert found["size", 4].difference == pytest.approx(0.002, abs=1e-5)
+    # Four sets have 4000 parameters: exactly one set of twice the width, see `outcome`.
+    assert found["parameters", 4].difference == pytest.approx(0.004 - 0.001, abs=1e-5)
+    # Two sets have 2000: half way, in logarithms, from the base to twice the width.
+    assert found["flops", 2].difference == pytest.approx(0.002 - 0.0005, abs=1e-5)
+    assert all(difference.count == 5 for difference in found.values())
+
+
+def test_nothing_is_compared_beyond_what_was_run():
+    single, multi = curves(
+        [
+            point([0.75, 0.76]),
+            point([0.75, 0.77], size=2, scaling="multi"),
+            point([0.751, 0.761], size=4),
+        ]
+    )
+    cheap = Point(multi.points[1].labels, (outcome(0.7, parameters=10),), ((None, 0),))
+    multi = type(multi)("dcnv2", "", "multi", (multi.points[0], cheap))
+
+    found = {m.by: m.difference for m in match(single, multi)}
+
+    assert found["size"] is None
+    assert found["parameters"] is None
+
+
+def test_rank_correlation_is_that_of_scipy():
+    x, y = [1.0, 3.0, 2.0, 5.0, 4.0, 6.0], [0.1, 0.2, 0.25, 0.5, 0.3, 0.9]
+
+    rho, p_value = rank_correlation(x, y)
+
+    assert rho == pytest.approx(stats.spearmanr(x, y).statistic)
+    exact = stats.permutation_test(
+        (x,),
+        lambda x: stats.spearmanr(x, y).statistic,
+        permutation_type="pairings",
+        n_resamples=np.inf,
+    )
+    assert p_value == pytest.approx(exact.pvalue, abs=0.01)
+    assert np.isnan(rank_correlation([1.0, 1.0, 1.0], [1.0, 2.0, 3.0])[0])
+
+
+def test_abundance_that_predicts_the_gain_is_said_to():
+    gains = {2: 0.001, 4: 0.002, 10: 0.004}
+    found = [point(0.75 + NOISE)]
+    for size, gain in gains.items():
+        found.append(point(0.75 + gain + NOISE, size=size, first=5 + 1000 * gain))
+        found.append(
+            point(0.75 + 2.1 * gain + NOISE, size=size, scaling="multi", first=5 + 2100 * gain)
+        )
+
+    rows, rho, p_value = abundance_against_gain(curves(found))
+
+    assert len(rows) == 6
+    assert rho == pytest.approx(1.0)
+    assert p_value < 0.05
+    assert "the larger it" in advise(found).abundance_words
+    assert "no evidence" in advise(found[:3]).abundance_words
+
+
+def test_more_sets_are_recommended_where_they_win():
+    [said] = advise(grid((0.0001, 0.0002, 0.0003), (0.002, 0.004, 0.006))).recommendations
+
+    assert (said.action, said.confidence) == ("more sets", "high")
+    assert "multi 10x" in said.text
+    assert "Multi 10x is above single 10x" in said.text
+    assert len(re.findall(r"\.(?= |$)", said.text)) == 2
+
+
+def test_wider_is_recommended_where_that_wins():
+    [said] = advise(grid((0.002, 0.004, 0.006), (0.0001, 0.0002, 0.0003))).recommendations
+
+    assert said.action == "wider"
+    assert "single 10x" in said.text
+
+
+def test_staying_is_recommended_where_nothing_is_evident():
+    random = np.random.default_rng(2)
+    found = [point(0.75 + random.normal(0, 1e-3, 3))]
+    found += [point(0.75 + random.normal(0, 1e-3, 3), size=s, scaling="multi") for s in (2, 4)]
+
+    [said] = advise(found).recommendations
+
+    assert (said.action, said.confidence) == ("stay", "none")
+    assert "no evidence" in said.text
+    assert "seeds would show it" in said.text
+
+
+def test_more_data_is_recommended_where_only_data_helps():
+    noise = NOISE
+    found = [point(0.75 + noise), point(0.74 + np.roll(noise, 1), share=0.5)]
+    found += [point(0.75 + np.roll(noise, s), size=s, scaling="multi") for s in (2, 4)]
+
+    [said] = advise(found).recommendations
+
+    assert said.action == "more data"
+
+
+def test_one_training_of_each_is_no_evidence():
+    [said] = advise([point([0.75]), point([0.80], size=4, scaling="multi")]).recommendations
+
+    assert (said.action, said.confidence) == ("stay", "none")
+
+
+def test_a_grid_without_a_base_gets_no_recommendation():
+    [said] = advise([point([0.75, 0.76], size=4, scaling="multi")]).recommendations
+
+    assert said.confidence == "none"
+
+
+def test_the_page_holds_curves_and_words_and_loads_nothing():
+    page = advice_page(advise(grid((0.001, 0.002, 0.003), (0.002, 0.004, 0.006))))
+
+    charts = json.loads(re.search(r'id="charts">(.*?)</script>', page, re.S).group(1))
+    assert len(charts) == 6
+    names = [trace["name"] for trace in charts[0]["traces"]]
+    assert names == ["dcnv2 single", "dcnv2 multi"]
+    assert charts[0]["traces"][1]["y"][-1] == pytest.approx(0.756, abs=1e-4)
+    assert "Confidence: high" in page
+    body = page[: page.index('<script type="application/json"')]
+    assert not re.search(r"(src|href)=\"(?!data:)", body)
