@@ -45,6 +45,8 @@ class ModelConfig(BaseModel):
     """How sets are joined: by their mean, or weighted by a learnt gate."""
     embedding_init: Literal["table", "field"] | Annotated[float, Field(gt=0)] = "table"
     """Xavier over the concatenated table (the paper's code), per field, or a normal deviation."""
+    table_dims: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    """Of a compressed run: for every field, the columns that its table is stored with."""
     options: dict[str, object] = Field(default_factory=dict)
     """Options of the architecture: hidden, dropout, batch_norm, cross_layers, … Of several, each
     takes those it has; a table under an architecture's name is for that one alone."""

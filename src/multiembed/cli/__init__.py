@@ -6,7 +6,17 @@ from typing import Annotated
 import typer
 
 from multiembed import __version__
-from multiembed.cli import calibrate, demo, diagnose, models, predict, prepare, scale, train
+from multiembed.cli import (
+    calibrate,
+    compress,
+    demo,
+    diagnose,
+    models,
+    predict,
+    prepare,
+    scale,
+    train,
+)
 from multiembed.cli.console import app, err, out
 from multiembed.errors import InputError
 
@@ -18,6 +28,7 @@ COMMANDS = (
     predict.predict,
     models.models,
     diagnose.diagnose,
+    compress.compress,
     scale.scale,
     demo.demo,
 )

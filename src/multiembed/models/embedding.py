@@ -118,17 +118,26 @@ class EmbeddingSets(nn.Module):
 
     def check(self, ids: Int[Tensor, "batch fields"]) -> None:
         """Refuse ids outside their field: another field's row would answer for them."""
-        if ids.shape[1] != len(self.cardinalities):
-            raise DataError(f"ids must have {len(self.cardinalities)} fields, got {ids.shape[1]}")
-        if torch.compiler.is_exporting():
-            return
-        outside = (ids < 0) | (ids >= self.limits)
-        if bool(outside.any()):
-            row, field = (int(at) for at in outside.nonzero()[0])
-            raise DataError(
-                f"id of field {field} must be below its cardinality "
-                f"{self.cardinalities[field]}, got {int(ids[row, field])} in row {row}"
-            )
+        check_ids(ids, self.limits)
+
+
+def check_ids(ids: Int[Tensor, "batch fields"], limits: Int[Tensor, " limits"]) -> None:
+    """Refuse ids outside their field; `limits` are the cardinalities.
+
+    Raises:
+        DataError: Naming field, id and cardinality.
+    """
+    if ids.shape[1] != len(limits):
+        raise DataError(f"ids must have {len(limits)} fields, got {ids.shape[1]}")
+    if torch.compiler.is_exporting():
+        return
+    outside = (ids < 0) | (ids >= limits)
+    if bool(outside.any()):
+        row, field = (int(at) for at in outside.nonzero()[0])
+        raise DataError(
+            f"id of field {field} must be below its cardinality "
+            f"{int(limits[field])}, got {int(ids[row, field])} in row {row}"
+        )
 
 
 def _check_shape(cardinalities: Sequence[int], dim: int, sets: int) -> None:

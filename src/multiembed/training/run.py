@@ -18,6 +18,7 @@ from multiembed.data.schema import Schema
 from multiembed.data.vocabulary import Encoder
 from multiembed.errors import DataError
 from multiembed.models import ClickModel
+from multiembed.models.factored import with_factored_tables
 from multiembed.training.calibration import Calibration, read_calibration, weights_name
 from multiembed.training.checkpoint import RunDirectory, load_tensors
 from multiembed.training.frames import ArrowTable, as_polars
@@ -40,15 +41,17 @@ the rest; with rows of padding behind them, a row's score does not depend on how
 def build_model(config: RunConfig, cardinalities: tuple[int, ...]) -> ClickModel:
     """Build the untrained model of a resolved configuration."""
     dim, sets = config.model.shape()
-    return ClickModel(
+    kept = config.model.table_dims
+    model = ClickModel(
         config.model.built(),
-        cardinalities,
+        cardinalities if kept is None else [1] * len(cardinalities),
         dim=dim,
         sets=sets,
         shared_interaction=config.model.shared_interaction,
         gate=config.model.gate,
         embedding_init=config.model.embedding_init,
     )
+    return model if kept is None else with_factored_tables(model, cardinalities, kept)
 
 
 @torch.inference_mode()
@@ -75,7 +78,7 @@ def _probabilities(
     """Score one batch; `shift` is added to its logits."""
     short = -len(ids) % ROWS_TOGETHER
     padded = np.pad(ids, ((0, short), (0, 0))) if short else np.require(ids, requirements="W")
-    logits = model(torch.from_numpy(padded).to(model.embedding.weight.device))
+    logits = model(torch.from_numpy(padded).to(model.embedding.limits.device))
     return torch.sigmoid(logits + shift)[: len(ids)].cpu().numpy()
 
 

@@ -44,6 +44,8 @@ def train(
     directory = RunDirectory(run)
     config = _settle_config(config, dataset, directory, resume=resume)
     opened = dataset if isinstance(dataset, Dataset) else open_dataset(Path(str(config.dataset)))
+    if config.model.table_dims is not None:
+        raise ConfigError("model.table_dims must be absent in training, got a compressed model")
     tracking = Tracking(config.training.trackers, directory.path, observer)
     directory.claim(resume=resume, overwrite=overwrite)
     try:

@@ -16,6 +16,7 @@ from multiembed.collapse.readers.table import Checkpoint, Skipped, StoredTensor,
 from multiembed.errors import DataError
 
 _EMBEDDING = "embedding.weight"
+_FACTORED = "embedding.tables."
 _CROSS = r"groups\.0\.interaction\.cross\.\d+\.weight"
 _BLOCK_WEIGHT = r"groups\.0\.interaction\.cross\.\d+\.block_weight"
 
@@ -34,16 +35,15 @@ def read_run(folder: Path) -> Checkpoint:
     architecture, dim, sets = _model(folder / "config.toml")
     sizes = _field_sizes(folder / "schema.json")
     tensors = read_safetensors(_present(folder / "best.safetensors"))
-    if _EMBEDDING not in tensors:
-        raise DataError(f"{folder}/best.safetensors must hold '{_EMBEDDING}', got no such tensor")
-    blocks = split_rows(tensors[_EMBEDDING], sizes)
+    blocks = _blocks(tensors, sizes, folder)
     # Sets of different kinds have no one layer that all fields pass through.
     mixed = any(name.startswith("groups.1.") for name in tensors)
     cross = (
         [] if mixed else sorted((n for n in tensors if re.fullmatch(_CROSS, n)), key=_layer_number)
     )
     weights = [name for name in tensors if re.fullmatch(_BLOCK_WEIGHT, name)]
-    used = {_EMBEDDING, *cross, *weights}
+    factored = [name for name in tensors if name.startswith(_FACTORED)]
+    used = {_EMBEDDING, *factored, *cross, *weights}
     tables = _tables(blocks, dim=dim, sets=sets)
     return Checkpoint(
         layout=f"multiembed {architecture}",
@@ -60,6 +60,29 @@ def read_run(folder: Path) -> Checkpoint:
             for name in cross
         ),
     )
+
+
+def _blocks(
+    tensors: dict[str, StoredTensor], sizes: dict[str, int], folder: Path
+) -> dict[str, StoredTensor]:
+    """Return the rows of every field, those of a compressed run as what they stand for."""
+    if _EMBEDDING in tensors:
+        return split_rows(tensors[_EMBEDDING], sizes)
+    if f"{_FACTORED}{len(sizes) - 1}.codes" not in tensors:
+        raise DataError(f"{folder}/best.safetensors must hold '{_EMBEDDING}', got no such tensor")
+    return {name: _expanded(tensors, f"{_FACTORED}{at}.") for at, name in enumerate(sizes)}
+
+
+def _expanded(tensors: dict[str, StoredTensor], prefix: str) -> StoredTensor:
+    codes = tensors[f"{prefix}codes"]
+    if f"{prefix}basis" not in tensors:
+        return codes
+    basis, mean = (tensors[f"{prefix}{name}"].whole() for name in ("basis", "mean"))
+
+    def read(start: int, stop: int) -> Tensor:
+        return codes.read(start, stop) @ basis + mean
+
+    return StoredTensor((codes.shape[0], len(mean)), codes.dtype, read)
 
 
 def _tables(blocks: dict[str, StoredTensor], *, dim: int, sets: int) -> tuple[Table, ...]:
