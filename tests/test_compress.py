@@ -133,6 +133,11 @@ def test_ids_outside_their_field_are_refused_as_ever():
         narrow(torch.tensor([[0, 40, 0]]))
 
 
+def test_a_table_without_its_width_is_refused():
+    with pytest.raises(ConfigError, match="table_dims must be one per field, 3, got 2"):
+        with_factored_tables(ClickModel("dnn", (1, 1, 1)), CARDINALITIES, (2, 2))
+
+
 def test_a_factored_lookup_is_a_product_by_hand():
     table = FactoredTable(2, 1, 3)
     with torch.no_grad():

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from multiembed.errors import ConfigError
 from multiembed.models.click_model import ClickModel
 from multiembed.models.embedding import Row, check_ids
 
@@ -60,6 +61,9 @@ class FactoredEmbeddings(nn.Module):
         dim: Size of one set's embedding.
         sets: Number of embedding sets.
         row: What one id has in one set.
+
+    Raises:
+        ConfigError: If `kept` has not one number per field.
     """
 
     limits: Tensor
@@ -68,6 +72,10 @@ class FactoredEmbeddings(nn.Module):
         self, cardinalities: Sequence[int], kept: Sequence[int], *, dim: int, sets: int, row: Row
     ) -> None:
         super().__init__()
+        if len(kept) != len(cardinalities):
+            raise ConfigError(
+                f"table_dims must be one per field, {len(cardinalities)}, got {len(kept)}"
+            )
         self.cardinalities = tuple(int(size) for size in cardinalities)
         self.dim = dim
         self.sets = sets
