@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multiembed.data import prepare as prepare_module
-from multiembed.data import records, tables
+from multiembed.data import counting, records, tables
 from multiembed.data.dataset import open_dataset
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
@@ -359,7 +358,7 @@ def test_an_interrupted_run_leaves_the_old_dataset_and_is_redone(table, tmp_path
 
     again = changed(TABLE, overwrite=True)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(prepare_module, "split_codes", interrupt)
+        patch.setattr(counting, "split_codes", interrupt)
         prepare(table, tmp_path / "dataset", again)
 
     assert digests(tmp_path / "dataset") == before

@@ -27,12 +27,22 @@ class PrepareOptions(BaseModel, frozen=True, extra="forbid"):
     """Columns of a table that are numbers whatever they look like."""
     max_bad_rows: Annotated[int, Field(ge=0)] = 0
     """Most rows with a wrong number of columns, or a label or number that cannot be read."""
+    split_by: str | None = None
+    """Column of times, or anything in an order: the first 80% of the rows train, the next 10%
+    validate, the last 10% test. Rows of equal value stay together."""
+    split_by_group: str | None = None
+    """Column, such as a user, whose rows of equal value stay together; 8 of 10 groups train."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the split."""
     shard_rows: Annotated[int, Field(ge=10)] = 1 << 20
     """Rows read per shard of the encoded dataset; memory grows with it."""
     overwrite: Annotated[bool, Field(exclude=True)] = False
     """Whether a dataset of the same name is replaced."""
+
+    @property
+    def split_column(self) -> str | None:
+        """The column that rows are split by, if there is one."""
+        return self.split_by or self.split_by_group
 
     @property
     def threshold(self) -> int:

@@ -2,20 +2,21 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, Int64
 
-from multiembed.data.sources import reading
+from multiembed.data.kernels import scan_records
+from multiembed.data.sources import START, Mark, reading
+from multiembed.data.streams import ByteStream, open_bytes
 from multiembed.errors import DataError
 
-CHUNK = 1 << 23
+CHUNK = 1 << 24
 """Bytes read at once."""
 LONGEST = 1 << 26
 """A record this long is a quote that nobody closed."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-NEWLINE, RETURN, QUOTE = ord("\n"), ord("\r"), ord('"')
 
 
 class Dialect(NamedTuple):
@@ -38,6 +39,8 @@ class Records(NamedTuple):
     """The line of the file where every record begins, from 1."""
     position: int
     """Bytes of the file read so far."""
+    after: Mark
+    """Where the next record begins; its row number is not known here."""
 
     def cut(self, keep: Bool[np.ndarray, " records"]) -> "Records":
         """Return only some of the records."""
@@ -46,37 +49,38 @@ class Records(NamedTuple):
         sizes = np.diff(self.ends, prepend=0)
         text = np.frombuffer(self.text, np.uint8)[np.repeat(keep, sizes)].tobytes()
         ends = np.cumsum(sizes[keep])
-        return Records(text, ends, self.columns[keep], self.lines[keep], self.position)
+        return self._replace(
+            text=text, ends=ends, columns=self.columns[keep], lines=self.lines[keep]
+        )
 
 
-def read_records(file: Path, dialect: Dialect) -> Iterator[Records]:
-    """Read a file, some megabytes at a time.
+def read_records(file: Path, dialect: Dialect, start: Mark = START) -> Iterator[Records]:
+    """Read a file, some megabytes at a time, from its beginning or from a mark.
 
     Raises:
         DataError: If the file cannot be read, or ends inside a quoted value.
     """
-    with reading([file]), file.open("rb") as stream:
-        yield from _split(stream, file, dialect)
+    with reading([file]), open_bytes(file) as stream:
+        stream.skip(start.offset)
+        yield from _split(stream, file, dialect, start)
 
 
-def _split(stream: IO[bytes], file: Path, dialect: Dialect) -> Iterator[Records]:
-    line, position, rest = 1, 0, b""
+def _split(stream: ByteStream, file: Path, dialect: Dialect, start: Mark) -> Iterator[Records]:
+    after, rest = start, b""
     while True:
         data = stream.read(CHUNK)
-        if position == 0:
+        if after.offset == 0 and not rest and data.startswith(BYTE_ORDER_MARK):
             data = data.removeprefix(BYTE_ORDER_MARK)
-        position += len(data)
+            after = after._replace(offset=len(BYTE_ORDER_MARK))
         text = rest + data
         if not data and text and not text.endswith(b"\n"):
             text += b"\n"
-        ends, columns, newlines = _scan(np.frombuffer(text, np.uint8), dialect)
+        ends, columns, lines, line = _scan(text, dialect, after.line)
         stop = int(ends[-1]) if len(ends) else 0
         rest = text[stop:]
+        after = after._replace(offset=after.offset + stop, line=line)
         if len(ends):
-            starts = np.concatenate([[0], ends[:-1]])
-            lines = line + np.searchsorted(newlines, starts)
-            yield Records(text[:stop], ends, columns, lines, position)
-            line += int(np.searchsorted(newlines, stop))
+            yield Records(text[:stop], ends, columns, lines, stream.position, after)
         if rest and (not data or len(rest) > LONGEST):
             raise DataError(f"{file} line {line}: a quote must be closed, got none that does")
         if not data:
@@ -84,37 +88,17 @@ def _split(stream: IO[bytes], file: Path, dialect: Dialect) -> Iterator[Records]
 
 
 def _scan(
-    text: UInt8[np.ndarray, " bytes"], dialect: Dialect
+    text: bytes, dialect: Dialect, line: int
 ) -> tuple[
-    Int64[np.ndarray, " records"], Int64[np.ndarray, " records"], Int64[np.ndarray, " newlines"]
+    Int64[np.ndarray, " records"],
+    Int64[np.ndarray, " records"],
+    Int64[np.ndarray, " records"],
+    int,
 ]:
-    """Find where records end, how many columns they have, and all newlines."""
-    newline = text == NEWLINE
-    separator = text == ord(dialect.separator)
-    newlines = np.flatnonzero(newline)
-    ends = newlines
-    if dialect.quoted:
-        quote = text == QUOTE
-        if quote.any():
-            # Between an odd and an even quote everything belongs to the value; a doubled
-            # quote inside a value closes and opens it again, which changes nothing.
-            outside = ~np.logical_xor.accumulate(quote)
-            separator &= outside
-            ends = np.flatnonzero(newline & outside)
-    ends = ends + 1
-    return ends, _count_columns(text, separator, ends), newlines
-
-
-def _count_columns(
-    text: UInt8[np.ndarray, " bytes"],
-    separator: Bool[np.ndarray, " bytes"],
-    ends: Int64[np.ndarray, " records"],
-) -> Int64[np.ndarray, " records"]:
-    places = np.concatenate([[0], np.searchsorted(np.flatnonzero(separator), ends)])
-    columns = np.diff(places) + 1
-    starts = np.concatenate([[0], ends])[:-1]
-    sizes = ends - starts
-    short = np.flatnonzero(sizes <= 2)
-    blank = (sizes[short] == 1) | (text[starts[short]] == RETURN)
-    columns[short[blank]] = 0
-    return columns
+    """Find ends, numbers of columns and first lines of records, and the line after them."""
+    found = np.empty((3, text.count(b"\n")), np.int64)
+    content = np.frombuffer(text, np.uint8)
+    separator, places = ord(dialect.separator), (found[0], found[1], found[2])
+    records, line = scan_records(content, separator, dialect.quoted, line, places)
+    ends, columns, lines = found[:, :records]
+    return ends, columns, lines, line

@@ -3,51 +3,43 @@
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Bool, Int64
+import polars as pl
+from jaxtyping import Bool
 
 from multiembed.data.schema import BadRows
 from multiembed.data.sources import SHOWN, BadRow, Block
-from multiembed.data.values import read_labels
 from multiembed.errors import DataError
 
 
 class Rejects:
     """What was left out of one reading of a source."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, before: BadRows, readable: int) -> None:
         self._limit = limit
-        self._count = 0
-        self.readable = 0
-        self._first: list[str] = []
-        self._numbers: list[np.ndarray] = [np.zeros(0, np.int64)]
+        self._count = before.count
+        self._first = list(before.first)
+        self.readable = readable
 
     @property
     def record(self) -> BadRows:
         """How many there were, and the first of them."""
         return BadRows(count=self._count, first=tuple(self._first))
 
-    @property
-    def numbers(self) -> Int64[np.ndarray, " rejected"]:
-        """Numbers of the rows that have the right columns and still cannot be read."""
-        return np.concatenate(self._numbers)
-
     def add(
-        self, block: Block, label: str, unreadable: Mapping[str, Bool[np.ndarray, " rows"]]
+        self, block: Block, labels: pl.Series, unreadable: Mapping[str, Bool[np.ndarray, " rows"]]
     ) -> Bool[np.ndarray, " rows"]:
-        """Return which rows of a block have a label or a number that cannot be read.
+        """Return which rows of a block have no label or a number that cannot be read.
 
         Raises:
             DataError: If there are now more bad rows than the limit.
         """
-        bad = {label: read_labels(block.rows, label).is_null().to_numpy()}
-        bad |= unreadable
+        bad = {"": labels.is_null().to_numpy(), **unreadable}
         rejected = np.logical_or.reduce(list(bad.values()))
         count = int(np.count_nonzero(rejected))
         self._count += block.bad_count + count
         self.readable += len(rejected) - count
-        self._numbers.append(block.numbers[rejected])
         if len(self._first) < SHOWN and (block.bad or rejected.any()):
-            found = [*block.bad, *_named(block, label, bad)]
+            found = [*block.bad, *_named(block, labels.name, bad)]
             lines = [f"{block.place} {row.line}: {row.reason}" for row in sorted(found)]
             self._first = (self._first + lines)[:SHOWN]
         if self._count > self._limit:
@@ -63,9 +55,9 @@ class Rejects:
 def _named(block: Block, label: str, bad: dict[str, np.ndarray]) -> list[BadRow]:
     named = {}
     for name, rows in bad.items():
-        rule = "label {} must be 0 or 1" if name == label else "{} must be a number or empty"
+        rule = "{} must be a number or empty" if name else "label {} must be 0 or 1"
         for row in np.flatnonzero(rows)[:SHOWN]:
-            got = block.rows[name][int(row)]
-            reason = f"{rule.format(name)}, got {'nothing' if got is None else repr(got)}"
+            got = block.rows[name or label][int(row)]
+            reason = f"{rule.format(name or label)}, got {'nothing' if got is None else repr(got)}"
             named.setdefault(int(row), BadRow(int(block.lines[row]), reason))
     return [named[row] for row in sorted(named)][:SHOWN]

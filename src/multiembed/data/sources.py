@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from jaxtyping import Int64
 
 from multiembed.data.schema import SourceFile
@@ -27,6 +28,22 @@ class BadRow(NamedTuple):
     reason: str
 
 
+class Mark(NamedTuple):
+    """A place between two rows, from which reading can go on."""
+
+    file: int = 0
+    """Which of several files."""
+    offset: int = 0
+    """Where in the file: a byte of its text once decompressed, or a row."""
+    line: int = 1
+    """The line of the file."""
+    number: int = 0
+    """The number of the next row."""
+
+
+START = Mark()
+
+
 class Block(NamedTuple):
     """Some consecutive rows of a source."""
 
@@ -40,10 +57,14 @@ class Block(NamedTuple):
     """What to write before a number of `lines`: `FILE line`, `FILE row`."""
     position: int
     """Bytes read so far."""
+    after: Mark = Mark()
+    """Where the next block begins."""
     bad_count: int = 0
     """Rows left out because they have a wrong number of columns."""
     bad: tuple[BadRow, ...] = ()
     """The first of them."""
+    split: int | None = None
+    """The split of all its rows, where files say so: 0 train, 1 valid, 2 test."""
 
 
 class Column(NamedTuple):
@@ -62,6 +83,8 @@ class Source(ABC):
     """The fields, in order."""
     files: tuple[Path, ...]
     """What the rows are read from."""
+    given: bool = False
+    """Whether the files say which rows train, validate and test."""
 
     @property
     def size(self) -> int:
@@ -84,8 +107,8 @@ class Source(ABC):
         return str(file)
 
     @abstractmethod
-    def blocks(self) -> Iterator[Block]:
-        """Read all rows once more."""
+    def blocks(self, start: Mark = START) -> Iterator[Block]:
+        """Read all rows once more, or those after a mark that a block gave."""
 
 
 @contextmanager
@@ -97,7 +120,7 @@ def reading(files: Sequence[Path]) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, zipfile.BadZipFile, pl.exceptions.PolarsError) as error:
+    except (OSError, zipfile.BadZipFile, pa.ArrowException, pl.exceptions.PolarsError) as error:
         reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["nothing"])[0]
         names = " and ".join(str(file) for file in files)
         raise DataError(f"{names} must be readable, got: {reason}") from None

@@ -1,7 +1,13 @@
 """Which rows train, which validate and which test."""
 
+import hashlib
+from typing import NamedTuple
+
 import numpy as np
+import polars as pl
 from jaxtyping import Int64, UInt8, UInt64
+
+from multiembed.errors import DataError
 
 GROUP = 10
 """Of every ten rows, eight train, one validates and one tests."""
@@ -24,6 +30,53 @@ def split_codes(numbers: Int64[np.ndarray, " rows"], seed: int) -> UInt8[np.ndar
     np.put_along_axis(codes, order[:, :1], 1, axis=1)
     np.put_along_axis(codes, order[:, 1:2], 2, axis=1)
     return codes.reshape(-1)[numbers - first * GROUP]
+
+
+def group_codes(values: pl.Series, seed: int) -> UInt8[np.ndarray, " values"]:
+    """Say for every distinct value to which split its rows belong: by a hash of its text."""
+    key = seed.to_bytes(16, "little")
+    digests = (hashlib.blake2b(text.encode(), digest_size=8, key=key) for text in values)
+    ranks = np.array([int.from_bytes(digest.digest(), "little") % GROUP for digest in digests])
+    return np.select([ranks == 0, ranks == 1], [1, 2], 0).astype(np.uint8)
+
+
+class Cuts(NamedTuple):
+    """Where a column that gives the order of the rows is cut."""
+
+    numeric: bool
+    """Whether its values are numbers; else they are ordered as text, as ISO dates are."""
+    valid: float | str
+    """The first value of the validation split."""
+    test: float | str
+
+    def codes(self, values: pl.Series) -> UInt8[np.ndarray, " values"]:
+        """Say for every value to which split its rows belong; a missing one is the first."""
+        keys = values.cast(pl.Float64, strict=False) if self.numeric else values
+        later = [(keys >= cut).fill_null(False).to_numpy() for cut in (self.valid, self.test)]
+        return later[0].astype(np.uint8) + later[1].astype(np.uint8)
+
+
+def cut_order(counts: pl.DataFrame) -> Cuts:
+    """Find the values at which 80% and 90% of the rows have passed.
+
+    Raises:
+        DataError: If there are too few distinct values.
+    """
+    texts = counts["value"]
+    numbers = texts.cast(pl.Float64, strict=False)
+    numeric = numbers.null_count() == int((texts == "").sum())
+    keys = (numbers if numeric else texts).alias("key")
+    ordered = counts.with_columns(keys).group_by("key").agg(pl.col("count").sum())
+    ordered = ordered.sort("key", nulls_last=False)
+    if ordered.height < 3:
+        raise DataError(
+            f"the column to split by must have 3 different values at least, got {ordered.height}"
+        )
+    before = (ordered["count"].cum_sum() - ordered["count"]).to_numpy()
+    shares = before / int(ordered["count"].sum())
+    valid = min(max(1, int(np.searchsorted(shares, 0.8))), ordered.height - 2)
+    test = min(max(valid + 1, int(np.searchsorted(shares, 0.9))), ordered.height - 1)
+    return Cuts(numeric, ordered["key"][valid], ordered["key"][test])
 
 
 def split_rows(rows: int, seed: int) -> tuple[Int64[np.ndarray, " _"], ...]:

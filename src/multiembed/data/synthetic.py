@@ -114,7 +114,7 @@ def best_auc(planted: PlantedClicks, rows: int = MONTE_CARLO_ROWS) -> float:
 
 def write_planted(path: Path | str, planted: PlantedClicks, *, overwrite: bool = False) -> Schema:
     """Write planted rows as an encoded dataset, 8:1:1; equal settings give equal bytes."""
-    with staged(Path(path), overwrite=overwrite) as folder:
+    with staged(Path(path), overwrite=overwrite) as (folder, _):
         counts = [np.zeros(size, np.int64) for size in planted.cardinalities]
         splits: dict[SplitName, SplitSummary] = {}
         other: list[dict[SplitName, int]] = [{} for _ in planted.cardinalities]

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from multiembed.data.options import PrepareOptions
-from multiembed.data.sources import Block, Column, Source, reading
+from multiembed.data.sources import START, Block, Column, Mark, Source, reading
 from multiembed.errors import DataError
 
 BLOCK_ROWS = 65_536
@@ -40,12 +40,13 @@ class ParquetSource(Source):
         self.label = label
         self.columns = tuple(columns)
 
-    def blocks(self) -> Iterator[Block]:
+    def blocks(self, start: Mark = START) -> Iterator[Block]:
         """Read the file, some row groups at a time."""
         chosen = [self.label, *(column.name for column in self.columns)] if self.label else None
         lazy = self._lazy.select(chosen) if chosen else self._lazy
+        lazy = lazy.slice(start.offset) if start.offset else lazy
         batches = lazy.collect_batches(chunk_size=BLOCK_ROWS, maintain_order=True, lazy=True)
-        number, size = 0, self.size
+        number, size = start.number, self.size
         while True:
             with reading(self.files):
                 rows = next(batches, None)
@@ -53,8 +54,10 @@ class ParquetSource(Source):
                 return
             numbers = number + np.arange(rows.height)
             number += rows.height
-            position = size * number // self._height
-            yield Block(rows, numbers, numbers + 1, f"{self.files[0]} row", position)
+            after = start._replace(offset=start.offset + number - start.number, number=number)
+            lines = numbers - after.number + after.offset + 1
+            position = size * after.offset // max(1, self._height)
+            yield Block(rows, numbers, lines, f"{self.files[0]} row", position, after)
 
 
 def tell_columns(rows: pl.DataFrame, label: str, options: PrepareOptions) -> tuple[Column, ...]:

@@ -8,7 +8,7 @@ import polars as pl
 from jaxtyping import Int64
 
 from multiembed.data.records import Dialect, Records, read_records
-from multiembed.data.sources import SHOWN, BadRow, Block, Column, Source
+from multiembed.data.sources import SHOWN, START, BadRow, Block, Column, Mark, Source
 from multiembed.errors import DataError
 
 SEPARATORS = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}
@@ -33,10 +33,10 @@ class TextSource(Source):
         self.label = label
         self.columns = tuple(columns)
 
-    def blocks(self) -> Iterator[Block]:
+    def blocks(self, start: Mark = START) -> Iterator[Block]:
         """Parse the file; blank lines are skipped and have no number."""
-        number, header = 0, self._header
-        for records in read_records(self.files[0], self._dialect):
+        number, header = start.number, self._header and start.offset == 0
+        for records in read_records(self.files[0], self._dialect, start):
             present = records.columns > 0
             if header and present.any():
                 present[np.argmax(present)] = False
@@ -44,7 +44,8 @@ class TextSource(Source):
             filled = records.cut(present)
             numbers = number + np.arange(len(filled.ends))
             number += len(numbers)
-            yield self._block(filled, numbers)
+            after = records.after._replace(number=number)
+            yield self._block(filled, numbers)._replace(after=after)
 
     def _block(self, records: Records, numbers: Int64[np.ndarray, " records"]) -> Block:
         whole = records.columns == len(self.names)

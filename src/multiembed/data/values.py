@@ -52,12 +52,12 @@ def read_labels(rows: pl.DataFrame, name: str) -> pl.Series:
     """Read a column as labels 0 or 1, null where it says neither."""
     column = rows[name]
     if column.dtype != pl.String:
-        return _zero_or_one(column.cast(pl.Float64, strict=False), [1.0], [0.0])
+        return _zero_or_one(column.cast(pl.Float64, strict=False), [1.0], [0.0]).rename(name)
     labels = _zero_or_one(column, ["1"], ["0"])
     if labels.null_count():
         text = column.str.strip_chars().str.to_lowercase()
         labels = _zero_or_one(text, ["1", "1.0", "true"], ["0", "0.0", "false"])
-    return labels
+    return labels.rename(name)
 
 
 def cut_quantiles(counts: pl.DataFrame) -> tuple[NumericRule, pl.DataFrame]:
@@ -70,6 +70,14 @@ def cut_quantiles(counts: pl.DataFrame) -> tuple[NumericRule, pl.DataFrame]:
     buckets = counts.select(_quantile("value", pl.col("value"), edges), "count")
     rule = NumericRule(rule="quantiles", edges=tuple(edges))
     return rule, buckets.group_by("value").agg(pl.col("count").sum())
+
+
+def cut_values(values: pl.Series, field: Field) -> pl.Series:
+    """Turn values read before the edges of a field's quantiles were known into buckets."""
+    if field.numeric is None or field.numeric.edges is None or not values.dtype.is_float():
+        return values
+    edges = field.numeric.edges
+    return values.to_frame("value").select(_quantile("value", pl.col("value"), edges)).to_series()
 
 
 def _category(name: str, rows: pl.DataFrame) -> pl.Expr:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,58 +10,28 @@ import polars as pl
 from jaxtyping import Int32
 
 from multiembed.data.schema import Field, Schema
-from multiembed.data.values import read_values
+from multiembed.data.values import cut_values, read_values
 from multiembed.errors import DataError
 
 FOLDER = "vocabulary"
 COMPACT_ABOVE = 1_000_000
-"""Distinct values held twice before they are added up."""
+"""Values held besides the sum before they are added to it."""
 
 
-class Counter:
-    """Counts of the values of every field; two counters of different rows merge by addition."""
+def add_up(counts: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Add up counts of the values of one field in different rows; they come in no order."""
+    total, pending, height = None, [], 0
+    for part in counts:
+        pending.append(part)
+        height += part.height
+        if total is None or height > COMPACT_ABOVE + total.height:
+            total, pending, height = _added(total, pending), [], 0
+    return _added(total, pending)
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._parts: dict[str, list[pl.DataFrame]] = {name: [] for name in names}
-        self._pending = dict.fromkeys(names, 0)
-        self._compacted = dict.fromkeys(names, 0)
 
-    def add(self, values: pl.DataFrame) -> None:
-        """Count the values of these rows, one column per field."""
-        lazy = values.lazy()
-        counted = pl.collect_all(
-            [
-                lazy.group_by(pl.col(name).alias("value")).agg(
-                    pl.len().cast(pl.Int64).alias("count")
-                )
-                for name in self._parts
-            ]
-        )
-        for name, part in zip(self._parts, counted, strict=True):
-            self._append(name, part)
-
-    def merge(self, other: "Counter") -> None:
-        """Add the counts of other rows."""
-        for name in self._parts:
-            self._append(name, other.counts(name))
-
-    def counts(self, name: str) -> pl.DataFrame:
-        """Return the distinct values of a field and how often each was seen, in no order."""
-        self._compact(name)
-        return self._parts[name][0]
-
-    def _append(self, name: str, part: pl.DataFrame) -> None:
-        self._parts[name].append(part)
-        self._pending[name] += part.height
-        if self._pending[name] > COMPACT_ABOVE + self._compacted[name]:
-            self._compact(name)
-
-    def _compact(self, name: str) -> None:
-        if len(self._parts[name]) > 1:
-            total = pl.concat(self._parts[name]).group_by("value").agg(pl.col("count").sum())
-            self._parts[name] = [total]
-        self._compacted[name] = sum(part.height for part in self._parts[name])
-        self._pending[name] = 0
+def _added(total: pl.DataFrame | None, pending: list[pl.DataFrame]) -> pl.DataFrame:
+    frames = pending if total is None else [total, *pending]
+    return pl.concat(frames).group_by("value").agg(pl.col("count").sum())
 
 
 def number_values(counts: pl.DataFrame, min_count: int) -> pl.DataFrame:
@@ -136,6 +106,11 @@ class Encoder:
         for name, those in unreadable.items():
             matrix[those, names.index(name)] = 0
         return matrix
+
+    def number(self, field: Field, values: pl.Series) -> Int32[np.ndarray, " values"]:
+        """Return the ids of values of one field, as `read_values` gives them."""
+        named = cut_values(values, field).alias(field.name).to_frame()
+        return named.select(self._id_expression(field)).to_series().to_numpy()
 
     def decode(self, ids: Int32[np.ndarray, "rows fields"]) -> pl.DataFrame:
         """Return the values of ids; null where the value is missing or *other*."""

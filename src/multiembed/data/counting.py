@@ -1,0 +1,99 @@
+"""The second stage: how rows are split, and the vocabularies of the rows that train."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool, UInt8
+
+from multiembed.data.formats import plain_fields
+from multiembed.data.journal import Journal, part_path
+from multiembed.data.options import PrepareOptions
+from multiembed.data.parts import Interned, Part
+from multiembed.data.schema import SPLITS, Field
+from multiembed.data.sources import Source
+from multiembed.data.split import Cuts, cut_order, group_codes, split_codes
+from multiembed.data.values import cut_quantiles
+from multiembed.data.vocabulary import add_up, number_values, write_vocabulary
+from multiembed.errors import DataError
+
+FIELDS_AT_ONCE = 2
+"""Fields counted side by side: each may need memory for all its distinct values."""
+
+
+def count_rows(source: Source, options: PrepareOptions, journal: Journal, *, folder: Path) -> None:
+    """Split the rows, count the values of those that train, and write the vocabularies."""
+    if journal.fields:
+        return
+    fields = plain_fields(source, options)
+    parts = [Part(part_path(folder, place)) for place in range(len(journal.parts))]
+    sizes = np.zeros(len(SPLITS), np.int64)
+    for place, codes in enumerate(_splits(parts, len(fields), options, given=source.given)):
+        np.save(split_path(folder, place), codes)
+        sizes += np.bincount(codes, minlength=len(SPLITS))
+    _check_splits(source.files[0], sizes.tolist())
+    if options.vocabulary == "train":
+        chosen = [np.load(split_path(folder, place)) == 0 for place in range(len(parts))]
+    else:
+        chosen = [None] * len(parts)
+
+    def finish(place: int) -> Field:
+        counted = (
+            _counts(part.field(place), rows) for part, rows in zip(parts, chosen, strict=True)
+        )
+        counts, field = add_up(counted), fields[place]
+        rule = field.numeric
+        if rule is not None and rule.rule == "quantiles":
+            rule, counts = cut_quantiles(counts)
+        vocabulary = number_values(counts, field.min_count)
+        write_vocabulary(folder, field.name, vocabulary)
+        change = {"numeric": rule, "cardinality": vocabulary.height + 1}
+        return field.model_copy(update=change)
+
+    with ThreadPoolExecutor(FIELDS_AT_ONCE) as pool:
+        journal.fields = list(pool.map(finish, range(len(fields))))
+    journal.save(folder)
+
+
+def split_path(folder: Path, place: int) -> Path:
+    """Return the file that says how the rows of a part are split."""
+    return part_path(folder, place).with_suffix(".npy")
+
+
+def _splits(
+    parts: list[Part], fields: int, options: PrepareOptions, *, given: bool
+) -> Iterator[UInt8[np.ndarray, " rows"]]:
+    cuts = None
+    if options.split_by is not None:
+        cuts = cut_order(add_up(_counts(part.field(fields), None) for part in parts))
+    for part in parts:
+        if given:
+            yield part.given
+        elif options.split_column is None:
+            yield split_codes(part.numbers, options.seed)
+        else:
+            yield _by_column(part.field(fields), cuts, options.seed)
+
+
+def _by_column(column: Interned, cuts: Cuts | None, seed: int) -> UInt8[np.ndarray, " rows"]:
+    values = column.values
+    codes = group_codes(values, seed) if cuts is None else cuts.codes(values)
+    return codes[column.codes]
+
+
+def _counts(column: Interned, rows: Bool[np.ndarray, " rows"] | None) -> pl.DataFrame:
+    codes = column.codes if rows is None else column.codes[rows]
+    counts = np.bincount(codes, minlength=len(column.values))
+    frame = pl.DataFrame({"value": column.values, "count": counts})
+    return frame.filter(pl.col("count") > 0)
+
+
+def _check_splits(file: Path, sizes: list[int]) -> None:
+    for name, rows in zip(SPLITS, sizes, strict=True):
+        if rows == 0:
+            raise DataError(
+                f"{file} must have enough rows for every split (10 do), got {sum(sizes)} and none "
+                f"for {name}"
+            )
