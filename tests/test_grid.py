@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,8 @@ from multiembed.experiments.running import Failure, run_cases
 from multiembed.training import load_run
 
 PLANTED = PlantedClicks(cardinalities=(40, 20, 10), ranks=2, rows=2000)
+NOWHERE = Path("nowhere")
+"""Grids without shares and folds write no other datasets."""
 TINY = {
     "model": {"options": {"hidden": [8, 4]}},
     "training": {"max_epochs": 1, "batch_size": 256, "threads": 1},
@@ -50,7 +53,7 @@ def names(cases):
 
 
 def test_a_grid_is_every_combination_and_the_base_comes_once(dataset):
-    cases = expand(Grid(architectures=("dcnv2", "dnn"), sizes=(1, 2), seeds=2), dataset)
+    cases = expand(Grid(architectures=("dcnv2", "dnn"), sizes=(1, 2), seeds=2), dataset, NOWHERE)
 
     found = [(c.labels.architecture, c.labels.size, c.labels.scaling, c.labels.seed) for c in cases]
     assert found == [
@@ -68,7 +71,7 @@ def test_a_grid_is_every_combination_and_the_base_comes_once(dataset):
 
 def test_a_name_says_the_model_and_changes_with_whatever_changes_the_run(dataset, tmp_path):
     def named(changes=None, data=dataset):
-        return expand(Grid(sizes=(1,), seeds=1, training=changes or {}), data)[0].name
+        return expand(Grid(sizes=(1,), seeds=1, training=changes or {}), data, NOWHERE)[0].name
 
     assert re.fullmatch(r"dcnv2-10x1-seed0-[0-9a-f]{10}", named())
     assert named() == named()
@@ -89,7 +92,7 @@ def test_variants_change_common_settings_section_by_section(dataset):
         variants={"plain": {}, "deep": {"model": {"options": {"hidden": [8, 4, 2]}}}},
     )
 
-    plain, deep = expand(grid, dataset)
+    plain, deep = expand(grid, dataset, NOWHERE)
 
     assert (plain.labels.variant, deep.labels.variant) == ("plain", "deep")
     assert plain.config.model.options["hidden"] == [8, 4]
@@ -100,7 +103,7 @@ def test_variants_change_common_settings_section_by_section(dataset):
 def test_a_mix_of_architectures_has_a_name_that_is_a_directory(dataset):
     grid = Grid(architectures=("dcnv2:2,dnn",), sizes=(3,), scaling=("multi",), seeds=1)
 
-    assert re.fullmatch(r"dcnv2_2-dnn_1-10x3-seed0-\w{10}", expand(grid, dataset)[0].name)
+    assert re.fullmatch(r"dcnv2_2-dnn_1-10x3-seed0-\w{10}", expand(grid, dataset, NOWHERE)[0].name)
 
 
 @pytest.mark.parametrize(
@@ -123,13 +126,13 @@ def test_a_mistake_in_a_grid_is_one_line(tmp_path, text, said):
 
 def test_an_impossible_point_is_refused_before_anything_runs(dataset):
     with pytest.raises(ConfigError, match="did you mean 'dcnv2'"):
-        expand(Grid(architectures=("dnn", "dcnv3")), dataset)
+        expand(Grid(architectures=("dnn", "dcnv3")), dataset, NOWHERE)
     with pytest.raises(ConfigError, match="learning_rate"):
-        expand(Grid(training={"lerning_rate": 1}), dataset)
+        expand(Grid(training={"lerning_rate": 1}), dataset, NOWHERE)
 
 
 def test_finished_runs_are_not_run_again(dataset, tmp_path, monkeypatch):
-    cases = expand(Grid(sizes=(1,), seeds=2, **TINY), dataset)
+    cases = expand(Grid(sizes=(1,), seeds=2, **TINY), dataset, NOWHERE)
     run_cases(cases[:1], tmp_path)
     trained = []
     really = running.train
@@ -147,7 +150,7 @@ def test_finished_runs_are_not_run_again(dataset, tmp_path, monkeypatch):
 
 
 def test_an_outcome_is_what_the_run_itself_measures(dataset, tmp_path):
-    cases = expand(Grid(sizes=(2,), scaling=("multi",), seeds=1, **TINY), dataset)
+    cases = expand(Grid(sizes=(2,), scaling=("multi",), seeds=1, **TINY), dataset, NOWHERE)
 
     [(case, outcome)] = run_cases(cases, tmp_path).done
 
@@ -165,7 +168,7 @@ def test_an_outcome_is_what_the_run_itself_measures(dataset, tmp_path):
 
 
 def test_one_failure_is_recorded_and_the_rest_goes_on(dataset, tmp_path, monkeypatch):
-    cases = expand(Grid(sizes=(1,), seeds=3, **TINY), dataset)
+    cases = expand(Grid(sizes=(1,), seeds=3, **TINY), dataset, NOWHERE)
     really = running.train
 
     def sometimes(config, **rest):
@@ -190,7 +193,7 @@ def test_one_failure_is_recorded_and_the_rest_goes_on(dataset, tmp_path, monkeyp
 
 
 def test_a_failure_is_tried_again_next_time(dataset, tmp_path, monkeypatch):
-    cases = expand(Grid(sizes=(1,), seeds=1, **TINY), dataset)
+    cases = expand(Grid(sizes=(1,), seeds=1, **TINY), dataset, NOWHERE)
     with monkeypatch.context() as broken:
         broken.setattr(running, "train", lambda *_, **__: (_ for _ in ()).throw(InputError("no")))
         assert run_cases(cases, tmp_path).failed
@@ -199,7 +202,7 @@ def test_a_failure_is_tried_again_next_time(dataset, tmp_path, monkeypatch):
 
 
 def test_our_own_bugs_are_not_hidden(dataset, tmp_path, monkeypatch):
-    cases = expand(Grid(sizes=(1,), seeds=1, **TINY), dataset)
+    cases = expand(Grid(sizes=(1,), seeds=1, **TINY), dataset, NOWHERE)
     monkeypatch.setattr(running, "train", lambda *_, **__: [][0])
 
     with pytest.raises(IndexError):
@@ -207,7 +210,7 @@ def test_our_own_bugs_are_not_hidden(dataset, tmp_path, monkeypatch):
 
 
 def test_processes_give_what_one_process_gives(dataset, tmp_path):
-    cases = expand(Grid(sizes=(1, 2), scaling=("multi",), seeds=1, **TINY), dataset)
+    cases = expand(Grid(sizes=(1, 2), scaling=("multi",), seeds=1, **TINY), dataset, NOWHERE)
 
     here = run_cases(cases, tmp_path / "here")
     there = run_cases(cases, tmp_path / "there", workers=2)
@@ -222,7 +225,7 @@ def test_processes_give_what_one_process_gives(dataset, tmp_path):
 
 def test_a_process_that_dies_costs_its_own_run_alone(dataset, tmp_path):
     grid = Grid(sizes=(1,), seeds=2, **TINY)
-    cases = expand(grid.model_copy(update={"training": {"max_epochs": 300}}), dataset)
+    cases = expand(grid.model_copy(update={"training": {"max_epochs": 300}}), dataset, NOWHERE)
 
     class Killer:
         """Kills the first run, and the second once it has failed."""
@@ -235,7 +238,10 @@ def test_a_process_that_dies_costs_its_own_run_alone(dataset, tmp_path):
         def ended(self, state, case, result):
             pass
 
-    limited = [cases[0], case_of(expand(grid, dataset)[1].config, dataset, cases[1].labels)]
+    limited = [
+        cases[0],
+        case_of(expand(grid, dataset, NOWHERE)[1].config, dataset, cases[1].labels),
+    ]
     state = run_cases(limited, tmp_path, workers=1, observer=Killer())
 
     assert [failure.case.name for failure in state.failed] == [cases[0].name]
@@ -261,7 +267,7 @@ def test_a_killed_grid_goes_on_where_it_stopped(dataset, tmp_path):
     with (found[0].parent / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # its process ends with the one that was killed
 
-    cases = expand(grid, dataset)
+    cases = expand(grid, dataset, NOWHERE)
     resumed = run_cases(cases, tmp_path / "out" / "runs")
 
     straight = run_cases(cases, tmp_path / "straight")
@@ -271,7 +277,7 @@ def test_a_killed_grid_goes_on_where_it_stopped(dataset, tmp_path):
 
 
 def test_points_gather_seeds_and_keep_their_order(dataset, tmp_path):
-    cases = expand(Grid(sizes=(1, 2), seeds=2, **TINY), dataset)
+    cases = expand(Grid(sizes=(1, 2), seeds=2, **TINY), dataset, NOWHERE)
 
     found = points(run_cases(cases, tmp_path).done)
 
@@ -337,7 +343,7 @@ def test_a_mistake_is_one_line_and_nothing_is_run(call, dataset, tmp_path, argum
 
 def test_labels_say_where_a_run_stands(dataset):
     labels = Labels(architecture="dnn", size=None, scaling="single", share=0.1, seed=3)
-    case = case_of(expand(Grid(sizes=(1,)), dataset)[0].config, dataset, labels)
+    case = case_of(expand(Grid(sizes=(1,)), dataset, NOWHERE)[0].config, dataset, labels)
 
     assert case.labels == labels
     assert case.dataset == dataset.path

@@ -37,6 +37,12 @@ def scale(
         str | None, typer.Option(help="single, multi or both. Default: single,multi.")
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Trainings of each. Default: 3.")] = None,
+    shares: Annotated[
+        str | None, typer.Option(help="Shares of the training rows, by commas. Default: 1.")
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Deal all rows into so many parts and test each once.")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="training.max_epochs=5 and the like, for all; repeatable."),
@@ -46,9 +52,10 @@ def scale(
     """Train a model at several sizes and say what scaling it brings; finished runs are kept."""
     flags = {"architectures": _names(architectures), "sizes": _names(sizes)}
     flags |= {"scaling": _names(scaling), "seeds": seeds}
+    flags |= {"shares": _names(shares), "folds": folds}
     asked = _grid(grid, flags, set_ or [])
     opened = open_dataset(dataset)
-    cases = expand(asked, opened)
+    cases = expand(asked, opened, out_ / "datasets")
     with GridWatcher(out_) as watcher:
         state = run_cases(cases, out_ / "runs", workers=workers, observer=watcher)
     write_results(out_, state)
@@ -73,16 +80,17 @@ def _advise(found: list[Point], folder: Path) -> None:
 def points_table(found: list[Point]) -> Table:
     """Return one line per point of a grid: means and deviations over seeds."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.caption = "±: over seeds; abund.: information abundance, mean over fields"
+    table.caption = "±: over seeds and folds; abund.: information abundance, mean over fields"
     table.add_column("model", no_wrap=True)
     for heading in ("dim", "params", "AUC", "±", "log loss", "±", "abund.", "/rand.", "n"):
         table.add_column(heading, justify="right", no_wrap=True)
     for point in found:
         labels, first = point.labels, point.outcomes[0]
         size = "" if labels.size is None else f" {labels.size}x"
+        share = "" if labels.share == 1 else f" {labels.share:.0%} of rows"
         auc, loss = point.spread("test_auc"), point.spread("test_log_loss")
         table.add_row(
-            f"{labels.architecture} {labels.scaling}{size} {labels.variant}".rstrip(),
+            f"{labels.architecture} {labels.scaling}{size} {labels.variant}".rstrip() + share,
             f"{first.sets}x{first.dim}" if first.sets > 1 else str(first.dim),
             f"{first.parameters / 1e6:.2f}M",
             *(f"{auc.mean:.5f}", _deviation(auc), f"{loss.mean:.5f}", _deviation(loss)),

@@ -5,7 +5,7 @@ import itertools
 import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ from multiembed.config import RunConfig, parse_config
 from multiembed.data.dataset import Dataset
 from multiembed.data.schema import FILE_NAME
 from multiembed.errors import ConfigError
+from multiembed.experiments.views import folds, subset
 from multiembed.models.named import Scaling
 from multiembed.validation import checked
 
@@ -35,6 +36,10 @@ class Grid(BaseModel):
     """Ways to reach them."""
     seeds: int = Field(default=3, ge=1)
     """How many: 0, 1, …"""
+    shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(default=(1.0,), min_length=1)
+    """Of the training rows, drawn by the seed of the run."""
+    folds: int | None = Field(default=None, ge=3)
+    """In how many parts all rows are dealt, each of which is tested once."""
     model: dict[str, Any] = Field(default_factory=dict)
     """Settings of every model."""
     training: dict[str, Any] = Field(default_factory=dict)
@@ -84,13 +89,31 @@ def read_grid(path: Path) -> Grid:
     return checked(Grid, table, at=f"{path}: ")
 
 
-def expand(grid: Grid, dataset: Dataset) -> list[Case]:
+def expand(grid: Grid, dataset: Dataset, views: Path) -> list[Case]:
     """Write a grid out as runs; the base, which is the same for every scaling, comes once.
+
+    Args:
+        grid: What to run.
+        dataset: On what.
+        views: Where shares and folds of the dataset are written, if the grid has any.
 
     Raises:
         ConfigError: If a point of the grid is no valid configuration.
     """
-    return distinct(_cases(grid, dataset))
+    points = list(_points(grid))  # all are checked before anything is written
+    return distinct(
+        case_of(config, subset(of_fold, views, share, seed=labels.seed), placed)
+        for config, labels in points
+        for share in grid.shares
+        for fold, of_fold in _folds(grid, dataset, views)
+        for placed in [replace(labels, share=share, fold=fold)]
+    )
+
+
+def _folds(grid: Grid, dataset: Dataset, views: Path) -> list[tuple[int | None, Dataset]]:
+    if grid.folds is None:
+        return [(None, dataset)]
+    return list(enumerate(folds(dataset, views, grid.folds)))
 
 
 def distinct(cases: Iterable[Case]) -> list[Case]:
@@ -117,7 +140,7 @@ def case_of(config: RunConfig, dataset: Dataset, labels: Labels) -> Case:
     return Case(name, config, dataset.path, labels)
 
 
-def _cases(grid: Grid, dataset: Dataset) -> Iterator[Case]:
+def _points(grid: Grid) -> Iterator[tuple[RunConfig, Labels]]:
     common = {"model": grid.model, "training": grid.training}
     points = itertools.product(
         grid.architectures, (grid.variants or {"": {}}).items(), grid.sizes, grid.scaling
@@ -134,7 +157,7 @@ def _cases(grid: Grid, dataset: Dataset) -> Iterator[Case]:
                 variant=variant,
                 seed=seed,
             )
-            yield case_of(config, dataset, labels)
+            yield config.model_copy(update={"model": config.resolved().model}), labels
 
 
 def merged(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

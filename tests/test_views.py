@@ -1,0 +1,122 @@
+"""Shares and folds of a dataset: the rows they hold, and the ids they give."""
+
+import numpy as np
+import pytest
+
+from multiembed.data.dataset import open_dataset
+from multiembed.data.synthetic import PlantedClicks, write_planted
+from multiembed.errors import ConfigError
+from multiembed.experiments.grid import Grid, expand
+from multiembed.experiments.running import run_cases
+from multiembed.experiments.views import folds, subset
+
+SPLITS = ("train", "valid", "test")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("views") / "data"
+    write_planted(folder, PlantedClicks(cardinalities=(300, 40, 5), ranks=2, rows=2000))
+    return open_dataset(folder)
+
+
+def rows(dataset, *splits):
+    found = [
+        np.column_stack([dataset.split(name).ids, dataset.split(name).labels]) for name in splits
+    ]
+    return sorted(map(tuple, np.concatenate(found).tolist()))
+
+
+def test_a_share_holds_some_training_rows_and_all_others(dataset, tmp_path):
+    tenth = subset(dataset, tmp_path, 0.1)
+    third = subset(dataset, tmp_path, 0.3)
+
+    assert tenth.split("train").rows == 160
+    assert third.split("train").rows == 480
+    assert rows(tenth, "valid", "test") == rows(dataset, "valid", "test")
+    whole, larger, smaller = (rows(d, "train") for d in (dataset, third, tenth))
+    assert set(smaller) <= set(larger) <= set(whole)
+    assert tenth.cardinalities == dataset.cardinalities
+    assert tenth.split("train").positives == sum(row[-1] for row in smaller)
+
+
+def test_a_share_depends_on_its_seed_alone(dataset, tmp_path):
+    first = rows(subset(dataset, tmp_path / "a", 0.1), "train")
+
+    assert rows(subset(dataset, tmp_path / "b", 0.1), "train") == first
+    assert rows(subset(dataset, tmp_path / "a", 0.1, seed=1), "train") != first
+    assert subset(dataset, tmp_path / "a", 1.0) is dataset
+
+
+def test_a_vocabulary_counted_anew_numbers_values_by_falling_count(dataset, tmp_path):
+    kept = subset(dataset, tmp_path, 0.05)
+    rebuilt = subset(dataset, tmp_path, 0.05, rebuild=True)
+
+    for at, name in enumerate(dataset.field_names):
+        old, new = kept.split("train").ids[:, at], rebuilt.split("train").ids[:, at]
+        vocabulary = rebuilt.vocabulary(name)
+        values = dict(zip(vocabulary["id"], vocabulary["value"], strict=True))
+        before = dataset.vocabulary(name)
+        known = dict(zip(before["id"], before["value"], strict=True))
+        # Every row keeps its value; only the number of it changes.
+        assert [values.get(i) for i in new] == [known.get(i) for i in old]
+        counts = np.bincount(new, minlength=rebuilt.cardinalities[at])[1:]
+        assert counts.tolist() == vocabulary["count"].to_list()
+        assert (np.diff(counts) <= 0).all()
+        assert counts.min() >= 1
+        unseen = ~np.isin(dataset.split("test").ids[:, at], old)
+        assert (rebuilt.split("test").ids[unseen, at] == 0).all()
+    assert rebuilt.cardinalities[0] < dataset.cardinalities[0]
+    field = rebuilt.schema.fields[0]
+    assert field.other["test"] == np.count_nonzero(rebuilt.split("test").ids[:, 0] == 0)
+
+
+def test_folds_test_every_row_once(dataset, tmp_path):
+    parts = folds(dataset, tmp_path, 4)
+
+    every = rows(dataset, *SPLITS)
+    for split in ("test", "valid"):
+        assert sorted(row for part in parts for row in rows(part, split)) == every
+    for part in parts:
+        assert rows(part, *SPLITS) == every
+        assert part.split("test").rows == 500
+    assert len({part.schema.model_dump_json() for part in parts}) == 4
+
+
+@pytest.mark.parametrize("share", [0.0, 1.5])
+def test_an_impossible_share_is_refused(dataset, tmp_path, share):
+    with pytest.raises(ConfigError, match="share must be above 0 and at most 1"):
+        subset(dataset, tmp_path, share)
+
+
+def test_two_parts_are_no_folds(dataset, tmp_path):
+    with pytest.raises(ConfigError, match="folds must be at least 3"):
+        folds(dataset, tmp_path, 2)
+
+
+def test_a_view_that_was_not_finished_is_made_again(dataset, tmp_path):
+    done = subset(dataset, tmp_path / "a", 0.1)
+    broken = tmp_path / "b" / done.path.name
+    (broken / "train").mkdir(parents=True)
+
+    assert rows(subset(dataset, tmp_path / "b", 0.1), "train") == rows(done, "train")
+
+
+def test_a_grid_runs_every_share_and_fold(dataset, tmp_path):
+    grid = Grid(
+        sizes=(1,),
+        seeds=1,
+        shares=(0.5, 1.0),
+        folds=3,
+        model={"options": {"hidden": [8, 4]}},
+        training={"max_epochs": 1, "threads": 1},
+    )
+
+    cases = expand(grid, dataset, tmp_path / "views")
+
+    assert len({case.name for case in cases}) == 6
+    assert {(c.labels.share, c.labels.fold) for c in cases} == {
+        (share, fold) for share in (0.5, 1.0) for fold in range(3)
+    }
+    state = run_cases(cases[:2], tmp_path / "runs")
+    assert len(state.done) == 2
