@@ -1,18 +1,21 @@
 """The third stage: from parts to shards of ids."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import polars as pl
+from jaxtyping import Int64
 
 from multiembed.data.counting import split_path
 from multiembed.data.journal import Journal, part_path
 from multiembed.data.parts import Part
 from multiembed.data.schema import SPLITS, Field, SplitName, SplitSummary
-from multiembed.data.shards import Shard, ShardWriter
+from multiembed.data.shards import Shard, shard_name, write_shard
 from multiembed.data.vocabulary import Encoder
 
-TILE = 1 << 13
+TILE = 1 << 14
 """Rows whose ids are gathered at once, so that they stay in the cache."""
 
 
@@ -49,54 +52,102 @@ class Totals:
         )
 
 
+class _OpenPart:
+    """A part whose distinct values have their ids."""
+
+    def __init__(self, folder: Path, place: int, encoder: Encoder) -> None:
+        part = Part(part_path(folder, place))
+        self.numbers, self.labels = part.numbers, part.labels
+        self.splits = np.load(split_path(folder, place))
+        columns = [part.field(field) for field in range(len(encoder.fields))]
+        self.codes = [column.codes for column in columns]
+        self.ids = [
+            encoder.number(field, column.values)
+            for field, column in zip(encoder.fields, columns, strict=True)
+        ]
+
+    def fill(self, rows: Int64[np.ndarray, " rows"], out: Shard) -> None:
+        """Write the ids and labels of some rows."""
+        out.labels[:] = self.labels[rows]
+        for field, (ids, codes) in enumerate(zip(self.ids, self.codes, strict=True)):
+            # Clipping instead of checking is faster.
+            out.ids[:, field] = np.take(ids, codes[rows], mode="clip")
+
+
 def encode_rows(
     encoder: Encoder,
     shard_rows: int,
     journal: Journal,
     *,
     folder: Path,
-    report: Callable[[int], None],
+    report: Callable[[int, int], None],
 ) -> Totals:
     """Write the shards that the journal has not yet, and delete parts that are no longer needed.
 
-    `report` is called with the number of parts that are done.
+    `report` is called with the number of shards that are done, and of all.
     """
     totals = Totals(journal.totals, len(encoder.fields))
-
-    def finished(shard: int, written: Sequence[Shard]) -> None:
-        for code, rows in enumerate(written):
-            totals.add(code, rows)
-        journal.shards, journal.totals = shard, totals.counts
-        journal.save(folder)
-        for place, part in enumerate(journal.parts):
-            if part.last < shard * shard_rows:
-                part_path(folder, place).unlink(missing_ok=True)
-
-    folders = [folder / name for name in SPLITS]
-    writer = ShardWriter(folders, shard_rows, done=journal.shards, finished=finished)
-    for place, record in enumerate(journal.parts):
-        if record.last >= journal.shards * shard_rows:
-            _encode_part(place, encoder, writer, folder=folder, first=writer.first)
-        report(place + 1)
-    writer.close()
+    for name in SPLITS:
+        (folder / name).mkdir(exist_ok=True)
+    shards = 1 + max(part.last for part in journal.parts) // shard_rows
+    opened: dict[int, _OpenPart] = {}
+    with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
+        for shard in range(journal.shards, shards):
+            wanted = range(shard * shard_rows, (shard + 1) * shard_rows)
+            opened = {
+                place: opened.get(place) or _OpenPart(folder, place, encoder)
+                for place, part in enumerate(journal.parts)
+                if part.last >= wanted.start and part.first < wanted.stop
+            }
+            for code, rows in enumerate(_encoded(opened.values(), wanted, encoder, pool=pool)):
+                totals.add(code, rows)
+                if len(rows.labels):
+                    write_shard(folder / SPLITS[code] / shard_name(shard), rows.ids, rows.labels)
+            journal.shards, journal.totals = shard + 1, totals.counts
+            journal.save(folder)
+            _forget_parts(journal, folder, wanted.stop)
+            report(shard + 1, shards)
     return totals
 
 
-def _encode_part(
-    place: int, encoder: Encoder, writer: ShardWriter, *, folder: Path, first: int
-) -> None:
-    part = Part(part_path(folder, place))
-    numbers, labels = part.numbers, part.labels
-    splits = np.load(split_path(folder, place))
-    start = int(np.searchsorted(numbers, first))
-    columns = [part.field(field) for field in range(len(encoder.fields))]
-    ids = [
-        encoder.number(field, column.values)
-        for field, column in zip(encoder.fields, columns, strict=True)
+def _encoded(
+    parts: Iterable[_OpenPart], wanted: range, encoder: Encoder, *, pool: Executor
+) -> list[Shard]:
+    """Return the rows of every split whose numbers are wanted."""
+    tiles = list(_tiles(parts, wanted))
+    sizes = np.array([[len(rows) for rows in chosen] for _, chosen in tiles]).reshape(
+        -1, len(SPLITS)
+    )
+    ends = np.cumsum(sizes, axis=0)
+    fields = len(encoder.fields)
+    out = [
+        Shard(np.empty((size, fields), np.int32), np.empty(size, np.uint8))
+        for size in sizes.sum(axis=0).tolist()
     ]
-    matrix = np.empty((len(numbers), len(columns)), np.int32)
-    for row in range(start, len(numbers), TILE):
-        tile = slice(row, row + TILE)
-        for field, column in enumerate(columns):
-            matrix[tile, field] = ids[field][column.codes[tile]]
-    writer.add(numbers[start:], splits[start:], Shard(matrix[start:], labels[start:]))
+
+    def fill(tile: int) -> None:
+        part, chosen = tiles[tile]
+        for rows, shard, end in zip(chosen, out, ends[tile].tolist(), strict=True):
+            place = slice(end - len(rows), end)
+            part.fill(rows, Shard(shard.ids[place], shard.labels[place]))
+
+    list(pool.map(fill, range(len(tiles))))
+    return out
+
+
+def _tiles(
+    parts: Iterable[_OpenPart], wanted: range
+) -> Iterator[tuple[_OpenPart, list[Int64[np.ndarray, " _"]]]]:
+    """Cut the wanted rows into tiles, each with its rows of every split."""
+    for part in parts:
+        start, stop = np.searchsorted(part.numbers, (wanted.start, wanted.stop)).tolist()
+        for first in range(start, stop, TILE):
+            codes = part.splits[first : min(first + TILE, stop)]
+            yield part, [first + np.flatnonzero(codes == code) for code in range(len(SPLITS))]
+
+
+def _forget_parts(journal: Journal, folder: Path, number: int) -> None:
+    """Delete parts all of whose rows come before a number."""
+    for place, part in enumerate(journal.parts):
+        if part.last < number:
+            part_path(folder, place).unlink(missing_ok=True)

@@ -66,9 +66,7 @@ def _prepare(
             options.shard_rows,
             journal,
             folder=folder,
-            report=lambda part: report(
-                "encode", source.size * part // len(journal.parts), source.size
-            ),
+            report=lambda done, all: report("encode", source.size * done // all, source.size),
         )
     return Schema(
         label=source.label,

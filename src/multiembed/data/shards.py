@@ -1,13 +1,12 @@
 """Encoded rows on disk: Arrow files that memory-map into a label vector and an id matrix."""
 
 import os
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Int32, Int64, Integer, UInt8
+from jaxtyping import Int32, Integer, UInt8
 
 from multiembed.errors import DataError
 
@@ -70,68 +69,3 @@ def map_shard(path: Path, fields: int) -> Shard:
     if width != fields:
         raise DataError(f"{path} must have {fields} ids per row, got {width}")
     return Shard(ids.reshape(-1, fields), labels)
-
-
-Finished = Callable[[int, Sequence[Shard]], None]
-"""Called with the number of shards that are finished, and the rows of the last, split by split."""
-
-
-class ShardWriter:
-    """Collects rows and writes them, one shard of every split per `shard_rows` rows read.
-
-    Shards follow row numbers, so they are the same however the rows arrive, and each can be
-    made without the others.
-    """
-
-    def __init__(
-        self, folders: Sequence[Path], shard_rows: int, *, done: int, finished: Finished
-    ) -> None:
-        for folder in folders:
-            folder.mkdir(exist_ok=True)
-        self._folders = tuple(folders)
-        self._shard_rows = shard_rows
-        self._shard = done
-        self._finished = finished
-        self._parts: list[list[Shard]] = [[] for _ in folders]
-
-    def add(
-        self, numbers: Int64[np.ndarray, " rows"], codes: UInt8[np.ndarray, " rows"], rows: Shard
-    ) -> None:
-        """Take rows with ascending numbers, and the split of each."""
-        while len(numbers):
-            shard = int(numbers[0]) // self._shard_rows
-            self._finish(shard)
-            stop = int(np.searchsorted(numbers, (shard + 1) * self._shard_rows))
-            for code, parts in enumerate(self._parts):
-                parts.append(rows.take(np.flatnonzero(codes[:stop] == code)))
-            numbers, codes = numbers[stop:], codes[stop:]
-            rows = Shard(rows.ids[stop:], rows.labels[stop:])
-
-    @property
-    def first(self) -> int:
-        """The number that the next row has at least."""
-        return self._shard * self._shard_rows
-
-    def close(self) -> None:
-        """Write the rows that wait."""
-        self._finish(self._shard + 1)
-
-    def _finish(self, shard: int) -> None:
-        """Write everything before a shard."""
-        if shard == self._shard:
-            return
-        written = [_joined(parts) for parts in self._parts]
-        for folder, rows in zip(self._folders, written, strict=True):
-            if len(rows.labels):
-                write_shard(folder / shard_name(self._shard), rows.ids, rows.labels)
-        self._parts = [[] for _ in self._folders]
-        self._shard = shard
-        self._finished(shard, written)
-
-
-def _joined(parts: list[Shard]) -> Shard:
-    if len(parts) == 1:
-        return parts[0]
-    ids = [np.zeros((0, 1), np.int32)] if not parts else [part.ids for part in parts]
-    labels = [np.zeros(0, np.uint8)] if not parts else [part.labels for part in parts]
-    return Shard(np.concatenate(ids), np.concatenate(labels))
