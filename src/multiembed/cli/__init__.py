@@ -15,6 +15,7 @@ from multiembed.cli import (
     models,
     predict,
     prepare,
+    reproduce,
     scale,
     train,
 )
@@ -32,6 +33,7 @@ COMMANDS = (
     diagnose.diagnose,
     compress.compress,
     scale.scale,
+    reproduce.reproduce,
     demo.demo,
 )
 """In the order of the help."""

@@ -1,0 +1,131 @@
+"""`multiembed reproduce`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.table import Table
+
+from multiembed.cli.console import app, err, out
+from multiembed.cli.watching import GridWatcher
+from multiembed.data.dataset import open_dataset
+from multiembed.errors import ConfigError, DataError, InputError
+from multiembed.experiments.grid import Case, Grid, distinct
+from multiembed.experiments.outcome import Outcome
+from multiembed.experiments.paper.items import ITEMS
+from multiembed.experiments.paper.report import write_analysis, write_page
+from multiembed.experiments.paper.study import Analysis, Scope, Study
+from multiembed.experiments.plots import require_matplotlib
+from multiembed.experiments.running import run_cases
+from multiembed.overrides import configured
+from multiembed.validation import checked, known_name
+
+
+@app.command()
+def reproduce(
+    item: Annotated[str, typer.Argument(help="table1 … table7, figure1 … figure17, or all.")],
+    dataset: Annotated[Path, typer.Option(help="An encoded dataset.")],
+    out_: Annotated[Path, typer.Option("--out", help="Directory to write to.")] = Path("paper"),
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each model.")] = 3,
+    sizes: Annotated[
+        str | None, typer.Option(help="Multiples of the base, by commas, in place of the paper's.")
+    ] = None,
+    shares: Annotated[
+        str | None, typer.Option(help="Shares of the rows, by commas, in place of Table 2's.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="training.max_epochs=5 and the like, for all; repeatable."),
+    ] = None,
+    protocol: Annotated[
+        Literal["paper", "reference"],
+        typer.Option(help="What the paper says, or what its code runs: no shuffle, IPNN at 10."),
+    ] = "paper",
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A local language model's, for figure11.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Runs at once; they share the cores.")] = 1,
+) -> None:
+    """Make a table or a figure of the paper, published beside measured; runs are shared."""
+    names = _names(item, checkpoint)
+    require_matplotlib()
+    amounts = checked(
+        Grid,
+        {
+            key: [part.strip() for part in text.split(",")]
+            for key, text in (("sizes", sizes), ("shares", shares))
+            if text is not None
+        },
+    )
+    scope = Scope(
+        dataset=open_dataset(dataset),
+        folder=out_,
+        seeds=seeds,
+        sizes=None if sizes is None else tuple(sorted(set(amounts.sizes))),
+        shares=None if shares is None else amounts.shares,
+        settings=configured(None, set_ or [], {}).model_dump(mode="json", exclude_unset=True),
+        checkpoint=checkpoint,
+        reference=protocol == "reference",
+    )
+    plans = {name: ITEMS[name].plan(scope) for name in names}
+    outcomes = _run([case for plan in plans.values() for case in plan], scope, workers)
+    found, failures = _analyse(plans, outcomes, scope)
+    if item == "all" and found:
+        page = write_page(out_, found, dataset=str(dataset))
+        out.print(f"All on one page: {page}", highlight=False)
+    if failures:
+        raise DataError("; ".join(failures))
+
+
+def _names(item: str, checkpoint: Path | None) -> list[str]:
+    """Return the items that were asked for; `all` is all that can be made."""
+    if item == "all":
+        twice = {"table5", "table6"}  # they are Table 1 again
+        if checkpoint is None:
+            twice.add("figure11")
+        return [name for name in ITEMS if name not in twice]
+    if item == "figure7":
+        raise ConfigError("item must be measured, got figure7, a drawing of the architecture")
+    known_name(item, [*ITEMS, "all"], subject="item")
+    if item == "figure11" and checkpoint is None:
+        raise ConfigError("figure11 must have --checkpoint, a local T5 or the like, got none")
+    return [item]
+
+
+def _run(cases: list[Case], scope: Scope, workers: int) -> dict[str, Outcome]:
+    if not cases:
+        return {}
+    with GridWatcher(scope.folder) as watcher:
+        state = run_cases(distinct(cases), scope.folder / "runs", workers=workers, observer=watcher)
+    return {case.name: outcome for case, outcome in state.done}
+
+
+def _analyse(
+    plans: dict[str, list[Case]], outcomes: dict[str, Outcome], scope: Scope
+) -> tuple[dict[str, tuple[str, Analysis]], list[str]]:
+    """Print and write every item; one that cannot be made does not stop the others."""
+    found, failures = {}, []
+    for name, plan in plans.items():
+        item = ITEMS[name]
+        try:
+            analysis = item.analyse(Study(scope, plan, outcomes))
+            paths = write_analysis(name, analysis, scope.folder)
+        except InputError as error:
+            failures.append(f"{name}: {error}")
+            continue
+        found[name] = item.title, analysis
+        out.print(_table(f"{name}: {item.title}", analysis))
+        for finding in analysis.findings:
+            out.print(finding, highlight=False)
+        err.print("written: " + ", ".join(str(path) for path in paths), soft_wrap=True)
+    return found, failures
+
+
+def _table(title: str, found: Analysis) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    columns = list(dict.fromkeys(column for line in found.table for column in line))
+    for at, column in enumerate(columns):
+        table.add_column(column, justify="left" if at == 0 else "right", no_wrap=True)
+    for line in found.table:
+        table.add_row(*(line.get(column, "") for column in columns))
+    return table

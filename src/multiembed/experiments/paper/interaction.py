@@ -1,0 +1,266 @@
+"""Items about sub-embeddings and sets: Figures 3, 5, 6, 9, 10, 14, 16, 17."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from multiembed.collapse import mean_diversity, set_diversity
+from multiembed.collapse.diagnosis import Diagnosis
+from multiembed.collapse.interaction import LayerDiagnosis
+from multiembed.errors import DataError
+from multiembed.experiments.grid import Case
+from multiembed.experiments.paper.published import published
+from multiembed.experiments.paper.quality import auc_lines, quality
+from multiembed.experiments.paper.study import (
+    Analysis,
+    Bars,
+    Heatmap,
+    Lines,
+    Panel,
+    Scope,
+    Series,
+    Study,
+    largest,
+)
+from multiembed.experiments.paper.tables import compare_fields
+from multiembed.experiments.results import Point
+
+UNITARY_WEIGHT = 1e-5
+"""Of the regulariser of section 4.2, in the reference code; the paper does not say."""
+MOST_SETS = 4
+"""Interaction patterns drawn: the first sets."""
+
+
+def plan_base(scope: Scope) -> list[Case]:
+    """DCNv2 at the base size."""
+    return scope.grid(sizes=(min(scope.of((1,))),), scaling=("single",))
+
+
+def analyse_figure3(study: Study) -> Analysis:
+    """Draw the abundance of all sub-embeddings, with their sums by source and by target."""
+    return _heatmaps(study, {"dcnv2": study.points[0]}, {"dcnv2": published()["figure9"]["single"]})
+
+
+def plan_figure9(scope: Scope) -> list[Case]:
+    """DCNv2 at the largest size, both ways."""
+    return scope.grid(sizes=(max(scope.of((10,))),))
+
+
+def analyse_figure9(study: Study) -> Analysis:
+    """Draw sub-embeddings of one wide set beside those of several sets."""
+    size = largest(study)
+    named = {way: study.find("dcnv2", size, way) for way in ("single", "multi")}
+    return _heatmaps(study, named, published()["figure9"])
+
+
+def plan_figure14(scope: Scope) -> list[Case]:
+    """FFM with the reference's 8 numbers for each pair of fields."""
+    return scope.shaped("ffm", dim=8)
+
+
+def analyse_figure14(study: Study) -> Analysis:
+    """Draw the sub-embeddings that FFM learns itself."""
+    return _heatmaps(study, {"ffm": study.points[0]}, {})
+
+
+def regularized(scope: Scope) -> dict[str, dict[str, Any]]:
+    """Return DCNv2 as it is, and held near multiples of unitary matrices (section 4.2)."""
+    option = "block_weights" if scope.reference else "unitary_scale"
+    return {
+        "standard": {},
+        "regularized": {
+            "model": {"options": {option: True}},
+            "training": {"regularizers": {"unitary": UNITARY_WEIGHT}},
+        },
+    }
+
+
+def plan_figure16(scope: Scope) -> list[Case]:
+    """DCNv2 at the base size, standard and regularised."""
+    sizes = (min(scope.of((1,))),)
+    return scope.grid(sizes=sizes, scaling=("single",), variants=regularized(scope))
+
+
+def analyse_figure16(study: Study) -> Analysis:
+    """Draw sub-embeddings of standard beside those of regularised DCNv2."""
+    return _heatmaps(study, {point.labels.variant: point for point in study.points}, {})
+
+
+def plan_figure5(scope: Scope) -> list[Case]:
+    """DCNv2 at all sizes, standard and regularised."""
+    return scope.grid(scaling=("single",), variants=regularized(scope))
+
+
+def analyse_figure5(study: Study) -> Analysis:
+    """Draw abundance by field, test AUC against size, and how training went."""
+    size = largest(study)
+    names = ("standard", "regularized")
+    named = {name: study.find("dcnv2", size, "single", name) for name in names}
+    rows, table, chart = compare_fields(study, named)
+    auc = quality(study)
+    records = {name: study.run(point).records for name, point in named.items()}
+    panels = [chart, auc_lines(study.points), *_training_panels(records)]
+    training = [{"model": name, **record} for name, found in records.items() for record in found]
+    data = {**auc.data, "fields": rows, "training": training}
+    return Analysis(data, [*auc.table, *table], panels, auc.findings)
+
+
+def analyse_figure6(study: Study) -> Analysis:
+    """Draw abundance by field and test AUC against size, DNN beside DCNv2."""
+    size = largest(study)
+    named = {name: study.find(name, size, "single") for name in ("dnn", "dcnv2")}
+    rows, table, chart = compare_fields(study, named)
+    auc = quality(study, published_of="criteo")
+    panels = [chart, auc_lines(study.points)]
+    data = {**auc.data, "fields": rows}
+    return Analysis(data, [*auc.table, *table], panels, auc.findings)
+
+
+def plan_figure17(scope: Scope) -> list[Case]:
+    """Regularised DCNv2, and DNN, at all sizes, both ways."""
+    return [*scope.grid(variants=regularized(scope)), *scope.grid("dnn")]
+
+
+def analyse_figure17(study: Study) -> Analysis:
+    """Draw test AUC against size: regularised beside standard, DNN beside DCNv2."""
+    auc = quality(study)
+    variants = [point for point in study.points if point.labels.architecture == "dcnv2"]
+    plain = [point for point in study.points if point.labels.variant in ("", "standard")]
+    panels = [auc_lines(variants, "17a: regularised"), auc_lines(plain, "17b: DNN and DCNv2")]
+    return Analysis(auc.data, auc.table, panels, auc.findings)
+
+
+def plan_figure10(scope: Scope) -> list[Case]:
+    """DCNv2 at the largest size both ways, and two variants with several sets."""
+    sizes = (max(scope.of((10,))),)
+    variants = {
+        "": {},
+        "shared interaction": {"model": {"shared_interaction": True}},
+        "aligned norms": {"training": {"regularizers": {"aligned_norms": 1.0}}},
+    }
+    single = scope.grid(sizes=sizes, scaling=("single",))
+    return [*single, *scope.grid(sizes=sizes, scaling=("multi",), variants=variants)]
+
+
+def analyse_figure10(study: Study) -> Analysis:
+    """Draw how different the sets are, what each carries where, and what variants make of it."""
+    size = largest(study)
+    names = ("", "shared interaction", "aligned norms")
+    multi = {name: study.find("dcnv2", size, "multi", name) for name in names}
+    found = {name: study.diagnosis(point) for name, point in multi.items()}
+    diversity = {f"multi {name}".rstrip(): _diversity(one) for name, one in found.items()}
+    diversity["single, split"] = _split_diversity(study, size)
+    diversity["random"] = _random_diversity(found[""])
+    auc = quality(study)
+    rows: list[dict[str, Any]] = [
+        {"model": name, "diversity": value} for name, value in diversity.items()
+    ]
+    table = [{"model": name, "diversity": f"{value:.3f}"} for name, value in diversity.items()]
+    aucs = {name or "multi": [point.spread("test_auc").mean] for name, point in multi.items()}
+    panels: list[Panel] = [
+        Bars("10a, c, d: diversity", "diversity", [""], {k: [v] for k, v in diversity.items()}),
+        Bars("10c, d: test AUC", "test AUC", [""], aucs),
+        *_patterns(found[""]),
+    ]
+    data = {**auc.data, "diversity": rows}
+    return Analysis(data, [*auc.table, *table], panels, auc.findings)
+
+
+def _heatmaps(study: Study, named: Mapping[str, Point], printed: Mapping[str, float]) -> Analysis:
+    rows, table, panels = [], [], []
+    for name, point in named.items():
+        found = study.diagnosis(point)
+        layer = _first_layer(found)
+        # The paper sorts fields by their own abundance.
+        order = np.argsort([field.information_abundance for field in found.fields], kind="stable")
+        ordered = layer.abundance[np.ix_(order, order)]
+        fields = [found.fields[int(at)].name for at in order]
+        rows += [
+            {"model": name, "source": fields[i], "target": fields[j], "abundance": ordered[i, j]}
+            for i in range(len(fields))
+            for j in range(len(fields))
+        ]
+        panels += _heatmap_panels(name, layer, order, fields)
+        value = printed.get(name)
+        table.append(
+            {
+                "model": name,
+                "published r": "" if value is None else f"{value:.2f}",
+                "r": f"{layer.co_influence.pearson:.2f}",
+                "rank r": f"{layer.co_influence.spearman:.2f}",
+                "r without i = j": f"{layer.co_influence.pearson_off_diagonal:.2f}",
+            }
+        )
+    note = "r correlates a field's own abundance with the sum of what others show it."
+    return Analysis({"pairs": rows}, table, panels, [note])
+
+
+def _heatmap_panels(
+    name: str,
+    layer: LayerDiagnosis,
+    order: Int64[np.ndarray, " fields"],
+    fields: list[str],
+) -> list[Panel]:
+    ordered = layer.abundance[np.ix_(order, order)]
+    return [
+        Heatmap(f"{name}: abundance of i for j", "target j", "source i", ordered),
+        Bars(
+            f"{name}: sums",
+            "sum of abundance",
+            fields,
+            {
+                "over targets": layer.by_source[order].tolist(),
+                "over sources": layer.by_target[order].tolist(),
+            },
+        ),
+    ]
+
+
+def _first_layer(found: Diagnosis) -> LayerDiagnosis:
+    if found.subembeddings is None:
+        raise DataError(f"{found.source} must have cross layers or be an FFM, got neither")
+    return found.subembeddings.layers[0]
+
+
+def _training_panels(records: Mapping[str, list[dict[str, int | float]]]) -> list[Panel]:
+    panels: list[Panel] = []
+    for measure, label in (("train_loss", "training loss"), ("auc", "validation AUC")):
+        series = [
+            Series(
+                name,
+                [float(record["epoch"]) for record in found],
+                [float(record[measure]) for record in found],
+            )
+            for name, found in records.items()
+        ]
+        panels.append(Lines(f"5c: {label}", "epoch", label, series))
+    return panels
+
+
+def _diversity(found: Diagnosis) -> float:
+    return math.nan if found.diversity is None else found.diversity.mean.diversity
+
+
+def _random_diversity(found: Diagnosis) -> float:
+    return math.nan if found.diversity is None else found.diversity.random_mean.diversity
+
+
+def _split_diversity(study: Study, size: int) -> float:
+    """Cut one wide set into as many as the other model has, and compare those."""
+    tables = study.run(study.find("dcnv2", size, "single")).model.embedding.by_field()
+    return mean_diversity(
+        [set_diversity(table.numpy(), sets=size) for table in tables if bool(table.any())]
+    ).diversity
+
+
+def _patterns(found: Diagnosis) -> list[Panel]:
+    """Draw how strongly each set carries field i into field j (Figure 10b)."""
+    if found.subembeddings is None or found.subembeddings.patterns is None:
+        return []
+    return [
+        Heatmap(f"10b: set {at}, |W_i->j|", "target j", "source i", pattern)
+        for at, pattern in enumerate(found.subembeddings.patterns[:MOST_SETS], start=1)
+    ]

@@ -1,0 +1,218 @@
+"""Items about test AUC against size: Tables 1, 3, 7 and Figures 5, 6, 8a, 12, 13, 17."""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from multiembed.experiments.grid import Case
+from multiembed.experiments.paper.published import nearest_dataset, published, published_auc
+from multiembed.experiments.paper.study import (
+    Analysis,
+    Lines,
+    Panel,
+    Scope,
+    Series,
+    Study,
+)
+from multiembed.experiments.results import Point
+from multiembed.experiments.scaling import compare, curves
+from multiembed.experiments.statistics import Spread
+
+TABLE_1 = ("dnn", "ipnn", "nfwfm", "xdeepfm", "dcnv2", "finalmlp")
+MEASURES = (
+    "test_auc",
+    "test_log_loss",
+    "information_abundance",
+    "centered_information_abundance",
+    "normalized_information_abundance",
+    "seconds",
+)
+
+
+def plan_table1(scope: Scope) -> list[Case]:
+    """Six architectures at five sizes, both ways."""
+    return list(chain.from_iterable(scope.grid(name) for name in TABLE_1))
+
+
+def analyse_table1(study: Study) -> Analysis:
+    """Set the test AUC of every point beside the paper's."""
+    near = nearest_dataset(len(study.scope.dataset.cardinalities))
+    return quality(study, published_of=near, panels=[auc_lines(study.points)])
+
+
+def plan_curves(scope: Scope) -> list[Case]:
+    """DCNv2 at all sizes, both ways."""
+    return scope.grid()
+
+
+def analyse_figure12(study: Study) -> Analysis:
+    """Draw Table 1 beside the paper's Criteo."""
+    return quality(study, published_of="criteo", panels=[auc_lines(study.points)])
+
+
+def analyse_figure13(study: Study) -> Analysis:
+    """Draw Table 1 beside the paper's Avazu."""
+    return quality(study, published_of="avazu", panels=[auc_lines(study.points)])
+
+
+def plan_table3(scope: Scope) -> list[Case]:
+    """DCNv2, one cross layer deeper, one hidden layer deeper."""
+    # The paper does not say how many layers it adds: here one.
+    options = dict(scope.settings.get("model", {}).get("options", {}))
+    hidden = list(options.get("hidden", [400, 400]))
+    layers = int(options.get("cross_layers", 4))
+    variants = {
+        "standard": {},
+        "more_cross_layers": {"model": {"options": {"cross_layers": layers + 1}}},
+        "deeper_mlp": {"model": {"options": {"hidden": [*hidden, hidden[-1]]}}},
+    }
+    return scope.grid(sizes=(1, 2, 4), scaling=("single",), variants=variants)
+
+
+def analyse_table3(study: Study) -> Analysis:
+    """Set the test AUC of the deeper models beside the paper's."""
+    sizes, printed = (1, 2, 4), published()["table3"]
+    rows, table = [], []
+    for point in study.points:
+        labels, value = point.labels, None
+        if labels.size in sizes:
+            value = printed[labels.variant][sizes.index(labels.size)]
+        rows.append({**point_row(point), "published_auc": value})
+        table.append(printed_row(point, _known(value)))
+    return Analysis({"quality": rows}, table, [auc_lines(study.points)], _gains(study.points))
+
+
+def plan_table7(scope: Scope) -> list[Case]:
+    """AutoInt at four sizes, both ways."""
+    return scope.grid("autoint", sizes=(1, 2, 3, 4))
+
+
+def analyse_table7(study: Study) -> Analysis:
+    """Set AutoInt's test AUC beside what is legible of the paper's."""
+    legible = published()["table7"]
+    by_place = {
+        (1, "single"): legible["single_base"],
+        (3, "single"): legible["single_3x"],
+        (3, "multi"): legible["multi_3x"],
+    }
+    rows, table = [], []
+    for point in study.points:
+        value = by_place.get((point.labels.size or 0, point.labels.scaling))
+        rows.append({**point_row(point), "published_auc": value})
+        table.append(printed_row(point, _known(value)))
+    return Analysis({"quality": rows}, table, [auc_lines(study.points)], _gains(study.points))
+
+
+def plan_figure6(scope: Scope) -> list[Case]:
+    """DNN and DCNv2 at all sizes, one set."""
+    return [*scope.grid("dnn", scaling=("single",)), *scope.grid(scaling=("single",))]
+
+
+def plan_figure17b(scope: Scope) -> list[Case]:
+    """DNN and DCNv2 at all sizes, both ways."""
+    return [*scope.grid("dnn"), *scope.grid()]
+
+
+def quality(
+    study: Study, *, published_of: str | None = None, panels: Sequence[Panel] = ()
+) -> Analysis:
+    """Return all points of a study with their test AUC, and what the paper printed for them."""
+    rows, table = [], []
+    for point in study.points:
+        labels = point.labels
+        found = None
+        if published_of is not None:
+            found = published_auc(published_of, labels.architecture, labels.size, labels.scaling)
+        row = point_row(point)
+        row["published_auc"], row["published_auc_std"] = found or (None, None)
+        rows.append(row)
+        table.append(
+            printed_row(point, "" if found is None else f"{found[0]:.5f} ± {found[1]:.5f}")
+        )
+    return Analysis({"quality": rows}, table, list(panels), _gains(study.points))
+
+
+def point_row(point: Point) -> dict[str, Any]:
+    """Return one point as column to value."""
+    labels, first = point.labels, point.outcomes[0]
+    row: dict[str, Any] = {
+        "architecture": labels.architecture,
+        "variant": labels.variant,
+        "size": labels.size,
+        "scaling": labels.scaling,
+        "share": labels.share,
+        "dim": first.dim,
+        "sets": first.sets,
+        "parameters": first.parameters,
+        "runs": len(point.outcomes),
+    }
+    for measure in MEASURES:
+        found = point.spread(measure)
+        row[measure], row[f"{measure}_std"] = found.mean, found.std
+    return row
+
+
+def printed_row(point: Point, printed: str) -> dict[str, str]:
+    """Return one point as a line to print."""
+    labels = point.labels
+    size = "" if labels.size is None else f" {labels.size}x"
+    return {
+        "model": f"{labels.architecture} {labels.scaling}{size} {labels.variant}".rstrip(),
+        "published": printed,
+        "measured": with_deviation(point.spread("test_auc")),
+        "log loss": f"{point.spread('test_log_loss').mean:.5f}",
+        "abundance": f"{point.spread('information_abundance').mean:.2f}",
+    }
+
+
+def with_deviation(found: Spread) -> str:
+    """Write mean and deviation, the latter where there is one."""
+    return f"{found.mean:.5f}" + ("" if found.count < 2 else f" ± {found.std:.5f}")
+
+
+def auc_lines(points: Sequence[Point], title: str = "Test AUC") -> Lines:
+    """Draw test AUC against size, one line per architecture, variant and way."""
+    series = []
+    for curve in curves(points):
+        spreads = [point.spread("test_auc") for point in curve.points]
+        series.append(
+            Series(
+                name=curve.name,
+                x=[float(size) for size in curve.sizes],
+                y=[found.mean for found in spreads],
+                error=None if spreads[0].count < 2 else [found.std for found in spreads],
+                dashed=curve.scaling == "single",
+            )
+        )
+    return Lines(title, "multiple of the base size", "test AUC", series)
+
+
+def _gains(points: Sequence[Point]) -> list[str]:
+    """Say of every curve what its largest size brought over the base, and multi over single."""
+    findings = []
+    by_name = {}
+    for curve in curves(points):
+        last = curve.points[-1]
+        by_name[curve.architecture, curve.variant, curve.scaling] = last
+        if last is not curve.points[0] and curve.sizes[0] == 1:
+            words = compare(last, curve.points[0]).words(
+                f"{curve.name} {curve.sizes[-1]}x", "its base"
+            )
+            findings.append(words[0].upper() + words[1:] + ".")
+    findings += _single_against_multi(by_name)
+    return findings
+
+
+def _single_against_multi(last: Mapping[tuple[str, str, str], Point]) -> list[str]:
+    found = []
+    for (architecture, variant, scaling), point in last.items():
+        single = last.get((architecture, variant, "single"))
+        if scaling == "multi" and single is not None and single.labels.size == point.labels.size:
+            name = f"{architecture} {variant}".rstrip()
+            words = compare(point, single).words(f"{name} multi", f"single, {point.labels.size}x")
+            found.append(words[0].upper() + words[1:] + ".")
+    return found
+
+
+def _known(value: float | None) -> str:
+    return "" if value is None else f"{value:.5f}"

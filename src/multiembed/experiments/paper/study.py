@@ -1,0 +1,250 @@
+"""What an item of the paper is: runs to have, and what is made of them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from multiembed.collapse.diagnosis import Diagnosis, diagnose
+from multiembed.config import parse_config
+from multiembed.data.dataset import Dataset
+from multiembed.errors import ConfigError, DataError
+from multiembed.experiments.grid import Case, Grid, Labels, case_of, expand, merged
+from multiembed.experiments.outcome import Outcome
+from multiembed.experiments.results import Point, points
+from multiembed.experiments.views import subset
+from multiembed.models import ARCHITECTURES
+from multiembed.models.named import Scaling
+from multiembed.training import Run, load_run
+
+PAPER_SIZES = (1, 2, 3, 4, 10)
+SCALINGS: tuple[Scaling, ...] = ("single", "multi")
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a chart."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    error: Sequence[float] | None = None
+    """Standard deviations."""
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A chart of lines."""
+
+    title: str
+    x_label: str
+    y_label: str
+    series: Sequence[Series]
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A chart of groups of bars."""
+
+    title: str
+    y_label: str
+    names: Sequence[str]
+    groups: Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True, eq=False)
+class Heatmap:
+    """A matrix in colours, rows by columns."""
+
+    title: str
+    x_label: str
+    y_label: str
+    values: Float64[np.ndarray, "rows columns"]
+
+
+Panel = Lines | Bars | Heatmap
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What an item found."""
+
+    data: Mapping[str, Sequence[Mapping[str, Any]]]
+    """What is behind it: rows of the same columns, by the name of what they tell."""
+    table: Sequence[Mapping[str, str]]
+    """What to print, published beside measured where there is something published."""
+    panels: Sequence[Panel]
+    """What to draw, side by side."""
+    findings: Sequence[str] = ()
+    """What the numbers say, in sentences."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """On what, and how much of it, the items are run."""
+
+    dataset: Dataset
+    folder: Path
+    seeds: int = 3
+    sizes: tuple[int, ...] | None = None
+    """In place of an item's own."""
+    shares: tuple[float, ...] | None = None
+    """In place of Table 2's."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Of all runs: sections `model` and `training`."""
+    checkpoint: Path | None = None
+    """A language model's, for Figure 11."""
+    reference: bool = False
+    """Run what the reference code runs, rather than what the paper says."""
+
+    def of(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        """Return an item's sizes, or those that were asked for in their place."""
+        return sizes if self.sizes is None else self.sizes
+
+    def grid(
+        self,
+        architecture: str = "dcnv2",
+        *,
+        sizes: tuple[int, ...] = PAPER_SIZES,
+        scaling: tuple[Scaling, ...] = SCALINGS,
+        variants: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> list[Case]:
+        """Return the runs of one architecture at all sizes."""
+        settings = self._settings(architecture)
+        if self.reference and architecture == "ipnn":
+            return self._reference_ipnn(settings, sizes=self.of(sizes), scaling=scaling)
+        grid = Grid(
+            architectures=(architecture,),
+            sizes=self.of(sizes),
+            scaling=scaling,
+            seeds=self.seeds,
+            model=dict(settings.get("model", {})),
+            training=dict(settings.get("training", {})),
+            variants={name: dict(changes) for name, changes in (variants or {}).items()},
+        )
+        return expand(grid, self.dataset, self.views)
+
+    def shaped(
+        self, architecture: str, *, dim: int, sets: int = 1, share: float = 1.0
+    ) -> list[Case]:
+        """Return the runs of a model of a given width and number of sets."""
+        found = []
+        for seed in range(self.seeds):
+            changes = {
+                "model": {"architecture": architecture, "dim": dim, "sets": sets},
+                "training": {"seed": seed},
+            }
+            config = parse_config(merged(self._settings(architecture), changes), source="item")
+            labels = Labels(
+                architecture=architecture,
+                size=None,
+                scaling="single" if sets == 1 else "multi",
+                variant=f"{sets} x {dim}",
+                share=share,
+                seed=seed,
+            )
+            part = subset(self.dataset, self.views, share, seed=seed)
+            found.append(case_of(config, part, labels))
+        return found
+
+    @property
+    def views(self) -> Path:
+        """Where shares of the dataset are written."""
+        return self.folder / "datasets"
+
+    def _settings(self, architecture: str) -> dict[str, Any]:
+        """Return the settings of all runs, less options that an architecture does not have."""
+        settings = merged({}, self.settings)
+        options = dict(settings.get("model", {}).get("options", {}))
+        known = ARCHITECTURES[architecture].model_fields
+        # AutoInt is attention alone: hidden layers would make another model of it.
+        unfit = {"hidden"} if architecture == "autoint" else set()
+        kept = {k: v for k, v in options.items() if k in known and k not in unfit}
+        settings["model"] = {**settings.get("model", {}), "options": kept}
+        if self.reference:
+            # The reference code reads rows in the order of the file.
+            settings = merged(settings, {"training": {"shuffle": False}})
+        return settings
+
+    def _reference_ipnn(
+        self, settings: dict[str, Any], *, sizes: tuple[int, ...], scaling: tuple[Scaling, ...]
+    ) -> list[Case]:
+        """Return what the reference code runs: one width, and several sets without embeddings."""
+        found = []
+        for size in sizes:
+            for way in scaling[:1] if size == 1 else scaling:
+                sets = size if way == "multi" else 1
+                model = {"architecture": "ipnn", "dim": 10, "sets": sets}
+                options = {"include_embeddings": False} if sets > 1 else {}
+                for seed in range(self.seeds):
+                    changes = {"model": {**model, "options": options}, "training": {"seed": seed}}
+                    config = parse_config(merged(settings, changes), source="ipnn")
+                    labels = Labels(architecture="ipnn", size=size, scaling=way, seed=seed)
+                    found.append(case_of(config, self.dataset, labels))
+        return found
+
+
+@dataclass(frozen=True)
+class Study:
+    """The finished runs of one item."""
+
+    scope: Scope
+    cases: Sequence[Case]
+    outcomes: Mapping[str, Outcome]
+    """Of all runs, by name."""
+
+    @cached_property
+    def points(self) -> list[Point]:
+        """The runs gathered over seeds.
+
+        Raises:
+            DataError: If one of them is not there.
+        """
+        absent = [case.name for case in self.cases if case.name not in self.outcomes]
+        if absent:
+            raise DataError(f"run {absent[0]} must be finished, got a failure or nothing")
+        return points((case, self.outcomes[case.name]) for case in self.cases)
+
+    def find(self, architecture: str, size: int, scaling: str, variant: str = "") -> Point:
+        """Return the point of a size; that of the base whichever way it was to be reached."""
+        for point in self.points:
+            labels = point.labels
+            same = labels.architecture == architecture and labels.variant == variant
+            if same and labels.size == size and (size == 1 or labels.scaling == scaling):
+                return point
+        raise DataError(f"{architecture} {scaling} {size}x must have been run, got no such run")
+
+    @property
+    def sizes(self) -> list[int]:
+        """The sizes that were run, rising."""
+        return sorted({p.labels.size for p in self.points if p.labels.size is not None})
+
+    def diagnosis(self, point: Point) -> Diagnosis:
+        """Diagnose the first run of a point."""
+        return diagnose(self.scope.folder / "runs" / point.outcomes[0].run)
+
+    def run(self, point: Point) -> Run:
+        """Open the first run of a point."""
+        return load_run(self.scope.folder / "runs" / point.outcomes[0].run)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One table or figure."""
+
+    title: str
+    plan: Callable[[Scope], list[Case]]
+    """Which runs it needs."""
+    analyse: Callable[[Study], Analysis]
+
+
+def largest(study: Study) -> int:
+    """Return the largest size that was run."""
+    if not study.sizes:
+        raise ConfigError("sizes must name at least one, got none")
+    return study.sizes[-1]

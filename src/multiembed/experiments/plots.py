@@ -1,0 +1,105 @@
+"""Panels drawn side by side as PNG and SVG.
+
+With matplotlib (extra `[plots]`), since plotly draws a still picture only with a browser at hand.
+"""
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from multiembed.errors import ConfigError
+from multiembed.experiments.paper.study import Bars, Heatmap, Lines, Panel
+from multiembed.training.checkpoint import write_whole
+
+PANEL_INCHES = (5.2, 4.0)
+
+
+def draw(panels: Sequence[Panel], folder: Path, name: str) -> list[Path]:
+    """Write `name.png` and `name.svg`, and return their paths.
+
+    Raises:
+        ConfigError: If matplotlib is not installed.
+    """
+    figure_type = _matplotlib("matplotlib.figure").Figure
+    # Without these, equal figures would differ in their bytes.
+    _matplotlib("matplotlib").rcParams["svg.hashsalt"] = "multiembed"
+    width, height = PANEL_INCHES
+    figure = figure_type(figsize=(width * len(panels), height), layout="constrained")
+    for at, panel in enumerate(panels, start=1):
+        axes = figure.add_subplot(1, len(panels), at)
+        axes.set_title(panel.title, fontsize=10)
+        if isinstance(panel, Lines):
+            _lines(axes, panel)
+        elif isinstance(panel, Bars):
+            _bars(axes, panel)
+        else:
+            _heatmap(figure, axes, panel)
+    written = []
+    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+        path = folder / f"{name}.{kind}"
+        _save(figure, path, kind, metadata)
+        written.append(path)
+    return written
+
+
+def require_matplotlib() -> None:
+    """Say before any work that pictures cannot be drawn.
+
+    Raises:
+        ConfigError: If matplotlib is not installed.
+    """
+    _matplotlib("matplotlib.figure")
+
+
+def _matplotlib(module: str) -> Any:  # noqa: ANN401
+    try:
+        return import_module(module)
+    except ImportError:
+        raise ConfigError(
+            "matplotlib must be installed to draw figures, got none: "
+            "pip install 'multiembed[plots]'"
+        ) from None
+
+
+def _save(figure: Any, path: Path, kind: str, metadata: dict[str, None]) -> None:  # noqa: ANN401
+    write_whole(path, lambda to: figure.savefig(to, format=kind, dpi=120, metadata=metadata))
+
+
+def _lines(axes: Any, panel: Lines) -> None:  # noqa: ANN401
+    for series in panel.series:
+        style = "--" if series.dashed else "-"
+        marker = "o" if len(series.x) <= 12 else None
+        axes.errorbar(
+            *(series.x, series.y, series.error),
+            label=series.name,
+            linestyle=style,
+            marker=marker,
+            markersize=3,
+            capsize=2,
+        )
+    axes.set_xlabel(panel.x_label)
+    axes.set_ylabel(panel.y_label)
+    axes.ticklabel_format(axis="y", useOffset=False)
+    if len(panel.series) > 1:
+        axes.legend(fontsize=7)
+
+
+def _bars(axes: Any, panel: Bars) -> None:  # noqa: ANN401
+    width = 0.8 / max(1, len(panel.groups))
+    places = np.arange(len(panel.names))
+    for at, (name, values) in enumerate(panel.groups.items()):
+        axes.bar(places + at * width - 0.4 + width / 2, values, width, label=name)
+    axes.set_xticks(places, panel.names, rotation=90 if len(panel.names) > 6 else 0, fontsize=7)
+    axes.set_ylabel(panel.y_label)
+    if len(panel.groups) > 1:
+        axes.legend(fontsize=7)
+
+
+def _heatmap(figure: Any, axes: Any, panel: Heatmap) -> None:  # noqa: ANN401
+    image = axes.imshow(panel.values, cmap="viridis", aspect="auto")
+    axes.set_xlabel(panel.x_label)
+    axes.set_ylabel(panel.y_label)
+    figure.colorbar(image, ax=axes)
