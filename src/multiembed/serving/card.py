@@ -1,0 +1,153 @@
+"""A model card: what a run was trained on and how, how good it is, and how to use it."""
+
+from pathlib import Path
+
+from multiembed.collapse.diagnosis import diagnose
+from multiembed.data.schema import Schema
+from multiembed.errors import DataError
+from multiembed.training.checkpoint import write_whole
+from multiembed.training.run import Run
+
+FIELDS_SHOWN = 60
+MEASURES = {
+    "auc": "AUC",
+    "log_loss": "log loss",
+    "normalized_entropy": "normalised entropy",
+    "calibration_ratio": "expected over observed positives",
+    "expected_calibration_error": "expected calibration error",
+}
+
+
+def write_card(run: Run) -> Path:
+    """Write the model card of a trained run, `README.md` in its directory.
+
+    The test split is measured where the dataset is there; else the card says that it was not.
+    """
+    parts = [
+        f"# {run.path.resolve().name}",
+        _model(run),
+        _data(run),
+        _protocol(run),
+        _quality(run),
+        _collapse(run),
+        _use(run),
+    ]
+    card = run.directory.card
+    write_whole(card, lambda to: to.write_text("\n\n".join(parts) + "\n", encoding="utf-8"))
+    return card
+
+
+def _model(run: Run) -> str:
+    model = run.config.model
+    dim, sets = model.shape()
+    parameters = sum(parameter.numel() for parameter in run.model.parameters())
+    sets_text = "one embedding set" if sets == 1 else f"{sets} embedding sets"
+    return (
+        f"A click model, `{model.architecture}` with {sets_text} of size {dim}: "
+        f"{parameters:,} parameters. It gives the probability of `{run.schema.label}`."
+    )
+
+
+def _data(run: Run) -> str:
+    schema = run.schema
+    splits = [
+        f"| {name} | {split.rows:,} | {split.positives / max(1, split.rows):.3%} |"
+        for name, split in schema.splits.items()
+    ]
+    sources = [f"- `{s.path}`, {s.bytes:,} bytes, SHA-256 `{s.sha256}`" for s in schema.sources]
+    return "\n".join(
+        [
+            "## Data",
+            "",
+            f"Encoded in `{run.config.dataset}`.",
+            *sources,
+            "",
+            "| split | rows | positive |",
+            "| --- | ---: | ---: |",
+            *splits,
+            "",
+            *_fields(schema),
+        ]
+    )
+
+
+def _fields(schema: Schema) -> list[str]:
+    train, test = (max(1, schema.splits[name].rows) for name in ("train", "test"))
+    rows = [
+        f"| `{field.name}` | {field.kind} | {field.cardinality:,} | "
+        f"{field.other.get('train', 0) / train:.2%} | {field.other.get('test', 0) / test:.2%} |"
+        for field in schema.fields[:FIELDS_SHOWN]
+    ]
+    more = len(schema.fields) - FIELDS_SHOWN
+    return [
+        "| field | kind | ids | other in train | other in test |",
+        "| --- | --- | ---: | ---: | ---: |",
+        *rows,
+        *([f"\n… and {more} more, see `schema.json`."] if more > 0 else []),
+    ]
+
+
+def _protocol(run: Run) -> str:
+    training = run.config.training
+    best = run.best_state
+    stop = f"until {training.patience} evaluations in a row brought no better validation AUC"
+    return "\n".join(
+        [
+            "## Protocol",
+            "",
+            f"Adam, learning rate {training.learning_rate:g}, batches of {training.batch_size:,}, "
+            f"seed {training.seed}; at most {training.max_epochs} epochs, {stop}. The weights are "
+            f"those of step {best.get('step', 0):,}, epoch {best.get('epoch', 0)}. Everything that "
+            "decided the run is in `config.toml`.",
+        ]
+    )
+
+
+def _quality(run: Run) -> str:
+    try:
+        test = run.evaluate("test")
+        note = ""
+    except DataError as error:
+        test, note = {}, f"\n\nThe test split was not measured: {error}."
+    rows = [
+        f"| {words} | {_number(run.best_state.get(name))} | {_number(test.get(name))} |"
+        for name, words in MEASURES.items()
+    ]
+    table = ["| measure | validation | test |", "| --- | ---: | ---: |", *rows]
+    return "\n".join(["## Quality", "", *table]) + note
+
+
+def _collapse(run: Run) -> str:
+    summary = diagnose(run.path).summary
+    lines = [summary.verdict.headline, *summary.verdict.findings, *summary.verdict.advice]
+    abundance = (
+        f"Information abundance, mean over fields: {summary.information_abundance:.2f} raw, "
+        f"{summary.centered_information_abundance:.2f} without the common mean."
+    )
+    return "\n".join(["## Collapse", "", *(f"- {line}" for line in [*lines, abundance])])
+
+
+def _use(run: Run) -> str:
+    path = run.path
+    return "\n".join(
+        [
+            "## Use",
+            "",
+            "```",
+            f"multiembed predict {path} new_rows.csv scored.csv",
+            f"multiembed diagnose {path} --html collapse.html",
+            f"multiembed export {path} bundle --format onnx",
+            "```",
+            "",
+            "```python",
+            "import multiembed as me",
+            "",
+            f'run = me.load_run("{path}")',
+            "run.predict_proba(rows)  # a data frame of polars or pandas",
+            "```",
+        ]
+    )
+
+
+def _number(value: object) -> str:
+    return f"{value:.6f}" if isinstance(value, float) else "not measured"
