@@ -9,6 +9,7 @@ from rich.table import Table
 
 from multiembed.cli.console import JsonOption, Watcher, app, out, write
 from multiembed.overrides import configured
+from multiembed.serving.card import write_card
 from multiembed.training import load_run
 from multiembed.training import train as train_run
 from multiembed.training.metrics import ReliabilityBin, reliability_curve
@@ -48,6 +49,7 @@ def train(
         finished = train_run(
             asked, dataset=dataset, run=run, resume=resume, overwrite=overwrite, observer=watcher
         )
+    write_card(finished)
     best = finished.best_state
     out.print(
         f"best validation AUC {best['auc']:.5f}, log loss {best['log_loss']:.5f} "
