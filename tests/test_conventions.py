@@ -10,6 +10,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 
 MAY_IMPORT = {
     "errors": set(),
+    "allocator": set(),
     "validation": {"errors"},
     "data": {"errors", "validation"},
     "collapse": {"errors", "report"},
@@ -21,6 +22,7 @@ MAY_IMPORT = {
     "training": {"errors", "validation", "config", "data", "models", "optim", "collapse"},
     "serving": {"errors", "config", "data", "models", "training", "validation", "collapse"},
     "experiments": {
+        "allocator",
         "errors",
         "validation",
         "config",

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from multiembed import __version__
+from multiembed.allocator import keep_freed_memory
 from multiembed.cli import (
     calibrate,
     compress,
@@ -62,6 +63,7 @@ def about(
 def main() -> int:
     """Run the command line: 0 done, 2 the input is wrong (said in one line), 1 our bug."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    keep_freed_memory()
     try:
         return app(standalone_mode=False, prog_name="multiembed") or 0
     except InputError as error:

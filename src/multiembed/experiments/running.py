@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
+from multiembed.allocator import keep_freed_memory
 from multiembed.data.dataset import open_dataset
 from multiembed.errors import InputError
 from multiembed.experiments.grid import Case
@@ -285,6 +286,7 @@ def _work(case: Case, folder: Path, home: Connection, threads: int, slot: int) -
     """Run one case in a process of its own and send home how it ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # home decides what an interrupt ends
     threading.Thread(target=_end_with_home, daemon=True).start()
+    keep_freed_memory()
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
         torch.cuda.set_device(slot % torch.cuda.device_count())
