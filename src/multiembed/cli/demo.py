@@ -27,9 +27,9 @@ def demo(
 
 def _demo_table(rows: list[DemoRow]) -> Table:
     table = Table(title="DCNv2 on flight records: arrived more than 15 minutes late?")
-    table.add_column("model")
-    for heading in ("parameters", "test AUC", "log loss", "raw", "centred", "of null", "seconds"):
-        table.add_column(heading, justify="right")
+    table.add_column("model", no_wrap=True)
+    for heading in ("size", "test AUC", "log loss", "raw", "centred", "of null", "sec."):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             row.model,
@@ -41,5 +41,8 @@ def _demo_table(rows: list[DemoRow]) -> Table:
             f"{row.normalized_abundance:.2f}",
             f"{row.seconds:.0f}",
         )
-    table.caption = "raw, centred, of null: information abundance, mean over fields"
+    table.caption = (
+        "size: parameters. raw, centred, of null (share of a random table's): "
+        "information abundance, mean over fields"
+    )
     return table
