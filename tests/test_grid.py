@@ -8,19 +8,22 @@ import re
 import subprocess
 import sys
 import time
+from collections import deque
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from multiembed.cli import main
+from multiembed.cli import main, watching
 from multiembed.data.dataset import open_dataset
 from multiembed.data.synthetic import PlantedClicks, write_planted
 from multiembed.errors import ConfigError, InputError
 from multiembed.experiments import running
 from multiembed.experiments.grid import Grid, Labels, case_of, expand, read_grid
 from multiembed.experiments.results import points, write_results
-from multiembed.experiments.running import Failure, run_cases
-from multiembed.training import load_run
+from multiembed.experiments.running import Failure, GridState, run_cases
+from multiembed.training import Progress, load_run
 
 PLANTED = PlantedClicks(cardinalities=(40, 20, 10), ranks=2, rows=2000)
 NOWHERE = Path("nowhere")
@@ -347,3 +350,21 @@ def test_labels_say_where_a_run_stands(dataset):
 
     assert case.labels == labels
     assert case.dataset == dataset.path
+
+
+def test_the_live_table_says_what_is_done_running_failed_and_left(dataset):
+    cases = expand(Grid(sizes=(1, 2), seeds=2, **TINY), dataset, NOWHERE)
+    state = GridState(deque(cases[4:]), work_left=60.0, seconds_per_work=100.0)
+    state.failed.append(Failure(cases[0], "no memory"))
+    state.running[cases[1].name] = None
+    state.running[cases[2].name] = Progress(
+        epoch=2, step=20, steps=50, loss=0.5, rows_per_second=1e5
+    )
+    screen = Console(width=100, record=True, file=StringIO())
+
+    screen.print(watching._screen(state))
+
+    shown = screen.export_text()
+    assert "no memory" in shown
+    assert "epoch 2, step 20 of 50, loss 0.5000" in shown
+    assert "0 done, 2 running, 2 left, 1 failed, about 1 h 40 min left" in shown

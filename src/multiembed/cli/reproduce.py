@@ -1,5 +1,6 @@
 """`multiembed reproduce`."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -114,18 +115,20 @@ def _analyse(
             failures.append(f"{name}: {error}")
             continue
         found[name] = item.title, analysis
-        out.print(_table(f"{name}: {item.title}", analysis))
+        out.print(f"{name}: {item.title}", style="bold", highlight=False)
+        for lines in analysis.tables:
+            out.print(_table(lines))
         for finding in analysis.findings:
             out.print(finding, highlight=False)
         err.print("written: " + ", ".join(str(path) for path in paths), soft_wrap=True)
     return found, failures
 
 
-def _table(title: str, found: Analysis) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    columns = list(dict.fromkeys(column for line in found.table for column in line))
+def _table(lines: Sequence[Mapping[str, str]]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    columns = list(dict.fromkeys(column for line in lines for column in line))
     for at, column in enumerate(columns):
         table.add_column(column, justify="left" if at == 0 else "right", no_wrap=True)
-    for line in found.table:
+    for line in lines:
         table.add_row(*(line.get(column, "") for column in columns))
     return table

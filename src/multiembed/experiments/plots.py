@@ -92,8 +92,12 @@ def _bars(axes: Any, panel: Bars) -> None:  # noqa: ANN401
     places = np.arange(len(panel.names))
     for at, (name, values) in enumerate(panel.groups.items()):
         axes.bar(places + at * width - 0.4 + width / 2, values, width, label=name)
-    axes.set_xticks(places, panel.names, rotation=90 if len(panel.names) > 6 else 0, fontsize=7)
+    axes.set_xticks(places, panel.names, rotation=90 if len(panel.names) > 6 else 20, fontsize=7)
     axes.set_ylabel(panel.y_label)
+    if not panel.from_zero:
+        every = [value for values in panel.groups.values() for value in values]
+        margin = (max(every) - min(every)) or 1e-3
+        axes.set_ylim(min(every) - margin, max(every) + margin)
     if len(panel.groups) > 1:
         axes.legend(fontsize=7)
 

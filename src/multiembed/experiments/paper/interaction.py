@@ -36,7 +36,7 @@ MOST_SETS = 4
 
 def plan_base(scope: Scope) -> list[Case]:
     """DCNv2 at the base size."""
-    return scope.grid(sizes=(min(scope.of((1,))),), scaling=("single",))
+    return scope.grid(only=min(scope.of((1,))), scaling=("single",))
 
 
 def analyse_figure3(study: Study) -> Analysis:
@@ -46,7 +46,7 @@ def analyse_figure3(study: Study) -> Analysis:
 
 def plan_figure9(scope: Scope) -> list[Case]:
     """DCNv2 at the largest size, both ways."""
-    return scope.grid(sizes=(max(scope.of((10,))),))
+    return scope.grid(only=max(scope.of((10,))))
 
 
 def analyse_figure9(study: Study) -> Analysis:
@@ -80,8 +80,8 @@ def regularized(scope: Scope) -> dict[str, dict[str, Any]]:
 
 def plan_figure16(scope: Scope) -> list[Case]:
     """DCNv2 at the base size, standard and regularised."""
-    sizes = (min(scope.of((1,))),)
-    return scope.grid(sizes=sizes, scaling=("single",), variants=regularized(scope))
+    base = min(scope.of((1,)))
+    return scope.grid(only=base, scaling=("single",), variants=regularized(scope))
 
 
 def analyse_figure16(study: Study) -> Analysis:
@@ -105,7 +105,7 @@ def analyse_figure5(study: Study) -> Analysis:
     panels = [chart, auc_lines(study.points), *_training_panels(records)]
     training = [{"model": name, **record} for name, found in records.items() for record in found]
     data = {**auc.data, "fields": rows, "training": training}
-    return Analysis(data, [*auc.table, *table], panels, auc.findings)
+    return Analysis(data, [*auc.tables, table], panels, auc.findings)
 
 
 def analyse_figure6(study: Study) -> Analysis:
@@ -116,7 +116,7 @@ def analyse_figure6(study: Study) -> Analysis:
     auc = quality(study, published_of="criteo")
     panels = [chart, auc_lines(study.points)]
     data = {**auc.data, "fields": rows}
-    return Analysis(data, [*auc.table, *table], panels, auc.findings)
+    return Analysis(data, [*auc.tables, table], panels, auc.findings)
 
 
 def plan_figure17(scope: Scope) -> list[Case]:
@@ -130,19 +130,19 @@ def analyse_figure17(study: Study) -> Analysis:
     variants = [point for point in study.points if point.labels.architecture == "dcnv2"]
     plain = [point for point in study.points if point.labels.variant in ("", "standard")]
     panels = [auc_lines(variants, "17a: regularised"), auc_lines(plain, "17b: DNN and DCNv2")]
-    return Analysis(auc.data, auc.table, panels, auc.findings)
+    return Analysis(auc.data, auc.tables, panels, auc.findings)
 
 
 def plan_figure10(scope: Scope) -> list[Case]:
     """DCNv2 at the largest size both ways, and two variants with several sets."""
-    sizes = (max(scope.of((10,))),)
+    size = max(scope.of((10,)))
     variants = {
         "": {},
         "shared interaction": {"model": {"shared_interaction": True}},
         "aligned norms": {"training": {"regularizers": {"aligned_norms": 1.0}}},
     }
-    single = scope.grid(sizes=sizes, scaling=("single",))
-    return [*single, *scope.grid(sizes=sizes, scaling=("multi",), variants=variants)]
+    single = scope.grid(only=size, scaling=("single",))
+    return [*single, *scope.grid(only=size, scaling=("multi",), variants=variants)]
 
 
 def analyse_figure10(study: Study) -> Analysis:
@@ -159,14 +159,15 @@ def analyse_figure10(study: Study) -> Analysis:
         {"model": name, "diversity": value} for name, value in diversity.items()
     ]
     table = [{"model": name, "diversity": f"{value:.3f}"} for name, value in diversity.items()]
-    aucs = {name or "multi": [point.spread("test_auc").mean] for name, point in multi.items()}
+    aucs = [point.spread("test_auc").mean for point in multi.values()]
+    models = [name or "multi" for name in multi]
     panels: list[Panel] = [
-        Bars("10a, c, d: diversity", "diversity", [""], {k: [v] for k, v in diversity.items()}),
-        Bars("10c, d: test AUC", "test AUC", [""], aucs),
+        Bars("10a, c, d: diversity", "diversity", list(diversity), {"": list(diversity.values())}),
+        Bars("10c, d: test AUC", "test AUC", models, {"": aucs}, from_zero=False),
         *_patterns(found[""]),
     ]
     data = {**auc.data, "diversity": rows}
-    return Analysis(data, [*auc.table, *table], panels, auc.findings)
+    return Analysis(data, [*auc.tables, table], panels, auc.findings)
 
 
 def _heatmaps(study: Study, named: Mapping[str, Point], printed: Mapping[str, float]) -> Analysis:
@@ -195,7 +196,7 @@ def _heatmaps(study: Study, named: Mapping[str, Point], printed: Mapping[str, fl
             }
         )
     note = "r correlates a field's own abundance with the sum of what others show it."
-    return Analysis({"pairs": rows}, table, panels, [note])
+    return Analysis({"pairs": rows}, [table], panels, [note])
 
 
 def _heatmap_panels(

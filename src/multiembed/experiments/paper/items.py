@@ -37,7 +37,7 @@ def _analyse_table4(study: Study) -> Analysis:
         }
         for name, value in measured.items()
     ]
-    return Analysis({"statistics": rows}, table, [])
+    return Analysis({"statistics": rows}, [table], [])
 
 
 def _analyse_figure4(study: Study) -> Analysis:
@@ -64,7 +64,7 @@ def _analyse_figure4(study: Study) -> Analysis:
         words = difference.words("D3 = 3", "D3 = 100", measure="abundance")
         findings.append(f"K = {dim}: {words}.")
         panels.append(_toy_panel(dim, [c for c in rows if c["dim"] == dim and c["seed"] == 0]))
-    return Analysis({"curves": rows}, table, panels, findings)
+    return Analysis({"curves": rows}, [table], panels, findings)
 
 
 def _toy_panel(dim: int, rows: list[dict[str, int | float]]) -> Lines:

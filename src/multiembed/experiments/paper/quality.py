@@ -16,7 +16,6 @@ from multiembed.experiments.paper.study import (
 )
 from multiembed.experiments.results import Point
 from multiembed.experiments.scaling import compare, curves
-from multiembed.experiments.statistics import Spread
 
 TABLE_1 = ("dnn", "ipnn", "nfwfm", "xdeepfm", "dcnv2", "finalmlp")
 MEASURES = (
@@ -78,8 +77,8 @@ def analyse_table3(study: Study) -> Analysis:
         if labels.size in sizes:
             value = printed[labels.variant][sizes.index(labels.size)]
         rows.append({**point_row(point), "published_auc": value})
-        table.append(printed_row(point, _known(value)))
-    return Analysis({"quality": rows}, table, [auc_lines(study.points)], _gains(study.points))
+        table.append(printed_row(point, None if value is None else (value, None)))
+    return Analysis({"quality": rows}, [table], [auc_lines(study.points)], _gains(study.points))
 
 
 def plan_table7(scope: Scope) -> list[Case]:
@@ -99,8 +98,8 @@ def analyse_table7(study: Study) -> Analysis:
     for point in study.points:
         value = by_place.get((point.labels.size or 0, point.labels.scaling))
         rows.append({**point_row(point), "published_auc": value})
-        table.append(printed_row(point, _known(value)))
-    return Analysis({"quality": rows}, table, [auc_lines(study.points)], _gains(study.points))
+        table.append(printed_row(point, None if value is None else (value, None)))
+    return Analysis({"quality": rows}, [table], [auc_lines(study.points)], _gains(study.points))
 
 
 def plan_figure6(scope: Scope) -> list[Case]:
@@ -120,16 +119,13 @@ def quality(
     rows, table = [], []
     for point in study.points:
         labels = point.labels
-        found = None
-        if published_of is not None:
-            found = published_auc(published_of, labels.architecture, labels.size, labels.scaling)
+        place = (labels.architecture, labels.size, labels.scaling)
+        found = None if published_of is None else published_auc(published_of, *place)
         row = point_row(point)
         row["published_auc"], row["published_auc_std"] = found or (None, None)
         rows.append(row)
-        table.append(
-            printed_row(point, "" if found is None else f"{found[0]:.5f} ± {found[1]:.5f}")
-        )
-    return Analysis({"quality": rows}, table, list(panels), _gains(study.points))
+        table.append(printed_row(point, found))
+    return Analysis({"quality": rows}, [table], list(panels), _gains(study.points))
 
 
 def point_row(point: Point) -> dict[str, Any]:
@@ -152,22 +148,25 @@ def point_row(point: Point) -> dict[str, Any]:
     return row
 
 
-def printed_row(point: Point, printed: str) -> dict[str, str]:
-    """Return one point as a line to print."""
-    labels = point.labels
+def printed_row(
+    point: Point, published: tuple[float, float | None] | None = None
+) -> dict[str, str]:
+    """Return one point as a line to print, beside mean and deviation of what was published."""
+    labels, found = point.labels, point.spread("test_auc")
+    line: dict[str, str] = {}
+    if published is not None:
+        line["published"] = f"{published[0]:.5f}"
+        if published[1] is not None:
+            line["its ±"] = _short(published[1])
     size = "" if labels.size is None else f" {labels.size}x"
     return {
         "model": f"{labels.architecture} {labels.scaling}{size} {labels.variant}".rstrip(),
-        "published": printed,
-        "measured": with_deviation(point.spread("test_auc")),
+        **line,
+        "measured": f"{found.mean:.5f}",
+        "±": "" if found.count < 2 else _short(found.std),
         "log loss": f"{point.spread('test_log_loss').mean:.5f}",
-        "abundance": f"{point.spread('information_abundance').mean:.2f}",
+        "abund.": f"{point.spread('information_abundance').mean:.2f}",
     }
-
-
-def with_deviation(found: Spread) -> str:
-    """Write mean and deviation, the latter where there is one."""
-    return f"{found.mean:.5f}" + ("" if found.count < 2 else f" ± {found.std:.5f}")
 
 
 def auc_lines(points: Sequence[Point], title: str = "Test AUC") -> Lines:
@@ -214,5 +213,5 @@ def _single_against_multi(last: Mapping[tuple[str, str, str], Point]) -> list[st
     return found
 
 
-def _known(value: float | None) -> str:
-    return "" if value is None else f"{value:.5f}"
+def _short(deviation: float) -> str:
+    return f"{deviation:.5f}".removeprefix("0")

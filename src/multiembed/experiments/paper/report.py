@@ -56,8 +56,9 @@ def _section(name: str, title: str, found: Analysis) -> str:
     said = "".join(f"<p>{escape(finding)}</p>" for finding in found.findings)
     data = ", ".join(f'<a href="{name}_{kind}.csv">{escape(kind)}</a>' for kind in found.data)
     picture = f'<p><img src="{name}.svg" alt="{escape(title)}"></p>' if found.panels else ""
+    tables = "".join(map(_table, found.tables))
     heading = f"<h2>{name}: {escape(title)}</h2>"
-    return f"{heading}{picture}{_table(found.table)}{said}<p>Data: {data}</p>"
+    return f"{heading}{picture}{tables}{said}<p>Data: {data}</p>"
 
 
 def _table(lines: Sequence[Mapping[str, str]]) -> str:

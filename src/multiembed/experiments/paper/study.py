@@ -55,6 +55,7 @@ class Bars:
     y_label: str
     names: Sequence[str]
     groups: Mapping[str, Sequence[float]]
+    from_zero: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +77,8 @@ class Analysis:
 
     data: Mapping[str, Sequence[Mapping[str, Any]]]
     """What is behind it: rows of the same columns, by the name of what they tell."""
-    table: Sequence[Mapping[str, str]]
-    """What to print, published beside measured where there is something published."""
+    tables: Sequence[Sequence[Mapping[str, str]]]
+    """What to print, line by line, published beside measured where something is published."""
     panels: Sequence[Panel]
     """What to draw, side by side."""
     findings: Sequence[str] = ()
@@ -111,16 +112,18 @@ class Scope:
         architecture: str = "dcnv2",
         *,
         sizes: tuple[int, ...] = PAPER_SIZES,
+        only: int | None = None,
         scaling: tuple[Scaling, ...] = SCALINGS,
         variants: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> list[Case]:
-        """Return the runs of one architecture at all sizes."""
+        """Return the runs of one architecture at an item's sizes, or at one of them only."""
         settings = self._settings(architecture)
+        sizes = self.of(sizes) if only is None else (only,)
         if self.reference and architecture == "ipnn":
-            return self._reference_ipnn(settings, sizes=self.of(sizes), scaling=scaling)
+            return self._reference_ipnn(settings, sizes=sizes, scaling=scaling)
         grid = Grid(
             architectures=(architecture,),
-            sizes=self.of(sizes),
+            sizes=sizes,
             scaling=scaling,
             seeds=self.seeds,
             model=dict(settings.get("model", {})),

@@ -67,7 +67,7 @@ def analyse_table2(study: Study) -> Analysis:
         "With few rows many embeddings stay as they were drawn, which by itself raises abundance: "
         "read it beside the abundance over that of a random table."
     )
-    return Analysis({"abundance": rows}, table, [chart], [note])
+    return Analysis({"abundance": rows}, [table], [chart], [note])
 
 
 def _published_abundance(dim: int, sets: int, share: float) -> float | None:
@@ -115,7 +115,7 @@ def analyse_figure1(study: Study) -> Analysis:
     )
     auc = quality(study, published_of="criteo")
     panels = [auc_lines(study.points, "1a: test AUC"), spectra]
-    return Analysis({**auc.data, "spectra": rows}, auc.table, panels, auc.findings)
+    return Analysis({**auc.data, "spectra": rows}, auc.tables, panels, auc.findings)
 
 
 def largest_field(found: Diagnosis) -> FieldDiagnosis:
@@ -125,7 +125,7 @@ def largest_field(found: Diagnosis) -> FieldDiagnosis:
 
 def plan_enlarged(scope: Scope) -> list[Case]:
     """DCNv2 with one wide set, at the largest size."""
-    return scope.grid(sizes=(max(scope.of((10,))),), scaling=("single",))
+    return scope.grid(only=max(scope.of((10,))), scaling=("single",))
 
 
 def analyse_figure2(study: Study) -> Analysis:
@@ -143,7 +143,7 @@ def analyse_figure2(study: Study) -> Analysis:
         f"Learned tables use {share:.0%} of the abundance of random ones, on average over fields."
     )
     chart = Lines("Figure 2", "fields by number of values", ABUNDANCE, series)
-    return Analysis({"fields": rows}, _field_table(fields), [chart], [said])
+    return Analysis({"fields": rows}, [_field_table(fields)], [chart], [said])
 
 
 def field_row(field: FieldDiagnosis) -> dict[str, object]:
@@ -209,7 +209,7 @@ def analyse_figure8(study: Study) -> Analysis:
     rows, table, chart = compare_fields(study, named)
     auc = quality(study, published_of="criteo")
     panels = [auc_lines(study.points, "8a: test AUC"), chart]
-    return Analysis({**auc.data, "fields": rows}, [*auc.table, *table], panels, auc.findings)
+    return Analysis({**auc.data, "fields": rows}, [*auc.tables, table], panels, auc.findings)
 
 
 def plan_figure15(scope: Scope) -> list[Case]:
@@ -234,7 +234,7 @@ def analyse_figure15(study: Study) -> Analysis:
         Series("over random", x, [row["normalized_information_abundance"] for row in rows]),
     ]
     chart = Lines("Figure 15", "embedding size", ABUNDANCE, series)
-    return Analysis({"abundance": rows}, table, [chart])
+    return Analysis({"abundance": rows}, [table], [chart])
 
 
 def analyse_figure11(study: Study) -> Analysis:
@@ -261,4 +261,4 @@ def analyse_figure11(study: Study) -> Analysis:
         ]
         lines.append({"model": name, "mean of s_k / s_1": f"{mean:.3f}"})
     chart = Lines("Figure 11", "place over width", "singular value over the largest", series)
-    return Analysis({"spectra": rows}, lines, [chart])
+    return Analysis({"spectra": rows}, [lines], [chart])
