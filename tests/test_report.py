@@ -71,6 +71,7 @@ def open_page(browser, tmp_path_factory):
         context = browser.new_context(offline=True, viewport={"width": width, "height": 900})
         contexts.append(context)
         page = context.new_page()
+        page.set_default_timeout(180_000)  # a crowded machine is slow, not wrong
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("requestfailed", lambda request: complaints.append(request.url))
