@@ -47,7 +47,7 @@ def count_rows(source: Source, options: PrepareOptions, journal: Journal, *, fol
         rule = field.numeric
         if rule is not None and rule.rule == "quantiles":
             rule, counts = cut_quantiles(counts)
-        vocabulary = number_values(counts, field.min_count)
+        vocabulary = number_values(counts, field.min_count, field.max_values)
         write_vocabulary(folder, field.name, vocabulary)
         change = {"numeric": rule, "cardinality": vocabulary.height + 1}
         return field.model_copy(update=change)

@@ -80,11 +80,11 @@ def encode_rows(
     journal: Journal,
     *,
     folder: Path,
-    report: Callable[[int, int], None],
+    report: Callable[[int, float], None],
 ) -> Totals:
     """Write the shards that the journal has not yet, and delete parts that are no longer needed.
 
-    `report` is called with the number of shards that are done, and of all.
+    `report` is called with the rows of every shard and the share of the shards that are done.
     """
     totals = Totals(journal.totals, len(encoder.fields))
     for name in SPLITS:
@@ -99,14 +99,15 @@ def encode_rows(
                 for place, part in enumerate(journal.parts)
                 if part.last >= wanted.start and part.first < wanted.stop
             }
-            for code, rows in enumerate(_encoded(opened.values(), wanted, encoder, pool=pool)):
+            encoded = _encoded(opened.values(), wanted, encoder, pool=pool)
+            for code, rows in enumerate(encoded):
                 totals.add(code, rows)
                 if len(rows.labels):
                     write_shard(folder / SPLITS[code] / shard_name(shard), rows.ids, rows.labels)
             journal.shards, journal.totals = shard + 1, totals.counts
             journal.save(folder)
             _forget_parts(journal, folder, wanted.stop)
-            report(shard + 1, shards)
+            report(sum(len(rows.labels) for rows in encoded), (shard + 1) / shards)
     return totals
 
 

@@ -2,9 +2,25 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
-Format = Literal["flights", "criteo", "avazu", "table"]
+from multiembed.data.moments import is_format
+
+Format = Literal[
+    "flights",
+    "criteo",
+    "avazu",
+    "table",
+    "criteo_x4",
+    "avazu_x4",
+    "frappe_x1",
+    "movielenslatest_x1",
+]
+MIN_COUNTS = {
+    **{"criteo": 10, "avazu": 4, "criteo_x4": 10, "avazu_x4": 2},
+    **{"frappe_x1": 1, "movielenslatest_x1": 1},
+}
+Count = Annotated[int, Field(ge=1)]
 
 
 class PrepareOptions(BaseModel, frozen=True, extra="forbid"):
@@ -12,11 +28,24 @@ class PrepareOptions(BaseModel, frozen=True, extra="forbid"):
 
     format: Format = "flights"
     """`flights`: real flight records, source `flights`. `criteo`: TAB, 40 columns, no header.
-    `avazu`: CSV with header. `table`: any CSV, TSV or Parquet file with column names."""
+    `avazu`: CSV with header. `table`: any CSV, TSV, JSON lines, Parquet or Arrow file with
+    column names. The others are the published splits of those names, a directory each."""
     label: str | None = None
     """Column of a table that says 0 or 1; the other formats know theirs."""
-    min_count: Annotated[int, Field(ge=1)] | None = None
-    """Rarer values become *other*; by default 10 for criteo, 4 for avazu, else 2."""
+    min_count: Count | None = None
+    """Rarer values become *other*; by default 10 for criteo, 4 for avazu, else 2, and for a
+    published split what its benchmark sets."""
+    field_min_counts: dict[str, Count] = {}
+    """The same for single fields."""
+    max_values: Count | None = None
+    """Most values kept for a field, the frequent ones first; by default all."""
+    field_max_values: dict[str, Count] = {}
+    """The same for single fields."""
+    hash_sizes: dict[str, Count] = {}
+    """Categories whose values are hashed to so many."""
+    dates: dict[str, str] = {}
+    """Columns of a table that are moments, and become an hour and a weekday: `iso`, `s` or `ms`
+    since 1970, or a format of `strptime`."""
     vocabulary: Literal["train", "all"] = "train"
     """Rows whose values are counted: the training split, or all rows as in the paper."""
     numeric_rule: Literal["log", "quantiles"] = "log"
@@ -47,4 +76,11 @@ class PrepareOptions(BaseModel, frozen=True, extra="forbid"):
     @property
     def threshold(self) -> int:
         """The count below which values become *other*."""
-        return self.min_count or {"criteo": 10, "avazu": 4}.get(self.format, 2)
+        return self.min_count or MIN_COUNTS.get(self.format, 2)
+
+    @field_validator("dates")
+    @classmethod
+    def _check_dates(cls, dates: dict[str, str]) -> dict[str, str]:
+        if not all(is_format(format) for format in dates.values()):
+            raise ValueError("iso, s, ms or a format of strptime")
+        return dates

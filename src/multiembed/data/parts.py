@@ -45,9 +45,9 @@ class _FieldColumn:
         """Take the rows of a block; say which of them should be numbers and are none."""
         codes, new = self._interner.add(column)
         self._codes.append(codes)
-        if self._field is None or self._field.numeric is None or column.dtype != pl.String:
+        if self._field is None or not self._field.bucketed or column.dtype != pl.String:
             return None
-        flags = read_values(new.to_frame(), [self._field])[1].get(column.name)
+        flags = read_values(new.to_frame(), [self._field]).unreadable.get(self._field.name)
         self._unreadable.append(np.zeros(len(new), bool) if flags is None else flags)
         return self._unreadable_rows(codes) if flags is not None or self._any_bad() else None
 
@@ -77,7 +77,7 @@ class PartBuilder:
 
     def __init__(self, fields: Sequence[Field], split_by: str | None, pool: Executor) -> None:
         # The column that says how rows are split is kept as it is, and may be a field as well.
-        self._columns = [(field.name, _FieldColumn(field)) for field in fields]
+        self._columns = [(field.column, _FieldColumn(field)) for field in fields]
         if split_by is not None:
             self._columns.append((split_by, _FieldColumn(None)))
         self._pool = pool
@@ -85,7 +85,7 @@ class PartBuilder:
         self.rows = 0
 
     def add(self, rows: pl.DataFrame) -> dict[str, Bool[np.ndarray, " rows"]]:
-        """Take the fields of a block; return which rows have text that should be a number."""
+        """Take the fields of a block; return where a raw column should hold a number or a date."""
         found = self._pool.map(lambda column: column[1].add(rows[column[0]]), self._columns)
         flags = zip(self._columns, found, strict=True)
         return {name: flag for (name, _), flag in flags if flag is not None}

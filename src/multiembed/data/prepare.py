@@ -10,13 +10,14 @@ from pathlib import Path
 
 from multiembed.data.counting import count_rows
 from multiembed.data.encoding import encode_rows
+from multiembed.data.files import RawSource
 from multiembed.data.formats import open_source
 from multiembed.data.journal import Journal, journal_key
 from multiembed.data.options import PrepareOptions
-from multiembed.data.reading import Progress, read_rows
+from multiembed.data.reading import Progress, Report, read_rows
 from multiembed.data.schema import Schema
 from multiembed.data.sources import Source
-from multiembed.data.staging import check_target, staged
+from multiembed.data.staging import check_target, downloading, staged
 from multiembed.data.vocabulary import Encoder, read_vocabulary
 from multiembed.errors import DataError
 
@@ -24,7 +25,7 @@ __all__ = ["PrepareOptions", "Progress", "prepare"]
 
 
 def prepare(
-    source: Path | str,
+    source: RawSource,
     dataset: Path | str,
     options: PrepareOptions,
     *,
@@ -32,41 +33,46 @@ def prepare(
 ) -> Schema:
     """Encode the rows of `source` into a new directory `dataset`.
 
-    `source` is a file, or the word `flights` for the records of that format. Equal input
-    and options give equal bytes, whatever the number of threads. A call that was killed or ran
-    out of disk is taken up where it stopped by an equal call.
+    `source` is a file, a directory, a pattern or a URL, or several of them; a mapping from
+    `train`, `valid` and `test` to these keeps a split that is there already; the word `flights`
+    stands for the records of that format. Equal input and options give equal bytes, whatever
+    the number of threads. A call that was killed or ran out of disk is taken up where it stopped
+    by an equal call.
 
     Raises:
         DataError: If `source` cannot be read as asked, or `dataset` is there already.
     """
-    report = progress or _silent
     target = Path(dataset)
     check_target(target, overwrite=options.overwrite)
-    raw = open_source(source, options)
-    key = journal_key(raw, options)
-    with staged(target, key, overwrite=options.overwrite) as (folder, journal):
-        schema = _prepare(raw, options, journal, folder=folder, report=report)
-        if journal_key(raw, options) != key:
-            raise DataError(f"{source} must not change while it is read, got another size or time")
-        schema.save(folder)
+    with downloading(target) as downloads:
+        raw = open_source(source, options, downloads)
+        key = journal_key(raw, options)
+        with staged(target, key, overwrite=options.overwrite) as (folder, journal):
+            schema = _prepare(raw, options, journal, folder=folder, progress=progress or _silent)
+            if journal_key(raw, options) != key:
+                raise DataError(
+                    f"{raw.files[0]} must not change while it is read, got another size or time"
+                )
+            schema.save(folder)
     return schema
 
 
 def _prepare(
-    source: Source, options: PrepareOptions, journal: Journal, *, folder: Path, report: Progress
+    source: Source, options: PrepareOptions, journal: Journal, *, folder: Path, progress: Progress
 ) -> Schema:
-    read_rows(source, options, journal, folder=folder, report=report)
+    read_rows(source, options, journal, folder=folder, progress=progress)
     with ThreadPoolExecutor(1) as pool:
         described = pool.submit(source.described)
         count_rows(source, options, journal, folder=folder)
         names = [field.name for field in journal.fields]
         vocabularies = {name: read_vocabulary(folder, name) for name in names}
+        report = Report("encode", source.size, progress)
         totals = encode_rows(
             Encoder(journal.fields, vocabularies),
             options.shard_rows,
             journal,
             folder=folder,
-            report=lambda done, all: report("encode", source.size * done // all, source.size),
+            report=lambda rows, share: report.add(rows, round(source.size * share)),
         )
     return Schema(
         label=source.label,
@@ -78,5 +84,5 @@ def _prepare(
     )
 
 
-def _silent(stage: str, done: int, total: int) -> None:
+def _silent(stage: str, done: int, total: int, speed: str) -> None:
     """Report nothing."""

@@ -1,6 +1,7 @@
 """The first stage: all rows are read once and written as parts."""
 
 import shutil
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,19 +20,39 @@ from multiembed.errors import DataError
 MARGIN = 1 << 26
 """Bytes of disk that a vocabulary and a shard under way may need beside the rows."""
 
-Progress = Callable[[str, int, int], None]
-"""Called with the stage (`count` or `encode`), how much of it is done, and all of it."""
+Progress = Callable[[str, int, int, str], None]
+"""Called with the stage (`count` or `encode`), how much of it is done, all of it, and its speed."""
+
+
+class Report:
+    """Tells of one stage under way."""
+
+    def __init__(self, stage: str, size: int, progress: Progress) -> None:
+        self._stage = stage
+        self._size = size
+        self._progress = progress
+        self._began = time.perf_counter()
+        self._rows = 0
+
+    def add(self, rows: int, done: int) -> None:
+        """Tell that some more rows are done, and how many of the bytes."""
+        self._rows += rows
+        speed = self._rows / max(1e-9, time.perf_counter() - self._began)
+        self._progress(self._stage, done, self._size, f"{speed:,.0f} rows/s")
 
 
 def read_rows(
-    source: Source, options: PrepareOptions, journal: Journal, *, folder: Path, report: Progress
+    source: Source, options: PrepareOptions, journal: Journal, *, folder: Path, progress: Progress
 ) -> None:
     """Write the rows that the journal has not yet as parts, and note them there."""
     if journal.read:
         return
     (folder / PARTS).mkdir(exist_ok=True)
     fields = plain_fields(source, options)
-    rejects = Rejects(options.max_bad_rows, journal.bad_rows, journal.readable)
+    report = Report("count", source.size, progress)
+    rejects = Rejects(
+        options.max_bad_rows, journal.bad_rows, journal.readable, dates=set(options.dates)
+    )
     with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
         builder = PartBuilder(fields, options.split_column, pool)
         block = None
@@ -39,7 +60,7 @@ def read_rows(
             if journal.after.number == 0 and builder.rows == 0:
                 check_space(block, source, folder)
             _add(block, source.label, builder, rejects)
-            report("count", block.position, source.size)
+            report.add(len(block.numbers), block.position)
             if builder.rows >= options.shard_rows:
                 _finish(builder, block, rejects, journal=journal, folder=folder)
                 builder = PartBuilder(fields, options.split_column, pool)

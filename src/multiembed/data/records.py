@@ -25,6 +25,12 @@ class Dialect(NamedTuple):
     separator: str
     quoted: bool
     """Whether values may stand in double quotes, and then hold separators and newlines."""
+    json: bool = False
+    """Whether every line is a JSON object instead."""
+
+
+JSON_LINES = Dialect("\0", quoted=False, json=True)
+"""A line is one record of one column: JSON escapes newlines and control characters."""
 
 
 class Records(NamedTuple):

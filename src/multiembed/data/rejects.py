@@ -1,6 +1,6 @@
 """Rows that cannot be read: counted, the first ones named, refused above a limit."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import polars as pl
@@ -14,8 +14,11 @@ from multiembed.errors import DataError
 class Rejects:
     """What was left out of one reading of a source."""
 
-    def __init__(self, limit: int, before: BadRows, readable: int) -> None:
+    def __init__(
+        self, limit: int, before: BadRows, readable: int, *, dates: Collection[str] = ()
+    ) -> None:
         self._limit = limit
+        self._dates = dates
         self._count = before.count
         self._first = list(before.first)
         self.readable = readable
@@ -39,7 +42,7 @@ class Rejects:
         self._count += block.bad_count + count
         self.readable += len(rejected) - count
         if len(self._first) < SHOWN and (block.bad or rejected.any()):
-            found = [*block.bad, *_named(block, labels.name, bad)]
+            found = [*block.bad, *_named(block, labels.name, bad, self._dates)]
             lines = [f"{block.place} {row.line}: {row.reason}" for row in sorted(found)]
             self._first = (self._first + lines)[:SHOWN]
         if self._count > self._limit:
@@ -52,10 +55,13 @@ class Rejects:
         return f"{self._first[0]}{more} ({rows} so far, max_bad_rows is {self._limit})"
 
 
-def _named(block: Block, label: str, bad: dict[str, np.ndarray]) -> list[BadRow]:
+def _named(
+    block: Block, label: str, bad: dict[str, np.ndarray], dates: Collection[str]
+) -> list[BadRow]:
     named = {}
     for name, rows in bad.items():
-        rule = "{} must be a number or empty" if name else "label {} must be 0 or 1"
+        kind = "a date" if name in dates else "a number"
+        rule = f"{{}} must be {kind} or empty" if name else "label {} must be 0 or 1"
         for row in np.flatnonzero(rows)[:SHOWN]:
             got = block.rows[name or label][int(row)]
             reason = f"{rule.format(name or label)}, got {'nothing' if got is None else repr(got)}"

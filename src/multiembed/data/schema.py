@@ -31,6 +31,17 @@ class NumericRule(Record):
     """For `quantiles`: the first number of every bucket but the lowest, ascending."""
 
 
+class DateRule(Record):
+    """How a moment becomes a category."""
+
+    column: str
+    """The raw column that holds the moments."""
+    part: Literal["hour", "weekday", "weekend"]
+    """`hour`: 0 to 23; `weekday`: 1 Monday to 7 Sunday; `weekend`: 1 on Saturday and Sunday."""
+    format: str
+    """`iso`, `s` or `ms` since 1970, or a format of `strptime`."""
+
+
 class Field(Record):
     """One column of the id matrix."""
 
@@ -41,8 +52,23 @@ class Field(Record):
     min_count: int
     """Values counted less often than this are *other*."""
     numeric: NumericRule | None = None
+    date: DateRule | None = None
+    hash_size: int | None = None
+    """If given, values are hashed to this many before they are counted."""
+    max_values: int | None = None
+    """If given, at most that many values are kept; the rest are *other*."""
     other: dict[SplitName, int] = {}
     """Rows of each split whose value is *other*."""
+
+    @property
+    def column(self) -> str:
+        """The raw column that the field is made from."""
+        return self.date.column if self.date is not None else self.name
+
+    @property
+    def bucketed(self) -> bool:
+        """Whether its values are whole numbers that a rule gave, instead of text."""
+        return self.numeric is not None or self.date is not None
 
 
 class SplitSummary(Record):

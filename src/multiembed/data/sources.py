@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 from jaxtyping import Int64
 
-from multiembed.data.schema import SourceFile
+from multiembed.data.schema import DateRule, SourceFile
 from multiembed.errors import DataError
 
 SHOWN = 5
@@ -72,6 +72,13 @@ class Column(NamedTuple):
 
     name: str
     kind: Literal["categorical", "numeric"]
+    date: DateRule | None = None
+    """How it is made from another column, if it is."""
+
+    @property
+    def raw(self) -> str:
+        """The column of the files."""
+        return self.date.column if self.date is not None else self.name
 
 
 class Source(ABC):
@@ -81,10 +88,18 @@ class Source(ABC):
     """Name of the label's column."""
     columns: tuple[Column, ...]
     """The fields, in order."""
+    extra: str | None = None
+    """Another column to read: the one that rows are split by."""
     files: tuple[Path, ...]
     """What the rows are read from."""
     given: bool = False
     """Whether the files say which rows train, validate and test."""
+
+    @property
+    def wanted(self) -> list[str]:
+        """Names of the columns to read, each once."""
+        extra = [] if self.extra is None else [self.extra]
+        return list(dict.fromkeys([self.label, *(column.raw for column in self.columns), *extra]))
 
     @property
     def size(self) -> int:

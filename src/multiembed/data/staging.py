@@ -42,6 +42,18 @@ def staged(
         _rename(partial, target)
 
 
+@contextmanager
+def downloading(target: Path) -> Iterator[Path]:
+    """Lend a directory beside `target` for downloads; it stays only where work was interrupted."""
+    folder = target.with_name(target.name + ".downloads")
+    try:
+        yield folder
+    except InputError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def _journal(folder: Path, key: str) -> Journal:
     """Return the journal of an equal call, or begin one in an empty directory."""
     journal = resumed(folder, key) if key else None

@@ -3,14 +3,18 @@
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
 
 from multiembed.data.options import PrepareOptions
+from multiembed.data.schema import DateRule
 from multiembed.data.sources import START, Block, Column, Mark, Source, reading
 from multiembed.errors import DataError
 
+PARQUET = (".parquet", ".pq")
+ARROW = (".arrow", ".feather", ".ipc")
 BLOCK_ROWS = 65_536
 SAMPLE_ROWS = 10_000
 CODES = 20
@@ -19,14 +23,15 @@ IDENTIFIER = re.compile(r"(^|[_\W])(id|ids|code|zip)$|[a-z](ID|Id)$", re.ASCII)
 
 
 class ParquetSource(Source):
-    """One Parquet file."""
+    """One Parquet or Arrow file."""
 
     def __init__(self, file: Path) -> None:
         self.files = (file,)
         self.label = ""
         self.columns: tuple[Column, ...] = ()
-        self._lazy = pl.scan_parquet(file)
         with reading([file]):
+            scan = pl.scan_parquet if file.suffix in PARQUET else pl.scan_ipc
+            self._lazy = scan(file, glob=False) if file.suffix in PARQUET else scan(file)
             self._schema = self._lazy.collect_schema()
             self._height = int(self._lazy.select(pl.len()).collect().item())
         self.names = tuple(self._schema.names())
@@ -35,15 +40,18 @@ class ParquetSource(Source):
                 kind = self._schema[name]
                 raise DataError(f"{file}: column {name!r} must hold plain values, got {kind}")
 
-    def choose(self, label: str, columns: Sequence[Column]) -> None:
+    @property
+    def types(self) -> dict[str, str]:
+        """The name of every column's type."""
+        return {name: str(dtype) for name, dtype in self._schema.items()}
+
+    def choose(self, label: str, columns: Sequence[Column], extra: str | None = None) -> None:
         """Say which of the file's columns is the label and which are fields."""
-        self.label = label
-        self.columns = tuple(columns)
+        self.label, self.columns, self.extra = label, tuple(columns), extra
 
     def blocks(self, start: Mark = START) -> Iterator[Block]:
         """Read the file, some row groups at a time."""
-        chosen = [self.label, *(column.name for column in self.columns)] if self.label else None
-        lazy = self._lazy.select(chosen) if chosen else self._lazy
+        lazy = self._lazy.select(self.wanted) if self.label else self._lazy
         lazy = lazy.slice(start.offset) if start.offset else lazy
         batches = lazy.collect_batches(chunk_size=BLOCK_ROWS, maintain_order=True, lazy=True)
         number, size = start.number, self.size
@@ -67,7 +75,8 @@ def tell_columns(rows: pl.DataFrame, label: str, options: PrepareOptions) -> tup
     code (few distinct whole numbers, or digits with a leading zero) and no whole number too
     large to be an amount. The options' column names overrule that.
     """
-    named = set(options.categorical_columns) | set(options.numeric_columns)
+    named = {*options.categorical_columns, *options.numeric_columns, *options.dates}
+    dropped = set() if options.split_by is None else {options.split_by} - named
     unknown = sorted(named - set(rows.columns) - {label})
     twice = sorted(set(options.categorical_columns) & set(options.numeric_columns))
     if unknown or label in named:
@@ -81,11 +90,22 @@ def tell_columns(rows: pl.DataFrame, label: str, options: PrepareOptions) -> tup
         for name in rows.columns
         if name not in options.categorical_columns and _is_amount(sample, name)
     }
-    return tuple(
-        Column(name, "numeric" if name in numeric else "categorical")
-        for name in rows.columns
-        if name != label
-    )
+    columns: list[Column] = []
+    for name in rows.columns:
+        if name in options.dates:
+            columns += date_columns(name, options.dates[name])
+        elif name != label and name not in dropped:
+            columns.append(Column(name, "numeric" if name in numeric else "categorical"))
+    return tuple(columns)
+
+
+def date_columns(name: str, format: str) -> list[Column]:
+    """Return the hour and the weekday of a column of moments."""
+    parts: tuple[Literal["hour", "weekday"], ...] = ("hour", "weekday")
+    return [
+        Column(f"{name}_{part}", "categorical", DateRule(column=name, part=part, format=format))
+        for part in parts
+    ]
 
 
 def _is_amount(sample: pl.DataFrame, name: str) -> bool:

@@ -1,5 +1,6 @@
-"""CSV and its kin as a source: every record checked, then parsed by polars a block at a time."""
+"""Text as a source: every record checked, then parsed by polars a block at a time."""
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -7,18 +8,21 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int64
 
-from multiembed.data.records import Dialect, Records, read_records
+from multiembed.data.records import JSON_LINES, Dialect, Records, read_records
 from multiembed.data.sources import SHOWN, START, BadRow, Block, Column, Mark, Source
 from multiembed.errors import DataError
 
 SEPARATORS = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}
 MALFORMED = "quotes must enclose a whole value, got one inside a value"
+NO_OBJECT = "a line must be one JSON object, got something else"
+SAMPLE_LINES = 1000
+"""JSON objects whose names are taken for columns."""
 MOST_MALFORMED = 100
 """Malformed records are looked for one by one; a file with more of them is something else."""
 
 
 class TextSource(Source):
-    """One delimited text file."""
+    """One file of delimited text, or of JSON objects line by line."""
 
     def __init__(self, file: Path, dialect: Dialect, names: Sequence[str], *, header: bool) -> None:
         self.files = (file,)
@@ -26,12 +30,17 @@ class TextSource(Source):
         self.columns: tuple[Column, ...] = ()
         self.names = tuple(names)
         self._dialect = dialect
+        self._malformed = NO_OBJECT if dialect.json else MALFORMED
         self._header = header
 
-    def choose(self, label: str, columns: Sequence[Column]) -> None:
+    @property
+    def types(self) -> dict[str, str]:
+        """The name of every column's type."""
+        return dict.fromkeys(self.names, "String")
+
+    def choose(self, label: str, columns: Sequence[Column], extra: str | None = None) -> None:
         """Say which of the file's columns is the label and which are fields."""
-        self.label = label
-        self.columns = tuple(columns)
+        self.label, self.columns, self.extra = label, tuple(columns), extra
 
     def blocks(self, start: Mark = START) -> Iterator[Block]:
         """Parse the file; blank lines are skipped and have no number."""
@@ -48,17 +57,18 @@ class TextSource(Source):
             yield self._block(filled, numbers)._replace(after=after)
 
     def _block(self, records: Records, numbers: Int64[np.ndarray, " records"]) -> Block:
-        whole = records.columns == len(self.names)
+        whole = records.columns == (1 if self._dialect.json else len(self.names))
         rows, malformed = self._parse(records.cut(whole))
         wrong = np.flatnonzero(~whole)
-        separator = SEPARATORS[self._dialect.separator]
+        separator = SEPARATORS.get(self._dialect.separator, "")
         expected = f"expected {len(self.names)} {separator}-separated columns, got"
         bad = [
             BadRow(int(records.lines[row]), f"{expected} {records.columns[row]}")
             for row in wrong[:SHOWN]
         ]
         whole_lines, whole_numbers = records.lines[whole], numbers[whole]
-        bad += [BadRow(int(whole_lines[row]), MALFORMED) for row in malformed[:SHOWN]]
+        rule = self._malformed
+        bad += [BadRow(int(whole_lines[row]), rule) for row in malformed[:SHOWN]]
         return Block(
             rows=rows,
             numbers=np.delete(whole_numbers, malformed),
@@ -91,7 +101,7 @@ class TextSource(Source):
             found.append(first)
             if len(found) > MOST_MALFORMED:
                 raise DataError(
-                    f"{self.files[0]} line {records.lines[0]}: {MALFORMED} "
+                    f"{self.files[0]} line {records.lines[0]}: {self._malformed} "
                     f"(more than {MOST_MALFORMED} such rows)"
                 )
             return
@@ -101,25 +111,58 @@ class TextSource(Source):
         self._find_malformed(records.cut(places >= middle), first + middle, found)
 
     def _try_parse(self, records: Records) -> pl.DataFrame | None:
-        # A header of our own keeps polars from taking a byte order mark off the first value.
-        places = [str(place) for place in range(len(self.names))]
-        header = self._dialect.separator.join(places) + "\n"
+        wanted = self.wanted if self.label else list(self.names)
+        parse = _parse_json if self._dialect.json else _parse_delimited
         try:
-            rows = pl.read_csv(
-                header.encode() + records.text,
-                separator=self._dialect.separator,
-                quote_char='"' if self._dialect.quoted else None,
-                infer_schema=False,
-            )
+            rows = parse(records.text, self._dialect, self.names, wanted)
         except pl.exceptions.PolarsError:
             return None
-        if rows.height != len(records.ends):
-            return None
-        rows.columns = list(self.names)
-        wanted = (
-            [self.label, *(column.name for column in self.columns)] if self.label else rows.columns
-        )
-        return rows.select(wanted)
+        return rows if rows.height == len(records.ends) else None
+
+
+def _parse_delimited(
+    text: bytes, dialect: Dialect, names: Sequence[str], wanted: list[str]
+) -> pl.DataFrame:
+    # A header of our own keeps polars from taking a byte order mark off the first value.
+    header = dialect.separator.join(str(place) for place in range(len(names))) + "\n"
+    rows = pl.read_csv(
+        header.encode() + text,
+        separator=dialect.separator,
+        quote_char='"' if dialect.quoted else None,
+        infer_schema=False,
+    )
+    rows.columns = list(names)
+    return rows.select(wanted)
+
+
+def _parse_json(
+    text: bytes, dialect: Dialect, names: Sequence[str], wanted: list[str]
+) -> pl.DataFrame:
+    # An empty text is refused by polars.
+    schema = dict.fromkeys(wanted, pl.String)
+    return pl.read_ndjson(text, schema=schema) if text else pl.DataFrame(schema=schema)
+
+
+def read_keys(file: Path) -> tuple[str, ...]:
+    """Read the names that the first lines of a file of JSON objects have, as they come.
+
+    Raises:
+        DataError: If there are none.
+    """
+    for records in read_records(file, JSON_LINES):
+        lines = records.cut(records.columns > 0).text.splitlines()[:SAMPLE_LINES]
+        names = dict.fromkeys(name for line in lines for name in _keys(line))
+        if names:
+            return tuple(names)
+    raise DataError(f"{file} must hold JSON objects, one per line, got none")
+
+
+def _keys(line: bytes) -> list[str]:
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError):
+        return []
+    return list(content) if isinstance(content, dict) else []
 
 
 def read_header(file: Path, separator: str | None) -> tuple[Dialect, tuple[str, ...]]:

@@ -4,6 +4,7 @@ A missing category is the empty string and a missing number is null; both are va
 other.
 """
 
+import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool
 
+from multiembed.data.moments import moment_part
 from multiembed.data.schema import Field, NumericRule
 
 LARGEST_WHOLE = 2.0**53
@@ -25,7 +27,7 @@ class Values(NamedTuple):
     columns: pl.DataFrame
     """One column per field: text, or the number of a bucket."""
     unreadable: dict[str, Bool[np.ndarray, " rows"]]
-    """Rows whose text should be a number and is none, for every field that has some."""
+    """Rows whose text should be a number or a date and is none, for every field with some."""
 
 
 def read_values(rows: pl.DataFrame, fields: Sequence[Field]) -> Values:
@@ -33,19 +35,30 @@ def read_values(rows: pl.DataFrame, fields: Sequence[Field]) -> Values:
 
     Numeric fields by quantiles whose edges are not known yet become rounded numbers.
     """
-    numeric = [field for field in fields if field.numeric is not None]
-    numbers = rows.select(_number(field.name, rows) for field in numeric)
+    ruled = [field for field in fields if field.bucketed]
+    read = rows.select(_read(field, rows) for field in ruled)
     columns = [
-        *rows.select(_category(field.name, rows) for field in fields if field.numeric is None),
-        *numbers.select(_bucket(field) for field in numeric),
+        *rows.select(_category(field.name, rows) for field in fields if not field.bucketed),
+        *read.select(_bucket(field) for field in ruled),
     ]
-    suspects = [
-        rows[field.name]
-        for field in numeric
-        if rows.schema[field.name] == pl.String
-        and numbers[field.name].null_count() > rows[field.name].null_count()
+    sizes = {field.name: field.hash_size for field in fields if field.hash_size is not None}
+    columns = [
+        _hashed(column, sizes[column.name]) if column.name in sizes else column
+        for column in columns
     ]
-    return Values(pl.DataFrame(columns), {text.name: _unreadable(text) for text in suspects})
+    unreadable = {
+        field.name: _unreadable(rows[field.column], read[field.name])
+        for field in ruled
+        if rows.schema[field.column] == pl.String
+        and read[field.name].null_count() > rows[field.column].null_count()
+    }
+    flags = {name: those for name, those in unreadable.items() if those.any()}
+    return Values(pl.DataFrame(columns), flags)
+
+
+def as_text(rows: pl.DataFrame) -> pl.DataFrame:
+    """Turn raw columns of any type into text that means the same."""
+    return rows.select(_category(name, rows) for name in rows.columns)
 
 
 def read_labels(rows: pl.DataFrame, name: str) -> pl.Series:
@@ -91,15 +104,33 @@ def _category(name: str, rows: pl.DataFrame) -> pl.Expr:
     return column.cast(pl.String).fill_null("").alias(name)
 
 
-def _number(name: str, rows: pl.DataFrame) -> pl.Expr:
-    """Read a column as numbers, null where it is missing, unreadable, NaN or infinite."""
-    value = pl.col(name).cast(pl.Float64, strict=False)
-    return pl.when(value.is_finite()).then(value).alias(name)
+def _hashed(column: pl.Series, size: int) -> pl.Series:
+    """Hash text to one of `size` numbers, as text; a missing value stays one."""
+    distinct = column.unique()
+    places = [
+        "" if text == "" else str(int.from_bytes(_digest(text), "little") % size)
+        for text in distinct
+    ]
+    return column.replace_strict(distinct, pl.Series(places, dtype=pl.String))
 
 
-def _unreadable(text: pl.Series) -> Bool[np.ndarray, " rows"]:
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()
+
+
+def _read(field: Field, rows: pl.DataFrame) -> pl.Expr:
+    """Read a column as numbers or as hours or days, null where it is missing or unreadable."""
+    if field.date is not None:
+        return moment_part(field.date, rows).alias(field.name)
+    value = pl.col(field.name).cast(pl.Float64, strict=False)
+    return pl.when(value.is_finite()).then(value).alias(field.name)
+
+
+def _unreadable(text: pl.Series, read: pl.Series) -> Bool[np.ndarray, " rows"]:
     number = text.cast(pl.Float64, strict=False)
-    return (number.is_null() & text.is_not_null() & (text != "")).to_numpy()
+    infinite = number.is_infinite() | number.is_nan()
+    absent = text.is_null() | (text == "") | infinite.fill_null(False)
+    return (read.is_null() & ~absent).to_numpy()
 
 
 def _zero_or_one(column: pl.Series, one: list, zero: list) -> pl.Series:
@@ -110,7 +141,8 @@ def _zero_or_one(column: pl.Series, one: list, zero: list) -> pl.Series:
 
 def _bucket(field: Field) -> pl.Expr:
     value, rule = pl.col(field.name), field.numeric
-    assert rule is not None, "only numeric fields have buckets"
+    if rule is None:
+        return value
     if rule.rule == "quantiles":
         rounded = value.round_sig_figs(QUANTILE_DIGITS)
         return rounded if rule.edges is None else _quantile(field.name, rounded, rule.edges)

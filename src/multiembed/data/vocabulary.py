@@ -34,14 +34,17 @@ def _added(total: pl.DataFrame | None, pending: list[pl.DataFrame]) -> pl.DataFr
     return pl.concat(frames).group_by("value").agg(pl.col("count").sum())
 
 
-def number_values(counts: pl.DataFrame, min_count: int) -> pl.DataFrame:
+def number_values(
+    counts: pl.DataFrame, min_count: int, max_values: int | None = None
+) -> pl.DataFrame:
     """Give every value that is frequent enough its id: falling count, ties by value, from 1.
 
-    Values become text, and a missing one null.
+    Values become text, and a missing one null. Of more than `max_values` the first are kept.
     """
     text = pl.col("value").cast(pl.String).fill_null("")
     kept = counts.filter(pl.col("count") >= min_count).with_columns(text)
     ordered = kept.sort(["count", "value"], descending=[True, False])
+    ordered = ordered if max_values is None else ordered.head(max_values)
     missing = pl.when(pl.col("value") != "").then(pl.col("value"))
     number = pl.int_range(1, pl.len() + 1, dtype=pl.Int32)
     return ordered.select(missing.alias("value"), "count", number.alias("id"))
@@ -78,7 +81,7 @@ class Encoder:
         self._categories = {
             f.name: pl.Enum(self._values[f.name].fill_null(""))
             for f in self.fields
-            if f.numeric is None
+            if not f.bucketed
         }
 
     @classmethod
@@ -96,7 +99,7 @@ class Encoder:
         Raises:
             DataError: If a column is absent.
         """
-        absent = [field.name for field in self.fields if field.name not in rows.columns]
+        absent = [field.column for field in self.fields if field.column not in rows.columns]
         if absent:
             raise DataError(f"rows must have a column {absent[0]!r}, got {', '.join(rows.columns)}")
         values, unreadable = read_values(rows, self.fields)
@@ -122,7 +125,7 @@ class Encoder:
 
     def _id_expression(self, field: Field) -> pl.Expr:
         column, name = pl.col(field.name), field.name
-        if field.numeric is None:
+        if not field.bucketed:
             place = column.cast(self._categories[name], strict=False).to_physical()
             return place.cast(pl.Int32).add(1).fill_null(0)
         buckets = self._values[name].cast(pl.Int64)

@@ -33,7 +33,7 @@ class DemoObserver(Protocol):
     def announce(self, name: str) -> None:
         """Hear which model comes next."""
 
-    def advance(self, stage: str, done: int, total: int) -> None:
+    def advance(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Hear of the preparation under way."""
 
     def stepped(self, progress: Progress) -> None:
