@@ -24,5 +24,5 @@ def real_data() -> Path:
 
 def _present(folder: Path) -> Path:
     if not folder.is_dir():
-        pytest.skip(f"{folder.name} is not part of the product; it lies beside a developer's checkout")
+        pytest.skip(f"{folder.name} is no part of the product: it lies beside a checkout")
     return folder
