@@ -37,6 +37,9 @@ def draw(panels: Sequence[Panel], folder: Path, name: str) -> list[Path]:
             _bars(axes, panel)
         else:
             _heatmap(figure, axes, panel)
+    # Laid out once, for both files.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     written = []
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         path = folder / f"{name}.{kind}"
