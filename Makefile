@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test bench clean
+.PHONY: demo test fuzz bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/multiembed demo
@@ -15,6 +15,13 @@ test: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/pytest
+
+# Many more random cases than `make test` tries, and more kills at random moments.
+fuzz: export OMP_NUM_THREADS = 1
+fuzz: export MULTIEMBED_FUZZ = 10000
+fuzz: export MULTIEMBED_KILLS = 20
+fuzz: $(INSTALLED)
+	$(BIN)/pytest tests/test_fuzz_*.py tests/test_data_restart.py
 
 bench: $(INSTALLED)
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
