@@ -16,7 +16,6 @@ from typing import Literal
 import polars as pl
 from pydantic import BaseModel, JsonValue
 
-from multiembed.data.vocabulary import read_vocabulary
 from multiembed.errors import DataError
 from multiembed.serving.compiled import CompiledField, compile_field
 from multiembed.training.run import Run
@@ -59,7 +58,7 @@ def write_fields(run: Run, folder: Path) -> tuple[CompiledField, ...]:
     (folder / "vocabulary").mkdir()
     fields = []
     for number, field in enumerate(run.schema.fields):
-        vocabulary = read_vocabulary(run.path, field.name)
+        vocabulary = run.vocabularies[field.name]
         compiled = compile_field(run.encoder, field, vocabulary)
         if field.kind == "categorical":
             name = f"vocabulary/{number}.parquet"

@@ -14,6 +14,8 @@ from multiembed.data.vocabulary import Encoder
 from multiembed.errors import DataError
 
 LARGEST = sys.float_info.max
+KNOWN = {"name", "kind", "cardinality", "min_count", "numeric", "max_values", "other"}
+"""What a bundle can express of a field; it must not be one that says more of itself."""
 NOT_A_NUMBER = "no number"
 NEVER_SEEN = "a value that training never saw"
 
@@ -38,14 +40,13 @@ def compile_field(encoder: Encoder, field: Field, vocabulary: pl.DataFrame) -> C
     Raises:
         DataError: If its kind is one that bundles do not know.
     """
-    ids = vocabulary["id"]
-    if not ids.equals(pl.Series("id", np.arange(1, len(ids) + 1, dtype=np.int32))):
-        raise DataError(f"vocabulary of {field.name} must number its values from 1, got others")
+    told = field.model_dump(exclude_defaults=True, exclude_none=True).keys()
+    unknown = sorted(told - KNOWN)
+    if unknown:
+        raise DataError(f"{field.name} must be plain to be exported, got one with {unknown[0]}")
     if field.kind == "categorical":
         missing = vocabulary.filter(pl.col("value").is_null())["id"].to_list()
         return CompiledField(name=field.name, missing=missing[0] if missing else 0)
-    if field.kind != "numeric":
-        raise DataError(f"{field.name} must be categorical or numeric, got {field.kind}")
     thresholds = _thresholds(field, vocabulary)
     places = np.concatenate([[-LARGEST], thresholds, [np.nan]])
     found = _ids(encoder, field, places).tolist()

@@ -1,5 +1,6 @@
 """Embedding tables with the values behind their rows, as Parquet."""
 
+import io
 import re
 from pathlib import Path
 
@@ -9,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
-from multiembed.data.vocabulary import read_vocabulary
 from multiembed.errors import DataError
 from multiembed.serving.folders import new_folder
 from multiembed.training.run import Run
@@ -30,14 +30,8 @@ def write_embeddings(run: Run, out: Path | str) -> list[str]:
     names = []
     with new_folder(Path(out)) as folder:
         for number, field in enumerate(run.schema.fields):
-            vocabulary = read_vocabulary(run.path, field.name)
-            if vocabulary.height != field.cardinality - 1:
-                raise DataError(
-                    f"vocabulary of {field.name} must hold {field.cardinality - 1} values, got "
-                    f"{vocabulary.height}"
-                )
             other = pl.DataFrame({"id": [0]}, schema={"id": pl.Int32})
-            rows = pl.concat([other, vocabulary], how="diagonal").with_columns(
+            rows = pl.concat([other, run.vocabularies[field.name]], how="diagonal").with_columns(
                 pl.Series("training_count", training_counts[number])
             )
             table = rows.select("id", "value", "count", "training_count").to_arrow(
@@ -52,16 +46,20 @@ def write_embeddings(run: Run, out: Path | str) -> list[str]:
 
 
 def _row_counts(run: Run) -> Int[np.ndarray, " rows"]:
-    file = run.directory.row_counts
+    """Read the counts; their header is compared with what it must be, never interpreted."""
+    file, rows = run.directory.row_counts, sum(run.schema.cardinalities)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<i8", "fortran_order": False, "shape": (rows,)}
+    )
+    expected = header.getvalue()
     try:
-        with file.open("rb") as content:
-            counts = np.lib.format.read_array(content, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file} must hold the counts of rows, got: {error}") from None
-    rows = sum(run.schema.cardinalities)
-    if counts.shape != (rows,) or not np.issubdtype(counts.dtype, np.integer):
-        raise DataError(f"{file} must hold {rows} whole numbers, got {counts.dtype} {counts.shape}")
-    return counts
+        content = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file} must be readable, got: {error.strerror}") from None
+    if not content.startswith(expected) or len(content) != len(expected) + 8 * rows:
+        raise DataError(f"{file} must hold {rows} whole numbers as NumPy saves them, got others")
+    return np.frombuffer(content, "<i8", offset=len(expected))
 
 
 def _lists(rows: Float[np.ndarray, "rows dim"]) -> pa.FixedSizeListArray:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -31,6 +32,7 @@ from multiembed.training.metrics import (
     normalized_entropy,
     reliability_curve,
 )
+from multiembed.training.vocabularies import read_vocabularies
 
 EVALUATION_BATCH = 8192
 ROWS_TOGETHER = 64
@@ -80,6 +82,18 @@ def _probabilities(
     padded = np.pad(ids, ((0, short), (0, 0))) if short else np.require(ids, requirements="W")
     logits = model(torch.from_numpy(padded).to(model.embedding.limits.device))
     return torch.sigmoid(logits + shift)[: len(ids)].cpu().numpy()
+
+
+def predict_ids(
+    model: ClickModel, ids: Int[np.ndarray, "rows fields"], *, negative_rate: float = 1.0
+) -> Float[np.ndarray, " rows"]:
+    """Return the predicted probabilities of rows of ids."""
+    unknown = np.zeros(len(ids), dtype=np.uint8)
+    batches = (
+        Batch(ids[at : at + EVALUATION_BATCH], unknown[at : at + EVALUATION_BATCH])
+        for at in range(0, len(ids), EVALUATION_BATCH)
+    )
+    return predict_batches(model, batches, negative_rate=negative_rate)[1]
 
 
 def quality(
@@ -138,9 +152,18 @@ class Run:
                 )
 
     @cached_property
+    def vocabularies(self) -> dict[str, pl.DataFrame]:
+        """The kept values of every field (null: missing), their counts and their ids.
+
+        Raises:
+            DataError: If a vocabulary is not whole or is another field's.
+        """
+        return read_vocabularies(self.path, self.schema)
+
+    @cached_property
     def encoder(self) -> Encoder:
         """What turns raw values into ids, as it was when the rows of training were encoded."""
-        return Encoder.load(self.path)
+        return Encoder(self.schema.fields, self.vocabularies)
 
     @property
     def records(self) -> list[dict[str, int | float]]:
@@ -165,13 +188,8 @@ class Run:
 
     def predict(self, ids: Int[np.ndarray, "rows fields"]) -> Float[np.ndarray, " rows"]:
         """Return the probability of a click for rows of ids."""
-        unknown = np.zeros(len(ids), dtype=np.uint8)
-        batches = (
-            Batch(ids[at : at + EVALUATION_BATCH], unknown[at : at + EVALUATION_BATCH])
-            for at in range(0, len(ids), EVALUATION_BATCH)
-        )
         rate = self.config.training.negative_rate
-        probabilities = predict_batches(self.model, batches, negative_rate=rate)[1]
+        probabilities = predict_ids(self.model, ids, negative_rate=rate)
         _check_numbers(probabilities, self.directory.best)
         return probabilities
 

@@ -1,0 +1,222 @@
+"""A click model that is fitted to a table in memory, in the manner of scikit-learn."""
+
+import inspect
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from multiembed.config import ModelConfig, RunConfig, TrainingConfig
+from multiembed.data.dataset import open_dataset
+from multiembed.data.options import PrepareOptions
+from multiembed.errors import ConfigError, DataError
+from multiembed.serving.in_memory import encode_table, write_encoded
+from multiembed.serving.tabular import Table, read_classes, read_table
+from multiembed.training.run import Run, predict_ids
+from multiembed.training.start import train
+from multiembed.validation import checked
+
+
+class ClickClassifier:
+    """A multi-embedding click model with `fit`, `predict_proba` and `predict`.
+
+    It follows scikit-learn's conventions and works in its pipelines and searches, without needing
+    scikit-learn. Columns of text, codes and whole numbers of few values are categories, other
+    numbers are cut into buckets; a missing value is a value of its own, and so is one that
+    `fit` did not see.
+
+    Args:
+        architecture: `dcnv2`, `dnn`, …; `dcnv2:2,dnn:1` mixes two.
+        dim: Size of one set's embedding; the architecture's base size if None.
+        sets: Number of embedding sets; one, or what `architecture` says, if None.
+        options: Options of the architecture: hidden, dropout, ….
+        training: Settings of the training: learning_rate, batch_size, max_epochs, …; the paper's
+            protocol where not given. A tenth of the rows of each class, at least one, is held
+            back to say when to stop.
+        numeric_rule: How numbers are cut: 32 buckets of equal counts, or the paper's rule.
+        min_count: Values seen less often share one embedding.
+        random_state: Seed of initialisation, order and the rows that are held back.
+
+    After `fit` there are `classes_` (both labels, the positive one last), `n_features_in_`,
+    `feature_names_in_` where columns have names, and `n_iter_`, the epochs trained.
+    """
+
+    def __init__(
+        self,
+        architecture: str = "dcnv2",
+        *,
+        dim: int | None = None,
+        sets: int | None = None,
+        options: Mapping[str, object] | None = None,
+        training: Mapping[str, object] | None = None,
+        numeric_rule: Literal["quantiles", "log"] = "quantiles",
+        min_count: int = 1,
+        random_state: int | None = 0,
+    ) -> None:
+        self.architecture = architecture
+        self.dim = dim
+        self.sets = sets
+        self.options = options
+        self.training = training
+        self.numeric_rule = numeric_rule
+        self.min_count = min_count
+        self.random_state = random_state
+
+    def fit(self, X: object, y: object) -> "ClickClassifier":
+        """Train on rows `X`, a data frame or a matrix, and labels `y` of two classes.
+
+        Raises:
+            ConfigError: If a parameter is unknown or out of range.
+            DataError: If there are not two rows of each of two classes.
+        """
+        config = self._config()
+        table = read_table(X)
+        classes, labels = read_classes(y, rows=table.rows.height)
+        encoded = encode_table(table.rows, labels, self._options(), seed=config.training.seed)
+        with tempfile.TemporaryDirectory(prefix="multiembed-") as folder:
+            write_encoded(encoded, Path(folder) / "dataset")
+            dataset = open_dataset(Path(folder) / "dataset")
+            run = train(config, dataset=dataset, run=Path(folder) / "run")
+            self.n_iter_ = int(run.records[-1]["epoch"])
+        self._keep(run, table)
+        self.classes_ = classes
+        self._encoder = encoded.encoder
+        return self
+
+    def predict_proba(self, X: object) -> Float[np.ndarray, "rows 2"]:
+        """Return the probabilities of both classes, in the order of `classes_`."""
+        table = self._table(X)
+        ids = self._encoder.encode(table.rows)
+        positive = predict_ids(self._model, ids, negative_rate=self._negative_rate)
+        return np.stack([1 - positive, positive], axis=1).astype(np.float64)
+
+    def predict(self, X: object) -> Shaped[np.ndarray, " rows"]:
+        """Return the more probable class of every row."""
+        positive = self.predict_proba(X)[:, 1] > 0.5
+        return self.classes_[positive.astype(np.int64)]
+
+    def score(self, X: object, y: object) -> float:
+        """Return the share of rows whose class is predicted right."""
+        return float(np.mean(self.predict(X) == np.asarray(y)))
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters that it was made with."""
+        return {name: getattr(self, name) for name in _PARAMETERS}
+
+    def set_params(self, **parameters: object) -> "ClickClassifier":
+        """Change parameters; `fit` reads them.
+
+        Raises:
+            ConfigError: If there is no such parameter.
+        """
+        for name, value in parameters.items():
+            if name not in _PARAMETERS:
+                known = ", ".join(_PARAMETERS)
+                raise ConfigError(f"parameter must be one of {known}, got {name!r}")
+            setattr(self, name, value)
+        return self
+
+    def __sklearn_tags__(self) -> object:
+        """Tell scikit-learn, which alone calls this, what kind of estimator it is."""
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type="classifier",
+            target_tags=TargetTags(required=True),
+            classifier_tags=ClassifierTags(multi_class=False),
+            input_tags=InputTags(categorical=True, string=True, allow_nan=True),
+        )
+
+    def __repr__(self) -> str:
+        """Show the parameters that are not the defaults."""
+        changed = {
+            name: value
+            for name, value in self.get_params().items()
+            if value is not _PARAMETERS[name].default
+        }
+        inside = ", ".join(f"{name}={value!r}" for name, value in changed.items())
+        return f"{type(self).__name__}({inside})"
+
+    def _config(self) -> RunConfig:
+        model = {
+            "architecture": self.architecture,
+            "dim": self.dim,
+            "sets": self.sets,
+            "options": dict(self.options or {}),
+        }
+        seed = {} if self.random_state is None else {"seed": int(self.random_state)}
+        training = {**seed, **(self.training or {})}
+        return RunConfig(
+            model=checked(ModelConfig, model, at="model."),
+            training=checked(TrainingConfig, training, at="training."),
+        )
+
+    def _options(self) -> PrepareOptions:
+        options = {
+            "format": "table",
+            "numeric_rule": self.numeric_rule,
+            "min_count": self.min_count,
+        }
+        return checked(PrepareOptions, options)
+
+    def _keep(self, run: Run, table: Table) -> None:
+        self._model = run.model
+        self._negative_rate = run.config.training.negative_rate
+        self.n_features_in_ = table.rows.width
+        if table.names is not None:
+            self.feature_names_in_ = np.array(table.names, dtype=object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+
+    def _table(self, rows: object) -> Table:
+        """Read rows to score, whose columns must be those of `fit`."""
+        if not hasattr(self, "classes_"):
+            raise _not_fitted(f"{type(self).__name__} must be fitted first, got one that is not")
+        table = read_table(rows)
+        if table.rows.width != self.n_features_in_:
+            raise DataError(
+                f"X has {table.rows.width} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input"
+            )
+        known = [field.name for field in self._encoder.fields]
+        if table.names is not None and list(table.names) != known:
+            if not hasattr(self, "feature_names_in_"):
+                return Table(table.rows.rename(dict(zip(table.names, known, strict=True))), None)
+            raise DataError(_other_names(table.names, known))
+        if table.names is None:
+            return Table(table.rows.rename(dict(zip(table.rows.columns, known, strict=True))), None)
+        return table
+
+
+_PARAMETERS = {
+    name: parameter
+    for name, parameter in inspect.signature(ClickClassifier.__init__).parameters.items()
+    if name != "self"
+}
+
+
+def _not_fitted(message: str) -> Exception:
+    """Return scikit-learn's own exception where it is installed."""
+    try:
+        from sklearn.exceptions import NotFittedError
+    except ImportError:
+        return DataError(message)
+    return NotFittedError(message)
+
+
+def _other_names(names: tuple[str, ...], known: list[str]) -> str:
+    """Say how columns differ from those of `fit`, in the words that scikit-learn checks for."""
+    unseen = sorted(set(names) - set(known))
+    missing = sorted(set(known) - set(names))
+    lines = ["The feature names should match those that were passed during fit."]
+    if unseen:
+        lines += ["Feature names unseen at fit time:", *(f"- {name}" for name in unseen[:5])]
+    if missing:
+        lines += ["Feature names seen at fit time, yet now missing:"]
+        lines += [f"- {name}" for name in missing[:5]]
+    if not unseen and not missing:
+        lines += ["Feature names must be in the same order as they were in fit."]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,126 @@
+"""Rows and labels as users of scikit-learn hand them over: frames, matrices, lists.
+
+Where scikit-learn's estimator checks ask for certain words in a message, they are in ours.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from jaxtyping import Shaped, UInt8
+
+from multiembed.errors import DataError
+from multiembed.training.frames import ArrowTable, as_polars
+
+
+class Table(NamedTuple):
+    """Rows, and the names that their columns came with."""
+
+    rows: pl.DataFrame
+    names: tuple[str, ...] | None
+    """`None` for a matrix, whose columns are then called 0, 1, …."""
+
+
+def read_table(rows: object) -> Table:
+    """Read rows from a data frame, a matrix or a list of lists.
+
+    Raises:
+        DataError: If they are no table of plain values, or an empty one.
+    """
+    if isinstance(rows, ArrowTable) and not isinstance(rows, np.ndarray):
+        frame = as_polars(rows)
+        names = tuple(frame.columns)
+    else:
+        frame, names = _matrix_frame(rows), None
+    if frame.height == 0:
+        raise DataError(
+            f"rows must be at least 1, got 0 sample(s) (shape={frame.shape}) while a minimum of "
+            "1 is required."
+        )
+    if frame.width == 0:
+        raise DataError(
+            f"columns must be at least 1, got 0 feature(s) (shape={frame.shape}) while a minimum "
+            "of 1 is required."
+        )
+    return Table(frame, names)
+
+
+def read_classes(
+    labels: object, *, rows: int
+) -> tuple[Shaped[np.ndarray, " 2"], UInt8[np.ndarray, " rows"]]:
+    """Return the two classes, in order, and which of them each row has.
+
+    Raises:
+        DataError: If there are not two classes, or not as many labels as rows.
+    """
+    if labels is None:
+        raise DataError("y should be a 1d array of labels, got None")
+    column = np.asarray(labels)
+    if column.ndim == 2 and column.shape[1] == 1:
+        column = column[:, 0]
+    if column.ndim != 1:
+        raise DataError(f"y should be a 1d array of labels, got shape {column.shape}")
+    if len(column) != rows:
+        raise DataError(f"y must have as many labels as there are rows, {rows}, got {len(column)}")
+    _check_labels(column)
+    classes, of_row = np.unique(column, return_inverse=True)
+    if len(classes) > 2:
+        raise DataError(
+            "Only binary classification is supported. The type of the target is multiclass, got "
+            f"{len(classes)} classes"
+        )
+    counts = np.bincount(of_row)
+    if len(classes) < 2 or counts.min() < 2:
+        each = (f"{n} of {c!r}" for c, n in zip(classes.tolist(), counts, strict=True))
+        found = "one class" if len(classes) < 2 else ", ".join(each)
+        raise DataError(f"y must have at least 2 rows of each of two classes, got {found}")
+    return classes, of_row.astype(np.uint8)
+
+
+def _matrix_frame(rows: object) -> pl.DataFrame:
+    if type(rows).__module__.startswith("scipy.sparse"):
+        raise DataError("rows must be dense, got a sparse matrix")
+    matrix = np.asarray(rows)
+    if np.iscomplexobj(matrix):
+        raise DataError("Complex data not supported: rows must be real numbers or text")
+    if matrix.ndim != 2:
+        raise DataError(
+            f"rows must be a table of 2 dimensions, got {matrix.ndim}. Reshape your data: "
+            "reshape(-1, 1) makes one column, reshape(1, -1) one row"
+        )
+    names = [str(place) for place in range(matrix.shape[1])]
+    if matrix.dtype != object:
+        return pl.DataFrame(matrix, schema=names) if matrix.shape[1] else _no_columns(matrix)
+    columns = (pl.Series(name, _plain(matrix[:, place])) for place, name in enumerate(names))
+    return pl.DataFrame(list(columns)) if names else _no_columns(matrix)
+
+
+def _no_columns(matrix: Shaped[np.ndarray, "rows 0"]) -> pl.DataFrame:
+    raise DataError(
+        f"columns must be at least 1, got 0 feature(s) (shape={matrix.shape}) while a minimum of 1 "
+        "is required."
+    )
+
+
+def _plain(column: Shaped[np.ndarray, " rows"]) -> list[object]:
+    """Return the values of a column of objects: numbers where all are, else text."""
+    values = [None if value is None or value != value else value for value in column]
+    for value in values:
+        if not isinstance(value, str | int | float | np.generic | None):
+            raise DataError(
+                f"a value must be a string or a number: argument must be a string or a number, "
+                f"got {type(value).__name__}"
+            )
+    if any(isinstance(value, str) for value in values):
+        return [None if value is None else str(value) for value in values]
+    return [None if value is None else float(value) for value in values]  # pyright: ignore
+
+
+def _check_labels(column: Shaped[np.ndarray, " rows"]) -> None:
+    if np.iscomplexobj(column):
+        raise DataError("Complex data not supported: y must be labels")
+    if column.dtype.kind == "f":
+        if not np.isfinite(column).all():
+            raise DataError("y must be labels, got Input contains NaN or infinity")
+        if (column != np.floor(column)).any():
+            raise DataError("Unknown label type: y must be labels, got continuous numbers")
