@@ -84,7 +84,8 @@ def test_files_and_functions_fit_their_budgets(path):
         named = [p for p in parameters if p.arg not in ("self", "cls")]
         assert function.end_lineno - function.lineno < 60, function.name
         assert len(named) <= 8, function.name
-        assert function.args.kwarg is None, f"{function.name} takes **{function.args.kwarg}"
+        if function.name != "set_params":  # scikit-learn says what that one takes
+            assert function.args.kwarg is None, f"{function.name} takes **{function.args.kwarg}"
 
 
 def test_only_the_command_line_prints():

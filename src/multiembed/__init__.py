@@ -15,11 +15,16 @@ from multiembed.data.prepare import prepare
 from multiembed.errors import ConfigError, DataError, InputError
 from multiembed.models import ClickModel, from_reference
 from multiembed.models.multi_embed import multi_embed
+from multiembed.serving.calibration import calibrate
+from multiembed.serving.classifier import ClickClassifier
+from multiembed.serving.export import export
+from multiembed.serving.predict import predict
 from multiembed.training import Run, load_run, train
 
 __version__ = version("multiembed")
 
 __all__ = [
+    "ClickClassifier",
     "ClickModel",
     "ConfigError",
     "DataError",
@@ -31,12 +36,15 @@ __all__ = [
     "Run",
     "RunConfig",
     "TrainingConfig",
+    "calibrate",
     "diagnose",
+    "export",
     "from_reference",
     "information_abundance",
     "load_run",
     "multi_embed",
     "open_dataset",
+    "predict",
     "prepare",
     "train",
 ]
