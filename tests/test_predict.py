@@ -19,6 +19,7 @@ from multiembed.data.prepare import prepare
 from multiembed.data.split import split_codes
 from multiembed.errors import ConfigError, DataError
 from multiembed.models import ARCHITECTURES, ClickModel
+from multiembed.serving.export import export
 from multiembed.serving.predict import predict
 from multiembed.training import load_run, train
 from multiembed.training.run import EVALUATION_BATCH, predict_batches
@@ -251,3 +252,27 @@ def test_frames_of_mixed_types_are_refused(run):
         run.predict_proba(pd.DataFrame({"city": [1, "x"]}))
     with pytest.raises((DataError, ConfigError), match="must have a column 'city'"):
         run.predict_proba(pl.DataFrame({"town": ["x"]}))
+
+
+def test_fields_made_of_dates_are_made_again(tmp_path):
+    random = np.random.default_rng(0)
+    days = pd.date_range("2024-01-01", periods=600, freq="7h").strftime("%Y-%m-%d %H:%M:%S")
+    frame = pd.DataFrame({"at": days, "who": random.choice(["a", "b"], 600)})
+    frame.assign(y=random.integers(0, 2, 600)).to_csv(tmp_path / "rows.csv", index=False)
+    options = PrepareOptions(format="table", label="y", dates={"at": "iso"})
+    prepare(tmp_path / "rows.csv", tmp_path / "dataset", options)
+    model = ModelConfig(architecture="dnn", dim=2, options={"hidden": [4]})
+    config = RunConfig(model=model, training=TrainingConfig(max_epochs=1, threads=1))
+    run = train(config, dataset=tmp_path / "dataset", run=tmp_path / "run")
+    (tmp_path / "new").mkdir()
+    for part in range(2):
+        frame[300 * part :][:300].to_csv(tmp_path / "new" / f"{part}.csv", index=False)
+
+    predict(run, tmp_path / "new", tmp_path / "out.parquet")
+
+    got = pl.read_parquet(tmp_path / "out.parquet")
+    assert got["at"].to_list() == days.tolist()
+    chosen = split_codes(np.arange(600), 0) == 2
+    np.testing.assert_array_equal(got["probability"].to_numpy()[chosen], evaluated(run, "test")[1])
+    with pytest.raises(DataError, match="must be plain to be exported, got one with date"):
+        export(run, tmp_path / "bundle")

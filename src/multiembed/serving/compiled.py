@@ -1,7 +1,7 @@
 """A run's encoder in a form that needs no rules: texts with ids, intervals of numbers with ids."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import polars as pl
@@ -34,16 +34,17 @@ class CompiledField(BaseModel):
     """Id of every interval, the first of them before the first threshold."""
 
 
-def compile_field(encoder: Encoder, field: Field, vocabulary: pl.DataFrame) -> CompiledField:
-    """Return what an encoder does with one field.
+def check_fields(fields: Sequence[Field]) -> None:
+    """Refuse fields that say more of themselves than a bundle can express, such as dates."""
+    for field in fields:
+        told = field.model_dump(exclude_defaults=True, exclude_none=True).keys()
+        unknown = sorted(told - KNOWN)
+        if unknown:
+            raise DataError(f"{field.name} must be plain to be exported, got one with {unknown[0]}")
 
-    Raises:
-        DataError: If its kind is one that bundles do not know.
-    """
-    told = field.model_dump(exclude_defaults=True, exclude_none=True).keys()
-    unknown = sorted(told - KNOWN)
-    if unknown:
-        raise DataError(f"{field.name} must be plain to be exported, got one with {unknown[0]}")
+
+def compile_field(encoder: Encoder, field: Field, vocabulary: pl.DataFrame) -> CompiledField:
+    """Return what an encoder does with one field."""
     if field.kind == "categorical":
         missing = vocabulary.filter(pl.col("value").is_null())["id"].to_list()
         return CompiledField(name=field.name, missing=missing[0] if missing else 0)

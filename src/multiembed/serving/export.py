@@ -14,10 +14,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from multiembed.data.staging import downloading
 from multiembed.errors import ConfigError, DataError
 from multiembed.models import ClickModel
 from multiembed.serving.bundle import Format, Parity, describe, score, seal, write_fields
-from multiembed.serving.compiled import rows_of
+from multiembed.serving.compiled import check_fields, rows_of
 from multiembed.serving.folders import new_folder
 from multiembed.serving.raw import open_rows, whole_batches
 from multiembed.training.run import EVALUATION_BATCH, Run
@@ -63,7 +64,9 @@ def export(
             raise ConfigError(
                 f"format {format} needs the package {package}: pip install 'multiembed[export]'"
             )
-    checked, source = _some_rows(run, rows)
+    check_fields(run.schema.fields)
+    with downloading(Path(out)) as folder:
+        checked, source = _some_rows(run, rows, folder)
     with new_folder(Path(out)) as folder:
         fields = write_fields(run, folder)
         model = ProbabilityModel(run.model, negative_rate=run.config.training.negative_rate)
@@ -103,10 +106,11 @@ def write_model(model: nn.Module, file: Path, *, fields: int) -> None:
         converted.save(str(file))
 
 
-def _some_rows(run: Run, rows: Path | str | None) -> tuple[pl.DataFrame, str]:
+def _some_rows(run: Run, rows: Path | str | None, downloads: Path) -> tuple[pl.DataFrame, str]:
     """Return raw rows to check a bundle on, and where they come from."""
     if rows is not None:
-        found = next(whole_batches(open_rows(rows, run.schema).source, EVALUATION_BATCH), None)
+        opened = open_rows(rows, run.schema, downloads)
+        found = next(whole_batches(opened.source, EVALUATION_BATCH), None)
         if found is None:
             raise DataError(f"{rows} must hold rows, got none")
         return found[0].select(run.schema.field_names).head(PARITY_ROWS), str(rows)

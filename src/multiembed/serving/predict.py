@@ -5,9 +5,10 @@ from pathlib import Path
 
 import polars as pl
 
+from multiembed.data.staging import downloading
 from multiembed.errors import ConfigError
-from multiembed.serving.raw import open_rows, whole_batches
-from multiembed.serving.rows_out import check_out, writing
+from multiembed.serving.raw import RawRows, open_rows, whole_batches
+from multiembed.serving.rows_out import RowWriter, check_out, writing
 from multiembed.training.run import EVALUATION_BATCH, Run
 
 Progress = Callable[[int, int], None]
@@ -29,8 +30,8 @@ def predict(
 
     Args:
         run: A trained run.
-        raw: A file of the format that the run's dataset was prepared from, or the word `flights`;
-            the label may be absent.
+        raw: A file, directory, pattern or URL of the format that the run's dataset was prepared
+            from, or the word `flights`; the label may be absent.
         out: File to write; its name ends in .csv, .tsv, .jsonl, .parquet or .arrow.
         column: Name of the new column.
         progress: Called after every block.
@@ -41,20 +42,28 @@ def predict(
     """
     target = Path(out)
     check_out(target)
-    source, names = open_rows(raw, run.schema)
-    if column in names:
-        raise ConfigError(f"column must be a new name, got {column!r}, which {raw} has")
-    if target.exists() and any(target.samefile(file) for file in source.files):
-        raise ConfigError(f"{out} must be another file than the rows that are read, got the same")
-    rows = 0
-    with writing(target) as writer:
-        for block, position in whole_batches(source, EVALUATION_BATCH):
-            probabilities = pl.Series(column, run.predict_proba(block))
-            writer.write(block.with_columns(probabilities))
-            rows += block.height
-            if progress is not None:
-                progress(position, source.size)
-        if rows == 0:
-            columns = dict.fromkeys(names, pl.String) | {column: pl.Float32}
-            writer.write(pl.DataFrame(schema=columns))
-    return rows
+    with downloading(target) as folder:
+        rows = open_rows(raw, run.schema, folder)
+        if column in rows.names:
+            raise ConfigError(f"column must be a new name, got {column!r}, which {raw} has")
+        if target.exists() and any(target.samefile(file) for file in rows.source.files):
+            raise ConfigError(
+                f"{out} must be another file than the rows that are read, got the same"
+            )
+        with writing(target) as writer:
+            return _write(run, rows, writer, column=column, progress=progress)
+
+
+def _write(
+    run: Run, rows: RawRows, writer: RowWriter, *, column: str, progress: Progress | None
+) -> int:
+    count = 0
+    for block, position in whole_batches(rows.source, EVALUATION_BATCH):
+        writer.write(block.with_columns(pl.Series(column, run.predict_proba(block))))
+        count += block.height
+        if progress is not None:
+            progress(position, rows.source.size)
+    if count == 0:
+        columns = dict.fromkeys(rows.names, pl.String) | {column: pl.Float32}
+        writer.write(pl.DataFrame(schema=columns))
+    return count

@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 import polars as pl
 
+from multiembed.data.files import FileSeries, find_files
 from multiembed.data.flights import FIELDS, LABEL, Flights
+from multiembed.data.formats import open_table
 from multiembed.data.records import Dialect, read_records
 from multiembed.data.schema import Schema
 from multiembed.data.sources import Block, Source, ahead
 from multiembed.data.tables import ParquetSource
-from multiembed.data.text import TextSource, read_header
+from multiembed.data.text import TextSource
 from multiembed.errors import DataError
 
 
@@ -22,20 +24,28 @@ class RawRows(NamedTuple):
     names: tuple[str, ...]
 
 
-def open_rows(raw: Path | str, schema: Schema) -> RawRows:
+def open_rows(raw: Path | str, schema: Schema, downloads: Path) -> RawRows:
     """Open raw rows of the kind that a run was trained on; their label may be absent.
+
+    Args:
+        raw: A file, a directory, a pattern, a URL or the word `flights`.
+        schema: Of the run.
+        downloads: Directory for what comes from a URL.
 
     Raises:
         DataError: If there is no such file, or it lacks a field.
     """
     if str(raw) == "flights":
-        return _with_fields(raw, RawRows(Flights(), (LABEL, *FIELDS)), schema)
-    file = Path(raw)
-    if not file.is_file():
-        found = "a directory" if file.is_dir() else "nothing there"
-        raise DataError(f"{file} must be a file, got {found}")
-    source = _open(file, schema)
-    return _with_fields(raw, RawRows(source, source.names), schema)
+        rows = RawRows(Flights(), (LABEL, *FIELDS))
+    else:
+        files, splits, names = find_files(str(raw), downloads)
+        series = FileSeries([_open(file, schema) for file in files], splits, names)
+        rows = RawRows(series, series.names)
+    for field in schema.fields:
+        if field.column not in rows.names:
+            known = ", ".join(rows.names[:20])
+            raise DataError(f"{raw} must have a column {field.column!r}, got {known}")
+    return rows
 
 
 def whole_batches(source: Source, size: int) -> Iterator[tuple[pl.DataFrame, int]]:
@@ -56,21 +66,11 @@ def whole_batches(source: Source, size: int) -> Iterator[tuple[pl.DataFrame, int
         yield rest, source.size
 
 
-def _with_fields(raw: Path | str, rows: RawRows, schema: Schema) -> RawRows:
-    absent = [name for name in schema.field_names if name not in rows.names]
-    if absent:
-        raise DataError(f"{raw} must have a column {absent[0]!r}, got {', '.join(rows.names[:20])}")
-    return rows
-
-
 def _open(file: Path, schema: Schema) -> TextSource | ParquetSource:
-    if schema.options.get("format") == "criteo":
-        dialect = Dialect("\t", quoted=False)
-        return TextSource(file, dialect, _criteo_names(file, schema), header=False)
-    if file.suffix == ".parquet":
-        return ParquetSource(file)
-    dialect, names = read_header(file, "\t" if file.suffix in (".tsv", ".tab") else None)
-    return TextSource(file, dialect, names, header=True)
+    if schema.options.get("format") != "criteo":
+        return open_table(file)
+    dialect = Dialect("\t", quoted=False)
+    return TextSource(file, dialect, _criteo_names(file, schema), header=False)
 
 
 def _criteo_names(file: Path, schema: Schema) -> tuple[str, ...]:
