@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
 from multiembed.cli import main
@@ -16,6 +17,7 @@ from multiembed.errors import DataError
 from multiembed.serving.card import write_card
 from multiembed.serving.embeddings import write_embeddings
 from multiembed.training import load_run, train
+from multiembed.training.compress import compress_run
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +96,23 @@ def test_tables_come_with_their_values_and_counts(folder, tmp_path, monkeypatch,
     assert table["training_count"].to_list() == np.bincount(ids, minlength=table.height).tolist()
     assert table["count"].to_list()[1:] == table["training_count"].to_list()[1:]
     assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def test_tables_of_a_compressed_run_are_what_its_codes_stand_for(folder, tmp_path):
+    compress_run(folder / "run", tmp_path / "small", keep=0.5)
+    small = load_run(tmp_path / "small")
+
+    names = write_embeddings(small, tmp_path / "out")
+
+    tables = [pl.read_parquet(tmp_path / "out" / name) for name in names]
+    found = np.vstack([np.hstack([t["set_0"].to_numpy(), t["set_1"].to_numpy()]) for t in tables])
+    table = small.model.embedding.tables[0]
+    codes, basis, mean = (part.detach().double().numpy() for part in table.parameters())
+    assert codes.shape[1] < 6
+    np.testing.assert_allclose(found[: len(codes)], codes @ basis + mean, atol=1e-6)
+    assert len(found) == sum(small.schema.cardinalities)
+    metadata = pq.read_metadata(tmp_path / "out" / names[0]).metadata
+    assert metadata[b"field"] == b"city"
 
 
 def test_broken_counts_leave_nothing(folder, tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import resource
 import sys
 
 import numpy as np
@@ -22,7 +23,7 @@ from multiembed.models import ARCHITECTURES, ClickModel
 from multiembed.serving.export import export
 from multiembed.serving.predict import predict
 from multiembed.training import load_run, train
-from multiembed.training.run import EVALUATION_BATCH, predict_batches
+from multiembed.training.scoring import EVALUATION_BATCH, predict_batches
 
 ROWS = 20_000
 TEXTS = ["Zürich", "a,b", 'say "no"', "", "007", "7", "São Paulo", "line\nbreak", "x" * 50]
@@ -225,6 +226,49 @@ def test_what_cannot_be_scored_is_refused_and_leaves_nothing(
     assert len(err.strip().splitlines()) == 1
     assert message in err
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ".arrow"])
+def test_a_mistake_after_many_rows_leaves_nothing(run, tmp_path, suffix):
+    (tmp_path / "rows").mkdir()
+    table(EVALUATION_BATCH + 5).to_csv(tmp_path / "rows" / "0.csv", index=False)
+    (tmp_path / "rows" / "1.csv").write_text("city,click,price,visits,note\nx,1\n")
+
+    with pytest.raises(
+        DataError, match=r"1\.csv line 2: expected 5 comma-separated columns, got 2"
+    ):
+        predict(run, tmp_path / "rows", tmp_path / f"out{suffix}")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["rows"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".arrow"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(run, trained, tmp_path, suffix):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(DataError, match=f"out{suffix} must be writable, got: File too large"):
+            predict(run, trained / "rows.csv", tmp_path / f"out{suffix}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_the_number_of_threads_changes_nothing(run, threads):
+    rows = table(2500)
+    before = torch.get_num_threads()
+    expected = run.predict_proba(rows)
+
+    torch.set_num_threads(threads)
+    try:
+        found = run.predict_proba(rows)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_the_command_says_how_many_rows(trained, tmp_path, monkeypatch, capsys):

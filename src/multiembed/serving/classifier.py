@@ -15,7 +15,8 @@ from multiembed.data.options import PrepareOptions
 from multiembed.errors import ConfigError, DataError
 from multiembed.serving.in_memory import encode_table, write_encoded
 from multiembed.serving.tabular import Table, read_classes, read_table
-from multiembed.training.run import Run, predict_ids
+from multiembed.training.run import Run
+from multiembed.training.scoring import predict_ids
 from multiembed.training.start import train
 from multiembed.validation import checked
 

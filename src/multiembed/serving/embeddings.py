@@ -20,13 +20,14 @@ def write_embeddings(run: Run, out: Path | str) -> list[str]:
 
     A row is one id: `id`, `value` (null: missing, or *other* where the id is 0), `count` (rows
     that the vocabulary was counted on), `training_count` (rows of the training split) and one
-    list of numbers per embedding set, `set_0`, `set_1`, ….
+    list of numbers per embedding set, `set_0`, `set_1`, …. The file's metadata name the `field`.
 
     Raises:
         DataError: If `out` is there already, or the run is not whole.
     """
     embedding = run.model.embedding
     training_counts = np.split(_row_counts(run), np.cumsum(embedding.cardinalities)[:-1])
+    blocks = embedding.by_field()
     names = []
     with new_folder(Path(out)) as folder:
         for number, field in enumerate(run.schema.fields):
@@ -37,7 +38,8 @@ def write_embeddings(run: Run, out: Path | str) -> list[str]:
             table = rows.select("id", "value", "count", "training_count").to_arrow(
                 compat_level=pl.CompatLevel.oldest()
             )
-            block = embedding.by_field()[number].cpu().numpy()
+            table = table.replace_schema_metadata({"field": field.name})
+            block = blocks[number].detach().cpu().numpy()
             for m, of_set in enumerate(np.split(block, embedding.sets, axis=1)):
                 table = table.append_column(f"set_{m}", _lists(of_set))
             names.append(f"{number:03}_{re.sub(r'[^0-9A-Za-z.-]', '_', field.name)[:80]}.parquet")

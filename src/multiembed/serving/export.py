@@ -21,7 +21,8 @@ from multiembed.serving.bundle import Format, Parity, describe, score, seal, wri
 from multiembed.serving.compiled import check_fields, rows_of
 from multiembed.serving.folders import new_folder
 from multiembed.serving.raw import open_rows, whole_batches
-from multiembed.training.run import EVALUATION_BATCH, Run
+from multiembed.training.run import Run
+from multiembed.training.scoring import EVALUATION_BATCH
 
 PARITY_ROWS = 1000
 TOLERANCE = 1e-5

@@ -9,7 +9,8 @@ from multiembed.data.staging import downloading
 from multiembed.errors import ConfigError
 from multiembed.serving.raw import RawRows, open_rows, whole_batches
 from multiembed.serving.rows_out import RowWriter, check_out, writing
-from multiembed.training.run import EVALUATION_BATCH, Run
+from multiembed.training.run import Run
+from multiembed.training.scoring import EVALUATION_BATCH
 
 Progress = Callable[[int, int], None]
 """Called with the bytes read so far, and all bytes."""

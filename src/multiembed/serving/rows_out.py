@@ -26,7 +26,7 @@ class RowWriter(ABC):
         """Append rows."""
 
     def close(self) -> None:  # noqa: B027
-        """Write what belongs behind the last row."""
+        """Write what belongs behind the last row, while the file is still open."""
 
 
 class DelimitedText(RowWriter):
@@ -71,8 +71,14 @@ class Columns(RowWriter):
 
     @override
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        writer, self._writer = self._writer, None
+        try:
+            if writer is not None:
+                writer.close()
+        finally:
+            # One that could not be closed would try again, and complain, when it is deleted.
+            if isinstance(writer, pq.ParquetWriter):
+                writer.is_open = False
 
 
 WRITERS = {
@@ -106,8 +112,10 @@ def writing(out: Path) -> Iterator[RowWriter]:
     try:
         with partial.open("wb") as file:
             writer = WRITERS[out.suffix](file)
-            yield writer
-            writer.close()
+            try:
+                yield writer
+            finally:
+                writer.close()
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, out)

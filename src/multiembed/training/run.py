@@ -1,8 +1,6 @@
 """A trained run: its model, its probabilities, its evaluation."""
 
 import json
-import math
-from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from multiembed.config import RunConfig, read_config
-from multiembed.data.dataset import Batch, Dataset, Split, open_dataset
+from multiembed.data.dataset import Dataset, Split, open_dataset
 from multiembed.data.schema import Schema
 from multiembed.data.vocabulary import Encoder
 from multiembed.errors import DataError
@@ -32,12 +30,8 @@ from multiembed.training.metrics import (
     normalized_entropy,
     reliability_curve,
 )
+from multiembed.training.scoring import EVALUATION_BATCH, predict_batches, predict_ids
 from multiembed.training.vocabularies import read_vocabularies
-
-EVALUATION_BATCH = 8192
-ROWS_TOGETHER = 64
-"""Rows are scored in multiples of this. Vectorised code may round its last few rows otherwise than
-the rest; with rows of padding behind them, a row's score does not depend on how many follow."""
 
 
 def build_model(config: RunConfig, cardinalities: tuple[int, ...]) -> ClickModel:
@@ -54,46 +48,6 @@ def build_model(config: RunConfig, cardinalities: tuple[int, ...]) -> ClickModel
         embedding_init=config.model.embedding_init,
     )
     return model if kept is None else with_factored_tables(model, cardinalities, kept)
-
-
-@torch.inference_mode()
-def predict_batches(
-    model: ClickModel, batches: Iterable[Batch], *, negative_rate: float = 1.0
-) -> tuple[Int[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
-    """Return the labels and predicted probabilities of all rows, in order.
-
-    A model trained on a share r of the negatives sees odds 1/r too high: its logits get `log r`.
-    """
-    model.eval()
-    labels, probabilities = [], []
-    for batch in batches:
-        labels.append(np.asarray(batch.labels, dtype=np.int64))
-        probabilities.append(_probabilities(model, batch.ids, math.log(negative_rate)))
-    if not labels:
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
-    return np.concatenate(labels), np.concatenate(probabilities)
-
-
-def _probabilities(
-    model: ClickModel, ids: Int[np.ndarray, "rows fields"], shift: float
-) -> Float[np.ndarray, " rows"]:
-    """Score one batch; `shift` is added to its logits."""
-    short = -len(ids) % ROWS_TOGETHER
-    padded = np.pad(ids, ((0, short), (0, 0))) if short else np.require(ids, requirements="W")
-    logits = model(torch.from_numpy(padded).to(model.embedding.limits.device))
-    return torch.sigmoid(logits + shift)[: len(ids)].cpu().numpy()
-
-
-def predict_ids(
-    model: ClickModel, ids: Int[np.ndarray, "rows fields"], *, negative_rate: float = 1.0
-) -> Float[np.ndarray, " rows"]:
-    """Return the predicted probabilities of rows of ids."""
-    unknown = np.zeros(len(ids), dtype=np.uint8)
-    batches = (
-        Batch(ids[at : at + EVALUATION_BATCH], unknown[at : at + EVALUATION_BATCH])
-        for at in range(0, len(ids), EVALUATION_BATCH)
-    )
-    return predict_batches(model, batches, negative_rate=negative_rate)[1]
 
 
 def quality(

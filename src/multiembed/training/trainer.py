@@ -28,7 +28,8 @@ from multiembed.training.checkpoint import (
 from multiembed.training.monitor import Monitor, Observation
 from multiembed.training.progress import Observer, Progress, Record, TrainingState
 from multiembed.training.rows import count_rows, settle_other
-from multiembed.training.run import EVALUATION_BATCH, build_model, predict_batches, quality
+from multiembed.training.run import build_model, quality
+from multiembed.training.scoring import EVALUATION_BATCH, predict_batches
 from multiembed.training.trackers import Tracking
 
 REPORT_STEPS = 20
