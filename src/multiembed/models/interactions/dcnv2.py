@@ -91,5 +91,5 @@ class CrossNetwork(Interaction):
     ) -> Float[Tensor, "batch sets width"]:
         x0 = x = embeddings.flatten(start_dim=2)
         for layer in self.cross:
-            x = x0 * layer(x) + x
+            x = torch.addcmul(x, x0, layer(x))
         return self.projection(x)
