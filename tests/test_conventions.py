@@ -32,6 +32,7 @@ MAY_IMPORT = {
         "collapse",
         "report",
     },
+    "cluster": {"allocator", "errors", "experiments", "training"},
 }
 """Data walks downwards through this list; a room imports only what is named here."""
 

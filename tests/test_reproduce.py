@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from multiembed.cli import main, reproduce
+from multiembed.cli import main, watching
 from multiembed.data.dataset import open_dataset
 from multiembed.data.synthetic import PlantedClicks, write_planted
 from multiembed.experiments import toy
@@ -47,7 +47,7 @@ def call(monkeypatch, capsys, folder):
         return run_cases(cases, runs, observer=observer)
 
     def run(*arguments):
-        monkeypatch.setattr(reproduce, "run_cases", here)
+        monkeypatch.setattr(watching, "run_cases", here)
         monkeypatch.setattr(items, "toy_experiment", brief)
         monkeypatch.setattr(sys, "argv", ["multiembed", "reproduce", *map(str, arguments)])
         code = main()
@@ -232,6 +232,17 @@ def test_the_reference_protocol_runs_what_the_code_runs(folder):
     for case in ipnn:
         multi = case.labels.scaling == "multi"
         assert case.config.model.options["include_embeddings"] != multi
+
+
+def test_folds_repeat_every_model_and_test_every_row_once(folder):
+    for name in ("table2", "table3"):
+        whole = items.ITEMS[name].plan(scope(folder))
+        dealt = items.ITEMS[name].plan(scope(folder, folds=3))
+
+        assert len({case.name for case in dealt}) == 3 * len({case.name for case in whole})
+        assert {case.labels.fold for case in dealt} == {0, 1, 2}
+    tested = {case.dataset: open_dataset(case.dataset).schema.splits["test"] for case in dealt}
+    assert sum(split.rows for split in tested.values()) == 1000
 
 
 def test_items_share_runs(folder):

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from multiembed.cli.console import app, err, out
-from multiembed.cli.watching import GridWatcher
+from multiembed.cli.watching import run_watched
 from multiembed.data.dataset import open_dataset
 from multiembed.errors import ConfigError, DataError, InputError
 from multiembed.experiments.grid import Case, Grid, distinct
@@ -17,7 +17,6 @@ from multiembed.experiments.paper.items import ITEMS
 from multiembed.experiments.paper.report import write_analysis, write_page
 from multiembed.experiments.paper.study import Analysis, Scope, Study
 from multiembed.experiments.plots import require_matplotlib
-from multiembed.experiments.running import run_cases
 from multiembed.overrides import configured
 from multiembed.validation import checked, known_name
 
@@ -45,7 +44,15 @@ def reproduce(
     checkpoint: Annotated[
         Path | None, typer.Option(help="A local language model's, for figure11.")
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(min=3, help="Deal all rows into so many parts and test each once."),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Runs at once; they share the cores.")] = 1,
+    ray: Annotated[
+        str | None,
+        typer.Option(help="Address of a Ray cluster to run on, or auto, or local."),
+    ] = None,
 ) -> None:
     """Make a table or a figure of the paper, published beside measured; runs are shared."""
     names = _names(item, checkpoint)
@@ -62,6 +69,7 @@ def reproduce(
         dataset=open_dataset(dataset),
         folder=out_,
         seeds=seeds,
+        folds=folds,
         sizes=None if sizes is None else tuple(sorted(set(amounts.sizes))),
         shares=None if shares is None else amounts.shares,
         settings=configured(None, set_ or [], {}).model_dump(mode="json", exclude_unset=True),
@@ -69,7 +77,9 @@ def reproduce(
         reference=protocol == "reference",
     )
     plans = {name: ITEMS[name].plan(scope) for name in names}
-    outcomes = _run([case for plan in plans.values() for case in plan], scope, workers)
+    cases = distinct(case for plan in plans.values() for case in plan)
+    done = run_watched(cases, out_, workers=workers, ray=ray).done if cases else []
+    outcomes = {case.name: outcome for case, outcome in done}
     found, failures = _analyse(plans, outcomes, scope)
     if item == "all" and found:
         page = write_page(out_, found, dataset=str(dataset))
@@ -91,14 +101,6 @@ def _names(item: str, checkpoint: Path | None) -> list[str]:
     if item == "figure11" and checkpoint is None:
         raise ConfigError("figure11 must have --checkpoint, a local T5 or the like, got none")
     return [item]
-
-
-def _run(cases: list[Case], scope: Scope, workers: int) -> dict[str, Outcome]:
-    if not cases:
-        return {}
-    with GridWatcher(scope.folder) as watcher:
-        state = run_cases(distinct(cases), scope.folder / "runs", workers=workers, observer=watcher)
-    return {case.name: outcome for case, outcome in state.done}
 
 
 def _analyse(

@@ -7,14 +7,13 @@ import typer
 from rich.table import Table
 
 from multiembed.cli.console import app, out, write
-from multiembed.cli.watching import GridWatcher
+from multiembed.cli.watching import run_watched
 from multiembed.data.dataset import open_dataset
 from multiembed.errors import ConfigError, DataError
 from multiembed.experiments.advice import advise
 from multiembed.experiments.advice_page import advice_page
 from multiembed.experiments.grid import Grid, expand, merged, read_grid
 from multiembed.experiments.results import Point, points, write_results
-from multiembed.experiments.running import run_cases
 from multiembed.experiments.statistics import Spread
 from multiembed.overrides import configured
 from multiembed.validation import checked
@@ -48,6 +47,10 @@ def scale(
         typer.Option("--set", help="training.max_epochs=5 and the like, for all; repeatable."),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Runs at once; they share the cores.")] = 1,
+    ray: Annotated[
+        str | None,
+        typer.Option(help="Address of a Ray cluster to run on, or auto, or local."),
+    ] = None,
 ) -> None:
     """Train a model at several sizes and say what scaling it brings; finished runs are kept."""
     flags = {"architectures": _names(architectures), "sizes": _names(sizes)}
@@ -56,8 +59,7 @@ def scale(
     asked = _grid(grid, flags, set_ or [])
     opened = open_dataset(dataset)
     cases = expand(asked, opened, out_ / "datasets")
-    with GridWatcher(out_) as watcher:
-        state = run_cases(cases, out_ / "runs", workers=workers, observer=watcher)
+    state = run_watched(cases, out_, workers=workers, ray=ray)
     write_results(out_, state)
     if not state.done:
         raise DataError(f"{out_}: all {len(state.failed)} runs failed: {state.failed[0].reason}")

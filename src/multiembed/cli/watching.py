@@ -1,5 +1,6 @@
 """Shows an experiment under way: a live table on a terminal, plain lines elsewhere."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.live import Live
@@ -7,10 +8,11 @@ from rich.table import Table
 from rich.text import Text
 
 from multiembed.cli.console import err
+from multiembed.errors import ConfigError
 from multiembed.experiments.grid import Case
 from multiembed.experiments.outcome import Outcome
 from multiembed.experiments.results import write_results
-from multiembed.experiments.running import Failure, GridState
+from multiembed.experiments.running import Failure, GridState, run_cases
 
 SHOWN = 8
 """Finished runs on the screen, the newest."""
@@ -48,6 +50,20 @@ class GridWatcher:
         at = f"[{len(state.done) + len(state.failed)}/{state.total}]"
         line = f"{at} {_said(case, result)}{_left(state)}"
         err.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def run_watched(cases: Sequence[Case], folder: Path, *, workers: int, ray: str | None) -> GridState:
+    """Run an experiment, here or on the Ray cluster at an address, and show how it goes."""
+    runs = folder / "runs"
+    if ray is None:
+        with GridWatcher(folder) as watcher:
+            return run_cases(cases, runs, workers=workers, observer=watcher)
+    try:
+        from multiembed.cluster.ray_grid import run_cases_on_ray
+    except ImportError:
+        raise ConfigError("ray must be installed: pip install 'multiembed[cluster]'") from None
+    with GridWatcher(folder) as watcher:
+        return run_cases_on_ray(cases, runs, address=ray, observer=watcher)
 
 
 def _screen(state: GridState) -> Table:

@@ -105,15 +105,18 @@ def expand(grid: Grid, dataset: Dataset, views: Path) -> list[Case]:
         case_of(config, subset(of_fold, views, share, seed=labels.seed), placed)
         for config, labels in points
         for share in grid.shares
-        for fold, of_fold in _folds(grid, dataset, views)
+        for fold, of_fold in fold_views(grid.folds, dataset, views)
         for placed in [replace(labels, share=share, fold=fold)]
     )
 
 
-def _folds(grid: Grid, dataset: Dataset, views: Path) -> list[tuple[int | None, Dataset]]:
-    if grid.folds is None:
+def fold_views(
+    count: int | None, dataset: Dataset, views: Path
+) -> list[tuple[int | None, Dataset]]:
+    """Return every fold with its number, or the dataset as it is where there are none."""
+    if count is None:
         return [(None, dataset)]
-    return list(enumerate(folds(dataset, views, grid.folds)))
+    return list(enumerate(folds(dataset, views, count)))
 
 
 def distinct(cases: Iterable[Case]) -> list[Case]:

@@ -154,15 +154,19 @@ class Ledger:
 def expected_work(case: Case) -> float:
     """Estimate the operations of an epoch, for guesses at the time left.
 
-    A training step takes three forward passes, and some 15 operations per number of the tables,
-    which dense Adam moves whether or not a row was met.
+    A training step takes three forward passes, some 15 operations per number of the tables, which
+    dense Adam moves whether or not a row was met, and some 100 per number that is looked up: these
+    are moved rather than computed with.
     """
     dataset = open_dataset(case.dataset)
     rows = dataset.schema.splits["train"].rows
     with torch.device("meta"):
-        budget = build_model(case.config, dataset.cardinalities).summary()
+        model = build_model(case.config, dataset.cardinalities)
+    budget = model.summary()
     steps = rows / case.config.training.batch_size
-    return 3.0 * budget.flops.total * rows + 15.0 * budget.parameters.embedding * steps
+    looked_up = len(dataset.cardinalities) * model.embedding.weight.shape[1]
+    per_row = 3.0 * budget.flops.total + 100.0 * looked_up
+    return per_row * rows + 15.0 * budget.parameters.embedding * steps
 
 
 def run_case(case: Case, folder: Path, observer: Observer | None = None) -> Outcome:
@@ -202,7 +206,7 @@ def _run_here(ledger: Ledger) -> None:
         try:
             ledger.end(case, run_case(case, ledger.folder, _Here(ledger, case)))
         except FAILURES as error:
-            ledger.end(case, Failure(case, _one_line(error)))
+            ledger.end(case, Failure(case, one_line(error)))
 
 
 @dataclass(frozen=True)
@@ -293,7 +297,7 @@ def _work(case: Case, folder: Path, home: Connection, threads: int, slot: int) -
     try:
         home.send(run_case(case, folder, _There(home)))
     except FAILURES as error:
-        home.send(_one_line(error))
+        home.send(one_line(error))
 
 
 def _end_with_home() -> None:
@@ -304,5 +308,6 @@ def _end_with_home() -> None:
     os._exit(1)
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Return what an error says, or its name where it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -14,7 +14,7 @@ from multiembed.data.dataset import Batch, Dataset, Split, open_dataset
 from multiembed.data.schema import FILE_NAME, SPLITS, Field, SplitName, SplitSummary
 from multiembed.data.shards import shard_name, write_shard
 from multiembed.data.vocabulary import write_vocabulary
-from multiembed.errors import ConfigError
+from multiembed.errors import ConfigError, DataError
 
 ROWS_PER_SHARD = 1 << 20
 
@@ -97,6 +97,11 @@ def _view(
     """Write the chosen rows as a dataset of its own, whole or not at all."""
     if (target / FILE_NAME).is_file():
         return open_dataset(target)
+    several = [field.name for field in dataset.schema.fields if field.slots > 1]
+    if several:
+        raise DataError(
+            f"{dataset.path} must have fields of one value per row for that, got {several[0]!r}"
+        )
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

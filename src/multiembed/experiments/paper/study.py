@@ -1,7 +1,8 @@
 """What an item of the paper is: runs to have, and what is made of them."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,15 @@ from multiembed.collapse.diagnosis import Diagnosis, diagnose
 from multiembed.config import parse_config
 from multiembed.data.dataset import Dataset
 from multiembed.errors import ConfigError, DataError
-from multiembed.experiments.grid import Case, Grid, Labels, case_of, expand, merged
+from multiembed.experiments.grid import (
+    Case,
+    Grid,
+    Labels,
+    case_of,
+    expand,
+    fold_views,
+    merged,
+)
 from multiembed.experiments.outcome import Outcome
 from multiembed.experiments.results import Point, points
 from multiembed.experiments.views import subset
@@ -92,6 +101,8 @@ class Scope:
     dataset: Dataset
     folder: Path
     seeds: int = 3
+    folds: int | None = None
+    """In how many parts all rows are dealt, each of which is tested once."""
     sizes: tuple[int, ...] | None = None
     """In place of an item's own."""
     shares: tuple[float, ...] | None = None
@@ -126,6 +137,7 @@ class Scope:
             sizes=sizes,
             scaling=scaling,
             seeds=self.seeds,
+            folds=self.folds,
             model=dict(settings.get("model", {})),
             training=dict(settings.get("training", {})),
             variants={name: dict(changes) for name, changes in (variants or {}).items()},
@@ -136,24 +148,18 @@ class Scope:
         self, architecture: str, *, dim: int, sets: int = 1, share: float = 1.0
     ) -> list[Case]:
         """Return the runs of a model of a given width and number of sets."""
-        found = []
-        for seed in range(self.seeds):
-            changes = {
-                "model": {"architecture": architecture, "dim": dim, "sets": sets},
-                "training": {"seed": seed},
-            }
-            config = parse_config(merged(self._settings(architecture), changes), source="item")
-            labels = Labels(
-                architecture=architecture,
-                size=None,
-                scaling="single" if sets == 1 else "multi",
-                variant=f"{sets} x {dim}",
-                share=share,
-                seed=seed,
-            )
-            part = subset(self.dataset, self.views, share, seed=seed)
-            found.append(case_of(config, part, labels))
-        return found
+        settings = merged(
+            self._settings(architecture),
+            {"model": {"architecture": architecture, "dim": dim, "sets": sets}},
+        )
+        labels = Labels(
+            architecture=architecture,
+            size=None,
+            scaling="single" if sets == 1 else "multi",
+            variant=f"{sets} x {dim}",
+            share=share,
+        )
+        return self._repeated(settings, labels)
 
     @property
     def views(self) -> Path:
@@ -184,11 +190,20 @@ class Scope:
                 sets = size if way == "multi" else 1
                 model = {"architecture": "ipnn", "dim": 10, "sets": sets}
                 options = {"include_embeddings": False} if sets > 1 else {}
-                for seed in range(self.seeds):
-                    changes = {"model": {**model, "options": options}, "training": {"seed": seed}}
-                    config = parse_config(merged(settings, changes), source="ipnn")
-                    labels = Labels(architecture="ipnn", size=size, scaling=way, seed=seed)
-                    found.append(case_of(config, self.dataset, labels))
+                changed = merged(settings, {"model": {**model, "options": options}})
+                labels = Labels(architecture="ipnn", size=size, scaling=way)
+                found += self._repeated(changed, labels)
+        return found
+
+    def _repeated(self, settings: dict[str, Any], labels: Labels) -> list[Case]:
+        """Return one model's runs: every seed on every fold."""
+        found = []
+        for seed, (fold, dataset) in itertools.product(
+            range(self.seeds), fold_views(self.folds, self.dataset, self.views)
+        ):
+            config = parse_config(merged(settings, {"training": {"seed": seed}}), source="item")
+            part = subset(dataset, self.views, labels.share, seed=seed)
+            found.append(case_of(config, part, replace(labels, seed=seed, fold=fold)))
         return found
 
 

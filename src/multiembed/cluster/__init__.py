@@ -1,0 +1,1 @@
+"""The only rooms that know of more than one machine."""
