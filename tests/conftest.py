@@ -1,9 +1,14 @@
 """Shapes in annotations are checked while the tests run; real data is found beside the checkout."""
 
+import os
 from pathlib import Path
 
 import pytest
+import torch
 from jaxtyping import install_import_hook
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is first imported, which torch may do
 
 install_import_hook("multiembed", "beartype.beartype")
 

@@ -21,9 +21,10 @@ def make(
     dtype=torch.float32,
     scale=0.05,
     fast_forward=False,
+    device="cpu",
 ):
     torch.manual_seed(0)
-    embedding = EmbeddingSets(CARDINALITIES, dim=dim, sets=sets, init=scale).to(dtype)
+    embedding = EmbeddingSets(CARDINALITIES, dim=dim, sets=sets, init=scale).to(device, dtype)
     return DeferredAdam(
         embedding,
         learning_rate=1e-3,
@@ -51,8 +52,8 @@ def train(optimizer, work, learning_rates=None):
     for step, (ids, gradient) in enumerate(work):
         if learning_rates is not None:
             optimizer.learning_rate = learning_rates[step]
-        looked_up = optimizer.lookup(ids)
-        looked_up.backward(gradient.to(looked_up.dtype))
+        looked_up = optimizer.lookup(ids.to(optimizer.embedding.weight.device))
+        looked_up.backward(gradient.to(looked_up))
         optimizer.step()
     return optimizer
 
@@ -61,8 +62,8 @@ class DenseLoop:
     """Adam with coupled weight decay as the paper's formula has it, on every row, in float64."""
 
     def __init__(self, embedding, weight_decay):
-        self.values = embedding.weight.detach().double().numpy().copy()
-        self.offsets = embedding.offsets.numpy()
+        self.values = embedding.weight.detach().cpu().double().numpy().copy()
+        self.offsets = embedding.offsets.cpu().numpy()
         self.weight_decay = weight_decay
         self.first = np.zeros_like(self.values)
         self.second = np.zeros_like(self.values)
@@ -82,7 +83,7 @@ class DenseLoop:
 
 
 def relative_error(embedding, loop):
-    difference = embedding.weight.detach().double().numpy() - loop.values
+    difference = embedding.weight.detach().cpu().double().numpy() - loop.values
     return np.linalg.norm(difference) / np.linalg.norm(loop.values)
 
 

@@ -5,6 +5,9 @@ and decays. As long as nobody reads it, nobody notices when. So a row's missed s
 when it is next looked up, with the learning rates of their time, and `flush` replays all rows.
 """
 
+from importlib.util import find_spec
+from types import ModuleType
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -21,8 +24,8 @@ from multiembed.optim.touched_rows import TouchedRows
 class DeferredAdam(RowOptimizer):
     """Adam with coupled L2 on every row at every step, computed when a row is looked up.
 
-    Float32 tables on a CPU cost what the rows touched cost; others go through plain torch at
-    dense Adam's cost.
+    Float32 tables cost what the rows touched cost, on a CPU and, where Triton is installed, on a
+    GPU; others go through plain torch at dense Adam's cost.
 
     Args:
         embedding: Tables to update, on the device they will be trained on.
@@ -32,7 +35,7 @@ class DeferredAdam(RowOptimizer):
             the middle step, where learning rate, bias correction and second moment change little.
             A denominator is then off by at most 2%, and so is what a row moves in a window; mostly
             the two halves of a window cancel (2e-6 of a table after 8000 steps at the paper's
-            settings, 1e-6 by exact replay).
+            settings, 1e-6 by exact replay). On a GPU it changes nothing.
     """
 
     _copies: RowCopies
@@ -47,8 +50,7 @@ class DeferredAdam(RowOptimizer):
     ) -> None:
         super().__init__(embedding, learning_rate=learning_rate)
         self._adam = AdamTable(self._table, self._last, weight_decay, fast_forward)
-        on_cpu = self._table.device.type == "cpu" and self._table.dtype == torch.float32
-        self._implementation = compiled_adam if on_cpu else eager_adam
+        self._implementation = _implementation(self._table)
 
     @override
     def _read(self, touched: TouchedRows) -> Float[Tensor, "touched columns"]:
@@ -80,3 +82,14 @@ class DeferredAdam(RowOptimizer):
         self._adam.moments.copy_(state["moments"])
         self._last.copy_(state["last_step"])
         self._adam.schedule = Schedule.from_state(state)
+
+
+def _implementation(table: Tensor) -> ModuleType:
+    """Return the module that does the work for such a table."""
+    if table.dtype == torch.float32 and table.device.type == "cpu":
+        return compiled_adam
+    if table.dtype == torch.float32 and table.is_cuda and find_spec("triton") is not None:
+        from multiembed.optim import triton_adam  # its kernels need Triton to be defined
+
+        return triton_adam
+    return eager_adam

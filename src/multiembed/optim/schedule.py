@@ -26,6 +26,8 @@ class Schedule:
         self._learning_rates: list[float] = []
         self._rate = np.zeros(1024, dtype=np.float32)
         self._floor = np.zeros(1024, dtype=np.float32)
+        self._sent: Float[Tensor, "2 capacity"] = torch.zeros(2, 0)
+        self._sent_step = 0
 
     @property
     def rate(self) -> Float[np.ndarray, " steps"]:
@@ -36,6 +38,17 @@ class Schedule:
     def floor(self) -> Float[np.ndarray, " steps"]:
         """Adam's epsilon with the second moment's bias correction."""
         return self._floor[: self.step + 1]
+
+    def on(self, device: torch.device) -> Float[Tensor, "2 capacity"]:
+        """Return `rate` and `floor` on a device, with room behind them; only new steps are sent."""
+        if self._sent.device != device or self._sent.shape[1] != len(self._rate):
+            self._sent = torch.from_numpy(np.stack([self._rate, self._floor])).to(device)
+        elif self._sent_step < self.step:
+            new = slice(self._sent_step + 1, self.step + 1)
+            steps = np.stack([self._rate[new], self._floor[new]])
+            self._sent[:, new] = torch.from_numpy(steps).to(device)
+        self._sent_step = self.step
+        return self._sent
 
     def advance(self, learning_rate: float) -> None:
         """Begin the next step."""
