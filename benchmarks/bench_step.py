@@ -201,7 +201,7 @@ def parse():
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu on busy machines")
     parser.add_argument("--seconds", type=float, default=15, help="of turns for each model")
     parser.add_argument("--least", type=int, default=3, help="turns of each model at least")
-    parser.add_argument("--warmup", type=int, default=300, help="steps that tables took before")
+    parser.add_argument("--warmup", type=int, default=200, help="steps that tables took before")
     parser.add_argument("--tune-all", action="store_true", help="the baseline's allocator too")
     parser.add_argument("--fuxictr", metavar="PYTHON", help="interpreter that has FuxiCTR")
     return parser.parse_args()
