@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
@@ -75,16 +76,34 @@ def test_bins_hold_all_rows_in_rising_order(rows, bins):
     assert sum(of.rows * of.observed for of in curve) == pytest.approx(labels.sum())
 
 
-def test_isotonic_calibration_is_that_of_scikit_learn():
+def test_isotonic_calibration_is_that_of_scikit_learn_but_for_the_steepest_places():
     labels, probabilities = drawn(3000)
     probabilities = np.round(probabilities, 2)  # many ties
-    _, others = drawn(500, seed=1)
+    others = np.linspace(0.001, 0.999, 5000)
     reference = IsotonicRegression(out_of_bounds="clip").fit(probabilities, labels)
+    ends = logit(np.clip(reference.X_thresholds_, 1e-7, 1 - 1e-7))
+    nearest = np.abs(logit(others)[:, None] - ends).min(axis=1)
 
     ours = fit_isotonic(labels, probabilities, "w")
 
-    np.testing.assert_allclose(ours.apply(others), reference.predict(others), atol=1e-6)
-    assert len(ours.points) <= len(reference.X_thresholds_) + 2
+    found, expected = ours.apply(others), reference.predict(others)
+    far = nearest > 0.01
+    assert far.mean() > 0.8
+    np.testing.assert_allclose(found[far], expected[far], atol=1e-6)
+    assert np.abs(found - expected).max() <= np.diff(reference.y_thresholds_).max()
+    assert len(ours.points) <= 2 * len(reference.X_thresholds_)
+
+
+def test_a_calibration_hardly_moves_where_a_probability_moves_in_its_last_digit():
+    labels, probabilities = drawn(20_000)
+
+    ours = fit_isotonic(labels, probabilities, "w")
+
+    moved = expit(logit(probabilities.astype(float)) + 1e-6)
+    steps = np.diff(np.array(ours.points)[:, 1])
+    largest = np.abs(ours.apply(moved) - ours.apply(probabilities.astype(float))).max()
+    assert steps.max() > 0.01
+    assert largest < 1e-4 * 1.1 * steps.max()
 
 
 def test_platt_calibration_is_that_of_scikit_learn():

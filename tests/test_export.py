@@ -1,10 +1,12 @@
 """Bundles: raw values to probabilities without this library, equal to the run they were made of."""
 
+import ast
 import importlib.util
 import json
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +28,14 @@ from multiembed.data.values import read_values
 from multiembed.data.vocabulary import Encoder
 from multiembed.errors import ConfigError, DataError
 from multiembed.models import ARCHITECTURES, ClickModel
+from multiembed.models.factored import with_factored_tables
 from multiembed.models.named import named_architecture
 from multiembed.serving import bundle, export
 from multiembed.serving.calibration import calibrate
 from multiembed.serving.compiled import compile_field
+from multiembed.serving.probability import ProbabilityModel
 from multiembed.training import load_run, train
+from multiembed.training.calibration import Calibration
 
 LOADER = Path(bundle.__file__).with_name("loader.py")
 SMALL = {
@@ -39,6 +44,26 @@ SMALL = {
     "autoint": {"attention_layers": 1, "heads": 1, "head_dim": 2},
     "ffm": {},
 }
+
+CALIBRATIONS = (
+    Calibration(
+        method="isotonic", weights="w", points=((0.3, 0.2), (0.45, 0.2), (0.5, 0.6), (0.55, 0.7))
+    ),
+    Calibration(method="platt", weights="w", slope=0.7, intercept=0.1),
+)
+
+
+def small(name):
+    return named_architecture(name, SMALL.get(name, {"hidden": [4]}))
+
+
+def compressed(sizes):
+    """Return a model whose tables are codes, but for one."""
+    model = ClickModel("dcnv2", sizes, dim=3, sets=2)
+    with_factored_tables(model, sizes, [2, 6, 1])
+    for parameter in model.embedding.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return model
 
 
 def loader():
@@ -76,12 +101,21 @@ def folder(tmp_path_factory):
     return folder
 
 
+@cache
+def load_run_once(folder):
+    return load_run(folder / "run")
+
+
+@cache
+def bundle_once(folder):
+    return loader().Bundle(folder / "torch")
+
+
 class Together(torch.nn.Module):
     """Several models as one, because exporting takes seconds each time."""
 
     def __init__(self, models):
         super().__init__()
-        models = (export.ProbabilityModel(model, negative_rate=0.5) for model in models)
         self.models = torch.nn.ModuleList(models)
 
     def forward(self, ids):
@@ -89,34 +123,68 @@ class Together(torch.nn.Module):
         return torch.stack([model(ids) for model in self.models], dim=1)
 
 
-def test_every_architecture_runs_in_onnxruntime_for_any_number_of_rows(tmp_path):
-    torch.manual_seed(0)
-    sizes = [9, 5, 7]
-    many = [
-        ([(named_architecture(name, SMALL.get(name, {"hidden": [4]})), 2)], {})
-        for name in ARCHITECTURES
-    ]
-    dcnv2 = named_architecture("dcnv2", SMALL["dcnv2"])
-    dnn = named_architecture("dnn", {"hidden": [4]})
-    many += [
+SIZES = [9, 5, 7]
+
+
+def everything():
+    """Return models whose files differ in kind, and the probabilities of rows of ids."""
+    dcnv2, dnn = small("dcnv2"), small("dnn")
+    mixes = [
+        *(([(small(name), 2)], {}) for name in ARCHITECTURES),
         ([(dcnv2, 1)], {}),
         ([(dcnv2, 2)], {"shared_interaction": True}),
         ([(dcnv2, 1), (dnn, 2)], {"gate": "learned"}),
     ]
-    models = [ClickModel(mix, sizes, dim=3, embedding_init=0.5, **options) for mix, options in many]
-    together = Together(models).eval()
+    models = [
+        ClickModel(mix, SIZES, dim=3, embedding_init=0.5, **options).eval()
+        for mix, options in mixes
+    ]
+    models.append(compressed(SIZES).eval())
+
+    def expected(ids):
+        logits = [model(ids).detach().double().numpy() for model in models]
+        first = 1 / (1 + np.exp(-logits[0]))
+        rising = np.interp(first, *np.array(CALIBRATIONS[0].points).T)
+        line = 1 / (1 + np.exp(-0.7 * logits[0] - 0.1))
+        return np.stack([*(1 / (1 + np.exp(-of - np.log(0.5))) for of in logits), rising, line])
+
+    shifted = (ProbabilityModel(model, negative_rate=0.5) for model in models)
+    calibrated = (
+        ProbabilityModel(models[0], negative_rate=1.0, calibration=of) for of in CALIBRATIONS
+    )
+    return Together([*shifted, *calibrated]).eval(), expected
+
+
+def some_ids(rows):
+    random = np.random.default_rng(rows)
+    return np.stack([random.integers(0, size, rows) for size in SIZES], axis=1)
+
+
+def test_every_kind_of_model_runs_in_onnxruntime_for_any_number_of_rows(tmp_path):
+    torch.manual_seed(0)
+    together, expected = everything()
 
     export.write_model(together, tmp_path / "model.onnx", fields=3)
 
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-    random = np.random.default_rng(0)
     for rows in (1, 2, 37):
-        ids = np.stack([random.integers(0, size, rows) for size in sizes], axis=1)
+        ids = some_ids(rows)
         found = session.run(None, {"ids": ids})[0]
-        for column, model in zip(found.T, models, strict=True):
-            with torch.inference_mode():
-                logits = model.eval()(torch.from_numpy(ids)).double() + np.log(0.5)
-            np.testing.assert_allclose(column, 1 / (1 + np.exp(-logits.numpy())), atol=1e-5)
+        np.testing.assert_allclose(found.T, expected(torch.from_numpy(ids)), atol=1e-5)
+
+
+def test_every_architecture_runs_in_torch_alone_for_any_number_of_rows(tmp_path):
+    torch.manual_seed(0)
+    models = [ClickModel(small(name), SIZES, dim=3, embedding_init=0.5) for name in ARCHITECTURES]
+    wrapped = (ProbabilityModel(model, negative_rate=1.0) for model in models)
+
+    export.write_model(Together(wrapped).eval(), tmp_path / "model.pt2", fields=3)
+
+    module = torch.export.load(tmp_path / "model.pt2").module()
+    for rows in (1, 2, 37):
+        ids = torch.from_numpy(some_ids(rows))
+        for column, model in zip(module(ids).T, models, strict=True):
+            torch.testing.assert_close(column, torch.sigmoid(model.eval()(ids)), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("format", ["onnx", "torch"])
@@ -216,21 +284,47 @@ def test_intervals_give_every_number_the_id_of_its_bucket(values, edges, kept):
     compiled = compile_field(encoder, field, vocabulary)
 
     of = object.__new__(loader().Bundle)
-    of.manifest = {"fields": [compiled.model_dump()]}
+    of.fields = [compiled.model_dump()]
     every = pl.DataFrame({"x": pl.Series(values, dtype=pl.Float64)})
     np.testing.assert_array_equal(of.encode(every.to_arrow()), encoder.encode(every))
 
 
-@given(st.lists(st.floats()))
+@given(st.lists(st.floats() | st.floats(1e-7, 1e-2) | st.floats(1e14, 1e18)))
+@example([1e-5, 9.9e-5, 1e-4, 2.0**53, 2.0**53 + 2, 1e16, 1e-10, float("inf"), -0.0, 5.0])
 @settings(max_examples=60, deadline=None)
 def test_numbers_as_categories_are_the_same_text(floats):
-    module = loader()
     column = pl.Series("x", floats, dtype=pl.Float64)
     field = Field(name="x", kind="categorical", cardinality=1, min_count=1)
-
     ours = read_values(column.to_frame(), [field]).columns["x"].to_list()
 
-    assert [module._text(number) for number in floats] == ours
+    known = {"known": {text: place for place, text in enumerate(ours)}}
+
+    find = loader()._category
+    present = [(number, text) for number, text in zip(floats, ours, strict=True) if text]
+    assert [find(known, number) for number, _ in present] == [known["known"][t] for _, t in present]
+
+
+@given(st.lists(st.text("0123456789+-.eEinfatyINF _,x\u0663", max_size=8), min_size=1))
+@example(["+5", ".5", "5.", "1e5", "-Infinity", "NaN", "", " 5", "1_0", "1e", ".", "1e999", "iNf"])
+@settings(max_examples=100, deadline=None)
+def test_text_is_a_number_where_it_is_one_for_the_run(folder, texts):
+    run = load_run_once(folder)
+    rows = {"city": ["7"] * len(texts), "price": texts, "n": ["1"] * len(texts)}
+
+    found = bundle_once(folder).encode(pa.table(rows))
+
+    np.testing.assert_array_equal(found, run.encoder.encode(pl.DataFrame(rows)))
+
+
+def test_the_loader_is_under_sixty_lines():
+    tree = ast.parse(LOADER.read_text())
+    lines = {node.lineno for node in ast.walk(tree) if isinstance(node, ast.stmt)}
+    lines |= {node.lineno for node in ast.walk(tree) if isinstance(node, ast.expr)}
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    texts = [node.body[0] for node in ast.walk(tree) if isinstance(node, documented)]
+    texts = [of for of in texts if isinstance(of, ast.Expr) and isinstance(of.value, ast.Constant)]
+
+    assert len(lines - {of.lineno for of in texts}) < 60
 
 
 def test_a_changed_or_missing_file_is_refused(folder, tmp_path):

@@ -1,5 +1,9 @@
-"""Broken files of runs and bundles: one line that says so, or the numbers of the whole ones."""
+"""Broken files of runs and bundles: one line that says so, or the numbers of the whole ones.
 
+500 cases in all; MULTIEMBED_FUZZ=10000 tries as many (`make fuzz`).
+"""
+
+import os
 import shutil
 
 import numpy as np
@@ -21,7 +25,12 @@ from multiembed.serving.export import export
 from multiembed.serving.predict import predict
 from multiembed.training import load_run, train
 
-CASES = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+CASES = settings(
+    max_examples=max(1, int(os.environ.get("MULTIEMBED_FUZZ", "500")) // 5),
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
 ROWS = pl.DataFrame({"city": ["Lima", None, "Bonn"], "price": [1.0, None, 700.0], "n": [1, 2, 3]})
 
 

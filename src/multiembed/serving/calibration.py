@@ -9,6 +9,9 @@ from multiembed.errors import DataError
 from multiembed.training.calibration import SMALLEST, Calibration, Method, weights_name
 from multiembed.training.run import Run
 
+NARROWEST = 0.01
+"""Of the logit: a hundredth of the odds."""
+
 
 def calibrate(run: Run, method: Method = "isotonic", *, split: str = "valid") -> Calibration:
     """Fit a calibration to a run and keep it there; its predictions are calibrated from then on.
@@ -37,7 +40,11 @@ def calibrate(run: Run, method: Method = "isotonic", *, split: str = "valid") ->
 def fit_isotonic(
     labels: Int[np.ndarray, " rows"], probabilities: Float[np.ndarray, " rows"], weights: str
 ) -> Calibration:
-    """Fit the rising function with the least squared error (Zadrozny and Elkan, KDD 2002)."""
+    """Fit the rising function with the least squared error (Zadrozny and Elkan, KDD 2002).
+
+    Where it rises within less than `NARROWEST` of a logit, it rises over one such cell: else two
+    machines that round the last digit differently would disagree by a whole step.
+    """
     before, row_of, rows = np.unique(
         probabilities.astype(np.float64), return_inverse=True, return_counts=True
     )
@@ -46,7 +53,10 @@ def fit_isotonic(
     # Only the ends of the steps matter: between equal values the lines are level.
     inner = np.zeros(len(after), bool)
     inner[1:-1] = (after[:-2] == after[1:-1]) & (after[1:-1] == after[2:])
-    points = np.stack([before, np.clip(after, 0, 1)], axis=1)[~inner]
+    cells = np.floor(logit(np.clip(before[~inner], SMALLEST, 1 - SMALLEST)) / NARROWEST)
+    borders = expit(np.unique([cells, cells + 1]) * NARROWEST)
+    heights = np.clip(np.interp(borders, before, after), 0, 1)
+    points = np.stack([borders, heights], axis=1)
     return Calibration(
         method="isotonic", weights=weights, points=tuple(map(tuple, points.tolist()))
     )

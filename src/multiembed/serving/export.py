@@ -2,7 +2,6 @@
 
 import importlib.util
 import logging
-import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,15 +10,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import nn
 
 from multiembed.data.staging import downloading
 from multiembed.errors import ConfigError, DataError
-from multiembed.models import ClickModel
 from multiembed.serving.bundle import Format, Parity, describe, score, seal, write_fields
 from multiembed.serving.compiled import check_fields, rows_of
 from multiembed.serving.folders import new_folder
+from multiembed.serving.probability import ProbabilityModel
 from multiembed.serving.raw import open_rows, whole_batches
 from multiembed.training.run import Run
 from multiembed.training.scoring import EVALUATION_BATCH
@@ -28,19 +26,6 @@ PARITY_ROWS = 1000
 TOLERANCE = 1e-5
 MODEL_FILES: dict[Format, str] = {"onnx": "model.onnx", "torch": "model.pt2"}
 NEEDED: dict[Format, tuple[str, ...]] = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "torch": ()}
-
-
-class ProbabilityModel(nn.Module):
-    """Ids to probabilities: what a bundle's model file holds."""
-
-    def __init__(self, model: ClickModel, *, negative_rate: float) -> None:
-        super().__init__()
-        self.model = model
-        self.shift = math.log(negative_rate)
-
-    def forward(self, ids: Int[Tensor, "batch fields"]) -> Float[Tensor, " batch"]:
-        """Return the probability of every row."""
-        return torch.sigmoid(self.model(ids) + self.shift)
 
 
 def export(
@@ -70,7 +55,8 @@ def export(
         checked, source = _some_rows(run, rows, folder)
     with new_folder(Path(out)) as folder:
         fields = write_fields(run, folder)
-        model = ProbabilityModel(run.model, negative_rate=run.config.training.negative_rate)
+        rate, calibration = run.config.training.negative_rate, run.calibration
+        model = ProbabilityModel(run.model, negative_rate=rate, calibration=calibration)
         write_model(model.eval(), folder / MODEL_FILES[format], fields=len(fields))
         manifest = describe(run, fields, format=format, model=MODEL_FILES[format])
         seal(folder, manifest)
