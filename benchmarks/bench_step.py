@@ -212,7 +212,7 @@ def main():
     torch.set_num_threads(options.threads)
     for architecture in INTERACTIONS:
         check_textbook(architecture)
-    rates, copied = gemm_rates(), copy_rate()
+    rates, copied = gemm_rates(options.clock), copy_rate(options.clock)
     print("\n".join(machine()))
     print(f"- batch {BATCH}, {FIELDS} fields, threads: {options.threads}")
     print(f"- {options.clock} time, medians of turns")
