@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from multiembed.models.interactions.base import DeepArchitecture, Interaction, TwoBranchHead
-from multiembed.models.layers import SetLinear
+from multiembed.models.layers import SetLinear, set_linear
 
 
 class AutoInt(DeepArchitecture):
@@ -94,15 +94,15 @@ class AttentionLayer(nn.Module):
         self, fields: Float[Tensor, "batch sets fields inputs"]
     ) -> Float[Tensor, "batch sets fields outputs"]:
         """Let every field attend to all fields of its row and set."""
-        batch, _, count, _ = fields.shape
+        batch, sets, count, _ = fields.shape
         rows = fields.transpose(1, 2).flatten(0, 1)  # (batch * fields, sets, inputs)
-
-        def by_head(mapped: Tensor) -> Tensor:
-            # (batch, sets, heads, fields, size)
-            return mapped.unflatten(2, (self.heads, -1)).unflatten(0, (batch, count)).movedim(1, 3)
-
-        query, key, value = (by_head(m(rows)) for m in (self.query, self.key, self.value))
-        attended = F.softmax(query @ key.mT, dim=-1) @ value
-        joined = attended.transpose(2, 3).flatten(start_dim=3)  # (batch, sets, fields, outputs)
-        residual = self.residual(rows).unflatten(0, (batch, count)).transpose(1, 2)
-        return F.relu(joined + residual)
+        maps = [self.query, self.key, self.value, self.residual]
+        mapped = set_linear(rows, torch.cat([layer.weight for layer in maps], dim=1))
+        # Each row of each set is one product in a batch of them; heads are apart, because columns
+        # can be read in place, and moved before the fields they would be copied.
+        mapped = mapped.transpose(0, 1).reshape(sets * batch, count, -1)
+        query, key, value, residual = mapped.chunk(4, dim=2)
+        heads = zip(*(part.chunk(self.heads, dim=2) for part in (query, key, value)), strict=True)
+        attended = [F.softmax(q @ k.mT, dim=2) @ v for q, k, v in heads]
+        joined = F.relu(torch.cat(attended, dim=2) + residual)
+        return joined.unflatten(0, (sets, batch)).transpose(0, 1)
