@@ -3,8 +3,8 @@
     python benchmarks/bench_prepare.py [--rows 1000000 5000000] [--folder DIRECTORY]
 
 For every size a file of Criteo-like rows is written (`criteo_like.py`, 0.24 GB a million rows) and
-prepared in a process of its own: `multiembed.prepare` with its defaults, and pandas at the first
-size only, in turns, since it needs memory for the whole file. Both parse the text, bucket 13
+prepared in a process of its own: `multiembed.prepare` with its defaults, and pandas up to a million
+rows, in turns, since it needs memory for the whole file. Both parse the text, bucket 13
 numbers, count 39 fields on the same 8 of 10 rows, and write ids and labels of every split.
 Seconds are by the clock; CPU seconds, of all threads, tell less of other jobs on the machine.
 Memory is what the process asked for, and in brackets with the pages of mapped files, which the
@@ -129,29 +129,36 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 5_000_000])
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--folder", type=Path, default=None, help="where to put the files")
+    parser.add_argument("--pandas", type=int, default=1_000_000, help="most rows for pandas")
+    parser.add_argument(
+        "--folder", type=Path, default=None, help="where the files are kept for the next time"
+    )
     options = parser.parse_args()
     print("# Raw rows prepared\n")
     print("\n".join(machine()) + "\n")
     print("| rows | GB | way | seconds | rows/s | CPU s | CPU us/row | peak GB | ids |")
     print("|---|---|---|---|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        folder = Path(name)
-        source = folder / "rows.txt"
-        for place, rows in enumerate(options.rows):
-            criteo_like.write(source, rows)
-            size = source.stat().st_size
-            ours, theirs = [], []
-            for _ in range(options.repeats if place == 0 else 1):
-                ours.append(alone(with_multiembed, source, folder))
-                if place == 0:
-                    theirs.append(alone(with_pandas, source, folder))
-            mine = show("multiembed.prepare", rows, size, ours)
-            if theirs:
-                other = show("pandas", rows, size, theirs)
-                ratio = f"pandas takes {other[0] / mine[0]:.1f}x the seconds"
-                ratio += f" and {other[1] / mine[1]:.1f}x the CPU seconds"
-    print(f"\nAt {options.rows[0]:,} rows {ratio}.")
+    with tempfile.TemporaryDirectory() as name:
+        folder = options.folder or Path(name)
+        for rows in options.rows:
+            source = folder / f"rows_{rows}.txt"
+            if not source.exists():
+                criteo_like.write(source, rows)
+            compare(rows, source, folder, options)
+
+
+def compare(rows, source, folder, options):
+    size = source.stat().st_size
+    ours, theirs = [], []
+    for _ in range(options.repeats):
+        ours.append(alone(with_multiembed, source, folder))
+        if rows <= options.pandas:
+            theirs.append(alone(with_pandas, source, folder))
+    mine = show("multiembed.prepare", rows, size, ours)
+    if theirs:
+        other = show("pandas", rows, size, theirs)
+        ratio = [other[part] / mine[part] for part in (0, 1)]
+        print(f"\nPandas takes {ratio[0]:.1f}x the seconds, {ratio[1]:.1f}x the CPU seconds.\n")
 
 
 if __name__ == "__main__":

@@ -232,7 +232,7 @@ def test_options_that_do_not_fit_are_refused(table, tmp_path):
     assert "must be one of a, b, got 'c'" in refusal(
         table, tmp_path, changed(TABLE, numeric_columns=("c",))
     )
-    assert "must be categorical or numeric, got 'a' as both" in refusal(
+    assert "must be of one kind, got 'a' as two" in refusal(
         table, tmp_path, changed(TABLE, numeric_columns=("a",), categorical_columns=("a",))
     )
     assert "label must be left out unless format is table" in refusal(

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from multiembed.errors import ConfigError
 from multiembed.models.click_model import Gate
+from multiembed.models.embedding import Pooling
 from multiembed.models.named import (
     Mix,
     Scaling,
@@ -45,6 +46,8 @@ class ModelConfig(BaseModel):
     """How sets are joined: by their mean, or weighted by a learnt gate."""
     embedding_init: Literal["table", "field"] | Annotated[float, Field(gt=0)] = "table"
     """Xavier over the concatenated table (the paper's code), per field, or a normal deviation."""
+    pooling: Pooling | None = None
+    """How the values of a multi-valued field become one embedding: their mean if not given."""
     table_dims: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     """Of a compressed run: for every field, the columns that its table is stored with."""
     options: dict[str, object] = Field(default_factory=dict)

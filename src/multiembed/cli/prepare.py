@@ -80,6 +80,17 @@ def prepare(
             "1970, or a format such as %y%m%d%H; repeatable.",
         ),
     ] = None,
+    multivalued: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN=TEXT",
+            help="Column whose cells hold several values with this text between them, such as "
+            "genres='|'; a model reads their mean or sum; repeatable.",
+        ),
+    ] = None,
+    max_cell_values: Annotated[
+        int, typer.Option(help="Most values kept of such a cell, the first ones.")
+    ] = 8,
     split_by: Annotated[
         str | None,
         typer.Option(help="Column in whose order (time) the first 80% train, the last 10% test."),
@@ -114,6 +125,8 @@ def prepare(
             "categorical_columns": tuple(categorical or ()),
             "numeric_columns": tuple(numeric or ()),
             "dates": _dates(date),
+            "multivalued": _delimiters(multivalued),
+            "max_cell_values": max_cell_values,
             "split_by": split_by,
             "split_by_group": split_by_group,
             "max_bad_rows": max_bad_rows,
@@ -164,6 +177,14 @@ def _dates(given: list[str] | None) -> dict[str, str]:
     return {name: format or "iso" for name, _, format in pairs}
 
 
+def _delimiters(given: list[str] | None) -> dict[str, str]:
+    pairs = [one.partition("=") for one in given or ()]
+    for name, _, delimiter in pairs:
+        if not name or not delimiter:
+            raise ConfigError(f"multivalued must be COLUMN=TEXT, got {name!r}")
+    return {name: delimiter for name, _, delimiter in pairs}
+
+
 def _print_preview(found: Preview) -> None:
     table = Table(title=f"first {found.rows:,} rows; nothing was written")
     for heading in ("field", "kind", "rule"):
@@ -173,6 +194,7 @@ def _print_preview(found: Preview) -> None:
     for one in found.fields:
         field = one.field
         rule = field.date.part if field.date else field.numeric.rule if field.numeric else ""
+        rule = f"split at {field.delimiter!r}" if field.delimiter is not None else rule
         rule = f"hash to {field.hash_size:,}" if field.hash_size else rule
         shares = [f"{one.rare:.2%}", f"{one.missing:.2%}"]
         table.add_row(
@@ -201,6 +223,14 @@ def _print_schema(schema: Schema, dataset: Path, seconds: float) -> None:
         for name, split in schema.splits.items()
     )
     out.print(sizes, highlight=False)
+    for field in schema.fields:
+        if field.cut:
+            share = field.cut / sum(rows.values())
+            out.print(
+                f"{field.name}: {share:.2%} of rows have more than {field.slots} values; the first "
+                f"{field.slots} were kept",
+                highlight=False,
+            )
     speed = sum(split.rows for split in schema.splits.values()) / max(1e-9, seconds)
     out.print(f"{seconds:,.1f} s, {speed:,.0f} rows/s", highlight=False)
     if schema.bad_rows.count:

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, UInt8
 
+from multiembed.data.cells import split_cells
 from multiembed.data.formats import plain_fields
 from multiembed.data.journal import Journal, part_path
 from multiembed.data.options import PrepareOptions
@@ -28,7 +29,8 @@ def count_rows(source: Source, options: PrepareOptions, journal: Journal, *, fol
     if journal.fields:
         return
     fields = plain_fields(source, options)
-    parts = [Part(part_path(folder, place)) for place in range(len(journal.parts))]
+    # Mapped anew for every field: pages that were read of a part count as memory while it is open.
+    parts = [part_path(folder, place) for place in range(len(journal.parts))]
     sizes = np.zeros(len(SPLITS), np.int64)
     for place, codes in enumerate(_splits(parts, len(fields), options, given=source.given)):
         np.save(split_path(folder, place), codes)
@@ -40,10 +42,11 @@ def count_rows(source: Source, options: PrepareOptions, journal: Journal, *, fol
         chosen = [None] * len(parts)
 
     def finish(place: int) -> Field:
-        counted = (
-            _counts(part.field(place), rows) for part, rows in zip(parts, chosen, strict=True)
+        field = _with_slots(fields[place], parts, place)
+        counts = add_up(
+            _value_counts(Part(part).field(place), rows, field)
+            for part, rows in zip(parts, chosen, strict=True)
         )
-        counts, field = add_up(counted), fields[place]
         rule = field.numeric
         if rule is not None and rule.rule == "quantiles":
             rule, counts = cut_quantiles(counts)
@@ -63,12 +66,13 @@ def split_path(folder: Path, place: int) -> Path:
 
 
 def _splits(
-    parts: list[Part], fields: int, options: PrepareOptions, *, given: bool
+    parts: list[Path], fields: int, options: PrepareOptions, *, given: bool
 ) -> Iterator[UInt8[np.ndarray, " rows"]]:
     cuts = None
     if options.split_by is not None:
-        cuts = cut_order(add_up(_counts(part.field(fields), None) for part in parts))
-    for part in parts:
+        cuts = cut_order(add_up(_counts(Part(part).field(fields), None) for part in parts))
+    for path in parts:
+        part = Part(path)
         if given:
             yield part.given
         elif options.split_column is None:
@@ -81,6 +85,28 @@ def _by_column(column: Interned, cuts: Cuts | None, seed: int) -> UInt8[np.ndarr
     values = column.values
     codes = group_codes(values, seed) if cuts is None else cuts.codes(values)
     return codes[column.codes]
+
+
+def _with_slots(field: Field, parts: list[Path], place: int) -> Field:
+    """Return a field with as many slots as some cell needs, and the rows whose cell is cut."""
+    if field.delimiter is None:
+        return field
+    slots = cut = 0
+    for part in parts:
+        cells = _counts(Part(part).field(place), None)
+        found = split_cells(cells["value"], field)
+        slots = max(slots, *found.sizes.tolist())
+        cut += int(cells["count"].to_numpy() @ found.cut)
+    return field.model_copy(update={"slots": slots, "cut": cut})
+
+
+def _value_counts(
+    column: Interned, rows: Bool[np.ndarray, " rows"] | None, field: Field
+) -> pl.DataFrame:
+    counts = _counts(column, rows)
+    if field.delimiter is None:
+        return counts
+    return split_cells(counts["value"], field).counts(counts["count"].to_numpy())
 
 
 def _counts(column: Interned, rows: Bool[np.ndarray, " rows"] | None) -> pl.DataFrame:

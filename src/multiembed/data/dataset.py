@@ -20,7 +20,8 @@ ROWS_PER_READ = 16384
 class Batch(NamedTuple):
     """Rows to train on or to score."""
 
-    ids: Int32[np.ndarray, "batch fields"]
+    ids: Int32[np.ndarray, "batch columns"]
+    """One column per field, or as many as a multi-valued one has slots."""
     labels: UInt8[np.ndarray, " batch"]
 
 
@@ -107,6 +108,7 @@ class Dataset:
         self.path = path
         self.schema = schema
         self.cardinalities = schema.cardinalities
+        self.slots = schema.slots
         self.field_names = schema.field_names
 
     def split(self, name: str) -> Split:
@@ -118,7 +120,7 @@ class Dataset:
         files = sorted((self.path / name).glob("*.arrow"))
         if not files:
             raise DataError(f"{self.path / name} must hold the shards of a split, got none")
-        split = Split([map_shard(file, len(self.cardinalities)) for file in files])
+        split = Split([map_shard(file, sum(self.slots)) for file in files])
         _check_size(self.path / name, split, summary)
         return split
 

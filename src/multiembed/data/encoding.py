@@ -22,11 +22,12 @@ TILE = 1 << 14
 class Totals:
     """Sizes of the splits, and how often every field is *other* in each."""
 
-    def __init__(self, counts: list[list[list[int]]], fields: int) -> None:
-        empty = [[[0, 0]] * len(SPLITS), [[0] * fields] * len(SPLITS)]
+    def __init__(self, counts: list[list[list[int]]], slots: Sequence[int]) -> None:
+        empty = [[[0, 0]] * len(SPLITS), [[0] * len(slots)] * len(SPLITS)]
         sizes, other = counts or empty
         self._sizes = np.array(sizes, np.int64)
-        self._other = np.array(other, np.int64).reshape(len(SPLITS), fields)
+        self._other = np.array(other, np.int64).reshape(len(SPLITS), len(slots))
+        self._starts = np.cumsum([0, *slots])[:-1]
 
     @property
     def counts(self) -> list[list[list[int]]]:
@@ -36,7 +37,10 @@ class Totals:
     def add(self, code: int, rows: Shard) -> None:
         """Count some rows of one split."""
         self._sizes[code] += (len(rows.labels), np.count_nonzero(rows.labels))
-        self._other[code] += np.count_nonzero(rows.ids == 0, axis=0)
+        other = rows.ids == 0
+        if other.shape[1] > len(self._starts):
+            other = np.logical_or.reduceat(other, self._starts, axis=1)
+        self._other[code] += np.count_nonzero(other, axis=0)
 
     def summaries(self) -> dict[SplitName, SplitSummary]:
         """Return the size of every split."""
@@ -65,13 +69,17 @@ class _OpenPart:
             encoder.number(field, column.values)
             for field, column in zip(encoder.fields, columns, strict=True)
         ]
+        self.places = list(encoder.places.values())
 
     def fill(self, rows: Int64[np.ndarray, " rows"], out: Shard) -> None:
         """Write the ids and labels of some rows."""
         out.labels[:] = self.labels[rows]
-        for field, (ids, codes) in enumerate(zip(self.ids, self.codes, strict=True)):
-            # Clipping instead of checking is faster.
-            out.ids[:, field] = np.take(ids, codes[rows], mode="clip")
+        for ids, codes, place in zip(self.ids, self.codes, self.places, strict=True):
+            # Clipping instead of checking is faster, and so is a vector beside a matrix.
+            if ids.shape[1] == 1:
+                out.ids[:, place.start] = np.take(ids[:, 0], codes[rows], mode="clip")
+            else:
+                out.ids[:, place] = np.take(ids, codes[rows], axis=0, mode="clip")
 
 
 def encode_rows(
@@ -86,7 +94,7 @@ def encode_rows(
 
     `report` is called with the rows of every shard and the share of the shards that are done.
     """
-    totals = Totals(journal.totals, len(encoder.fields))
+    totals = Totals(journal.totals, [field.slots for field in encoder.fields])
     for name in SPLITS:
         (folder / name).mkdir(exist_ok=True)
     shards = 1 + max(part.last for part in journal.parts) // shard_rows
@@ -120,9 +128,9 @@ def _encoded(
         -1, len(SPLITS)
     )
     ends = np.cumsum(sizes, axis=0)
-    fields = len(encoder.fields)
+    columns = sum(field.slots for field in encoder.fields)
     out = [
-        Shard(np.empty((size, fields), np.int32), np.empty(size, np.uint8))
+        Shard(np.empty((size, columns), np.int32), np.empty(size, np.uint8))
         for size in sizes.sum(axis=0).tolist()
     ]
 

@@ -24,7 +24,7 @@ AVAZU_NAMES = (
 COMPRESSED = (".gz", ".zst", ".zstd")
 JSON = (".jsonl", ".ndjson", ".json")
 TABBED = (".tsv", ".tab")
-TABLE_OPTIONS = ("label", "categorical_columns", "numeric_columns", "dates")
+TABLE_OPTIONS = ("label", "categorical_columns", "numeric_columns", "dates", "multivalued")
 
 
 def open_source(
@@ -108,6 +108,8 @@ def plain_fields(source: Source, options: PrepareOptions) -> list[Field]:
             date=column.date,
             hash_size=options.hash_sizes.get(column.name),
             max_values=options.field_max_values.get(column.name, options.max_values),
+            delimiter=column.delimiter,
+            slots=1 if column.delimiter is None else options.max_cell_values,
         )
         for column in source.columns
     ]

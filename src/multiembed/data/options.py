@@ -1,8 +1,14 @@
 """How raw rows are to be read and encoded."""
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    field_validator,
+    model_serializer,
+)
 
 from multiembed.data.moments import is_format
 
@@ -46,6 +52,10 @@ class PrepareOptions(BaseModel, frozen=True, extra="forbid"):
     dates: dict[str, str] = {}
     """Columns of a table that are moments, and become an hour and a weekday: `iso`, `s` or `ms`
     since 1970, or a format of `strptime`."""
+    multivalued: dict[str, Annotated[str, Field(min_length=1)]] = {}
+    """Columns of a table whose cells hold several values, and what stands between these."""
+    max_cell_values: Count = 8
+    """Values kept of such a cell: the first ones."""
     vocabulary: Literal["train", "all"] = "train"
     """Rows whose values are counted: the training split, or all rows as in the paper."""
     numeric_rule: Literal["log", "quantiles"] = "log"
@@ -77,6 +87,15 @@ class PrepareOptions(BaseModel, frozen=True, extra="forbid"):
     def threshold(self) -> int:
         """The count below which values become *other*."""
         return self.min_count or MIN_COUNTS.get(self.format, 2)
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, dump: Callable) -> dict[str, object]:
+        """Leave out what came later where it is not used: datasets keep their bytes."""
+        content = dump(self)
+        if not self.multivalued:
+            content.pop("multivalued", None)
+            content.pop("max_cell_values", None)
+        return content
 
     @field_validator("dates")
     @classmethod

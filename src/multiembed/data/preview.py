@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 
+from multiembed.data.cells import split_cells
 from multiembed.data.files import RawSource
 from multiembed.data.formats import open_source, plain_fields
 from multiembed.data.options import PrepareOptions
@@ -23,7 +25,7 @@ class FieldPreview(NamedTuple):
     values: int
     """Distinct values among these rows, a missing one included."""
     rare: float
-    """Share of these rows whose value is too rare among them to be kept."""
+    """Share of these values that are too rare among them to be kept."""
     missing: float
     """Share of these rows without a value."""
 
@@ -72,14 +74,19 @@ def preview(
 def _field(sample: pl.DataFrame, field: Field) -> FieldPreview:
     values = read_values(sample, [field]).columns.to_series()
     counts = values.alias("value").value_counts(name="count")
+    if field.delimiter is not None:
+        cells = split_cells(counts["value"], field)
+        counts = cells.counts(counts["count"].to_numpy().astype(np.int64))
+        field = field.model_copy(update={"slots": int(cells.sizes.max())})
     rule = field.numeric
     if rule is not None and rule.rule == "quantiles":
         rule, counts = cut_quantiles(counts)
     kept = number_values(counts, field.min_count, field.max_values)
+    total = int(counts["count"].sum())
     missing = values.null_count() if field.bucketed else int((values == "").sum())
     return FieldPreview(
         field.model_copy(update={"cardinality": kept.height + 1, "numeric": rule}),
         counts.height,
-        1 - int(kept["count"].sum()) / len(values),
+        1 - int(kept["count"].sum()) / total,
         missing / len(values),
     )

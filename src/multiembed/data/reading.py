@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from multiembed.data.journal import PARTS, Journal, PartRecord, part_path
 from multiembed.data.options import PrepareOptions
 from multiembed.data.parts import PartBuilder
 from multiembed.data.rejects import Rejects
+from multiembed.data.schema import Field
 from multiembed.data.sources import Block, Source, ahead
 from multiembed.data.values import read_labels
 from multiembed.errors import DataError
@@ -58,7 +59,7 @@ def read_rows(
         block = None
         for block in ahead(source.blocks(journal.after)):
             if journal.after.number == 0 and builder.rows == 0:
-                check_space(block, source, folder)
+                check_space(block, source, fields, folder)
             _add(block, source.label, builder, rejects)
             report.add(len(block.numbers), block.position)
             if builder.rows >= options.shard_rows:
@@ -73,14 +74,15 @@ def read_rows(
     journal.save(folder)
 
 
-def check_space(block: Block, source: Source, folder: Path) -> None:
+def check_space(block: Block, source: Source, fields: Sequence[Field], folder: Path) -> None:
     """Refuse to begin what the disk cannot hold, judged by the first rows.
 
     Parts are deleted as shards are written, and are smaller: the shards decide.
     """
     read = block.position or source.size
     rows = len(block.numbers) * source.size / max(1, read)
-    need = int(rows * (4 * len(source.columns) + 1)) + MARGIN
+    columns = sum(field.slots for field in fields)
+    need = int(rows * (4 * columns + 1)) + MARGIN
     free = shutil.disk_usage(folder).free
     if need > free:
         raise DataError(

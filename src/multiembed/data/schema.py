@@ -2,10 +2,18 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    JsonValue,
+    ValidationError,
+    model_serializer,
+)
+from pydantic import Field as Limited
 
 from multiembed.errors import DataError
 
@@ -42,11 +50,14 @@ class DateRule(Record):
     """`iso`, `s` or `ms` since 1970, or a format of `strptime`."""
 
 
+Kind = Literal["categorical", "numeric", "multivalued"]
+
+
 class Field(Record):
-    """One column of the id matrix."""
+    """One column of the id matrix, or several where a cell holds several values."""
 
     name: str
-    kind: Literal["categorical", "numeric"]
+    kind: Kind
     cardinality: int
     """Number of ids: the kept values, and id 0 for every other value."""
     min_count: int
@@ -58,7 +69,22 @@ class Field(Record):
     max_values: int | None = None
     """If given, at most that many values are kept; the rest are *other*."""
     other: dict[SplitName, int] = {}
-    """Rows of each split whose value is *other*."""
+    """Rows of each split whose value, or one of them, is *other*."""
+    delimiter: str | None = None
+    """For a multi-valued field: what stands between the values of a cell."""
+    slots: Annotated[int, Limited(ge=1)] = 1
+    """Columns of the id matrix: the most values of a cell. Behind fewer stands -1."""
+    cut: int = 0
+    """Rows, of all splits, whose cell has more values than that; the first were kept."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, dump: Callable) -> dict[str, object]:
+        """Leave out what came later where it is not used: datasets keep their bytes."""
+        content = dump(self)
+        if self.delimiter is None:
+            for name in ("delimiter", "slots", "cut"):
+                content.pop(name, None)
+        return content
 
     @property
     def column(self) -> str:
@@ -110,6 +136,11 @@ class Schema(Record):
     def cardinalities(self) -> tuple[int, ...]:
         """Number of ids of every field, *other* included."""
         return tuple(field.cardinality for field in self.fields)
+
+    @property
+    def slots(self) -> tuple[int, ...]:
+        """Columns of the id matrix that every field has, in order."""
+        return tuple(field.slots for field in self.fields)
 
     @property
     def field_names(self) -> tuple[str, ...]:

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 from jaxtyping import Int64
 
-from multiembed.data.schema import DateRule, SourceFile
+from multiembed.data.schema import DateRule, Kind, SourceFile
 from multiembed.errors import DataError
 
 SHOWN = 5
@@ -71,9 +71,11 @@ class Column(NamedTuple):
     """One field-to-be."""
 
     name: str
-    kind: Literal["categorical", "numeric"]
+    kind: Kind
     date: DateRule | None = None
     """How it is made from another column, if it is."""
+    delimiter: str | None = None
+    """What stands between the values of a cell, if there are several."""
 
     @property
     def raw(self) -> str:

@@ -75,15 +75,21 @@ def tell_columns(rows: pl.DataFrame, label: str, options: PrepareOptions) -> tup
     code (few distinct whole numbers, or digits with a leading zero) and no whole number too
     large to be an amount. The options' column names overrule that.
     """
-    named = {*options.categorical_columns, *options.numeric_columns, *options.dates}
+    kinds = (
+        options.categorical_columns,
+        options.numeric_columns,
+        options.dates,
+        options.multivalued,
+    )
+    named = {name for kind in kinds for name in kind}
     dropped = set() if options.split_by is None else {options.split_by} - named
     unknown = sorted(named - set(rows.columns) - {label})
-    twice = sorted(set(options.categorical_columns) & set(options.numeric_columns))
+    twice = sorted(name for name in named if sum(name in kind for kind in kinds) > 1)
     if unknown or label in named:
         known = ", ".join(name for name in rows.columns if name != label)
         raise DataError(f"a column must be one of {known}, got {(unknown or [label])[0]!r}")
     if twice:
-        raise DataError(f"a column must be categorical or numeric, got {twice[0]!r} as both")
+        raise DataError(f"a column must be of one kind, got {twice[0]!r} as two")
     sample = rows.head(SAMPLE_ROWS)
     numeric = set(options.numeric_columns) | {
         name
@@ -94,6 +100,8 @@ def tell_columns(rows: pl.DataFrame, label: str, options: PrepareOptions) -> tup
     for name in rows.columns:
         if name in options.dates:
             columns += date_columns(name, options.dates[name])
+        elif name in options.multivalued:
+            columns.append(Column(name, "multivalued", delimiter=options.multivalued[name]))
         elif name != label and name not in dropped:
             columns.append(Column(name, "numeric" if name in numeric else "categorical"))
     return tuple(columns)

@@ -31,7 +31,7 @@ class Values(NamedTuple):
 
 
 def read_values(rows: pl.DataFrame, fields: Sequence[Field]) -> Values:
-    """Turn raw columns of any type into the values of the fields.
+    """Turn raw columns of any type into the values of the fields, or the cells of several values.
 
     Numeric fields by quantiles whose edges are not known yet become rounded numbers.
     """
@@ -41,10 +41,13 @@ def read_values(rows: pl.DataFrame, fields: Sequence[Field]) -> Values:
         *rows.select(_category(field.name, rows) for field in fields if not field.bucketed),
         *read.select(_bucket(field) for field in ruled),
     ]
-    sizes = {field.name: field.hash_size for field in fields if field.hash_size is not None}
+    sizes = {
+        field.name: field.hash_size
+        for field in fields
+        if field.hash_size is not None and field.delimiter is None
+    }
     columns = [
-        _hashed(column, sizes[column.name]) if column.name in sizes else column
-        for column in columns
+        hashed(column, sizes[column.name]) if column.name in sizes else column for column in columns
     ]
     unreadable = {
         field.name: _unreadable(rows[field.column], read[field.name])
@@ -104,7 +107,7 @@ def _category(name: str, rows: pl.DataFrame) -> pl.Expr:
     return column.cast(pl.String).fill_null("").alias(name)
 
 
-def _hashed(column: pl.Series, size: int) -> pl.Series:
+def hashed(column: pl.Series, size: int) -> pl.Series:
     """Hash text to one of `size` numbers, as text; a missing value stays one."""
     distinct = column.unique()
     places = [

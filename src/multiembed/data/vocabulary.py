@@ -3,12 +3,14 @@
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from jaxtyping import Int32
 
+from multiembed.data.cells import split_cells
 from multiembed.data.schema import Field, Schema
 from multiembed.data.values import cut_values, read_values
 from multiembed.errors import DataError
@@ -76,6 +78,11 @@ class Encoder:
 
     def __init__(self, fields: Sequence[Field], vocabularies: Mapping[str, pl.DataFrame]) -> None:
         self.fields = tuple(fields)
+        ends = accumulate(field.slots for field in self.fields)
+        self.places = {
+            f.name: slice(end - f.slots, end) for f, end in zip(self.fields, ends, strict=True)
+        }
+        """The columns of the id matrix that every field has."""
         self._values = {f.name: vocabularies[f.name]["value"] for f in self.fields}
         self._ids = {f.name: vocabularies[f.name]["id"] for f in self.fields}
         self._categories = {
@@ -90,8 +97,10 @@ class Encoder:
         fields = Schema.load(Path(folder) / "schema.json").fields
         return cls(fields, {f.name: read_vocabulary(Path(folder), f.name) for f in fields})
 
-    def encode(self, rows: pl.DataFrame) -> Int32[np.ndarray, "rows fields"]:
+    def encode(self, rows: pl.DataFrame) -> Int32[np.ndarray, "rows columns"]:
         """Return the ids of raw rows; columns that are no field are ignored.
+
+        A field has one column, or as many as it has slots.
 
         A value that the vocabulary does not hold, and a number that cannot be read, is
         *other*, id 0.
@@ -103,25 +112,42 @@ class Encoder:
         if absent:
             raise DataError(f"rows must have a column {absent[0]!r}, got {', '.join(rows.columns)}")
         values, unreadable = read_values(rows, self.fields)
-        ids = values.select(self._id_expression(field) for field in self.fields)
-        matrix = ids.to_numpy(order="c").reshape(rows.height, len(self.fields))
-        names = [field.name for field in self.fields]
+        if any(field.delimiter is not None for field in self.fields):
+            parts = [self.number(field, values[field.name]) for field in self.fields]
+            matrix = np.hstack(parts) if parts else np.zeros((rows.height, 0), np.int32)
+        else:
+            ids = values.select(self._id_expression(field) for field in self.fields)
+            matrix = ids.to_numpy(order="c").reshape(rows.height, len(self.fields))
         for name, those in unreadable.items():
-            matrix[those, names.index(name)] = 0
+            matrix[those, self.places[name].start] = 0
         return matrix
 
-    def number(self, field: Field, values: pl.Series) -> Int32[np.ndarray, " values"]:
-        """Return the ids of values of one field, as `read_values` gives them."""
-        named = cut_values(values, field).alias(field.name).to_frame()
-        return named.select(self._id_expression(field)).to_series().to_numpy()
+    def number(self, field: Field, values: pl.Series) -> Int32[np.ndarray, "values slots"]:
+        """Return the ids of values, or of cells, of one field, as `read_values` gives them."""
+        if field.delimiter is None:
+            return self._numbered(field, cut_values(values, field)).reshape(-1, 1)
+        cells = split_cells(values, field)
+        return cells.matrix(self._numbered(field, cells.values), field.slots)
 
-    def decode(self, ids: Int32[np.ndarray, "rows fields"]) -> pl.DataFrame:
-        """Return the values of ids; null where the value is missing or *other*."""
+    def decode(self, ids: Int32[np.ndarray, "rows columns"]) -> pl.DataFrame:
+        """Return the values of ids; null where the value is missing or *other*.
+
+        Several values of a cell are a list.
+        """
         columns = []
-        for field, column in zip(self.fields, ids.T, strict=True):
+        for field in self.fields:
             values = pl.concat([pl.Series([None], dtype=pl.String), self._values[field.name]])
-            columns.append(values.gather(column).alias(field.name))
+            of_field = ids[:, self.places[field.name]]
+            if field.delimiter is None:
+                columns.append(values.gather(of_field[:, 0]).alias(field.name))
+            else:
+                lists = [values.gather(row[row >= 0]).to_list() for row in of_field]
+                columns.append(pl.Series(field.name, lists, dtype=pl.List(pl.String)))
         return pl.DataFrame(columns)
+
+    def _numbered(self, field: Field, values: pl.Series) -> Int32[np.ndarray, " values"]:
+        named = values.alias(field.name).to_frame()
+        return named.select(self._id_expression(field)).to_series().to_numpy()
 
     def _id_expression(self, field: Field) -> pl.Expr:
         column, name = pl.col(field.name), field.name

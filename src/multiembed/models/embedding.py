@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from multiembed.errors import ConfigError, DataError
 
 EmbeddingInit = Literal["table", "field"] | float
+Pooling = Literal["mean", "sum"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class EmbeddingSets(nn.Module):
 
     offsets: Tensor
     limits: Tensor
+    first: Tensor
 
     def __init__(
         self,
@@ -72,10 +74,33 @@ class EmbeddingSets(nn.Module):
         self.dim = dim
         self.sets = sets
         self.weight = nn.Parameter(torch.empty(sum(self.cardinalities), sets * self.width))
-        starts = [0, *itertools.accumulate(self.cardinalities)][:-1]
-        self.register_buffer("offsets", torch.tensor(starts), persistent=False)
-        self.register_buffer("limits", torch.tensor(self.cardinalities), persistent=False)
+        self.pool([1] * len(self.cardinalities), "mean")
         self.initialise(init)
+
+    def pool(self, slots: Sequence[int], pooling: Pooling) -> None:
+        """Let fields have several columns of ids, whose embeddings are averaged or added up.
+
+        All values of a field share its table. An id of -1 behind the first of a field is no value:
+        it adds nothing, and no row is trained for it.
+
+        Args:
+            slots: Columns of every field, 1 for those of one value.
+            pooling: `mean` or `sum` over the values that are there.
+        """
+        self.slots = tuple(int(count) for count in slots)
+        self.pooling: Pooling = pooling
+        starts = itertools.accumulate(self.cardinalities, initial=0)
+        columns = itertools.accumulate(self.slots, initial=0)
+        buffers = {"offsets": starts, "limits": self.cardinalities, "first": columns}
+        for name, of_fields in buffers.items():
+            pairs = zip(of_fields, self.slots, strict=False)
+            of_columns = [number for number, count in pairs for _ in range(count)]
+            self.register_buffer(name, torch.tensor(of_columns), persistent=False)
+
+    @property
+    def pooled(self) -> bool:
+        """Whether a field has several columns of ids."""
+        return max(self.slots) > 1
 
     @torch.no_grad()
     def initialise(self, init: EmbeddingInit) -> None:
@@ -96,29 +121,54 @@ class EmbeddingSets(nn.Module):
         """The block of rows of every field, as views: `(cardinality, sets * width)` each."""
         return list(self.weight.detach().split(list(self.cardinalities)))
 
-    def rows(self, ids: Int[Tensor, "batch fields"]) -> Int[Tensor, "batch fields"]:
+    def filled(self, ids: Int[Tensor, "batch columns"]) -> Int[Tensor, "batch columns"]:
+        """Ids with the first value of a field in place of none: rows that are read anyway."""
+        return torch.where(ids == -1, ids[:, self.first], ids) if self.pooled else ids
+
+    def rows(self, ids: Int[Tensor, "batch columns"]) -> Int[Tensor, "batch columns"]:
         """Row numbers in `weight` for ids counted from 0 in each field."""
-        return ids + self.offsets
+        return self.filled(ids) + self.offsets
 
     def arrange(
-        self, gathered: Float[Tensor, "batch fields columns"]
+        self, gathered: Float[Tensor, "batch columns numbers"], ids: Int[Tensor, "batch columns"]
     ) -> Float[Tensor, "batch sets fields dim"]:
-        """View rows read from `weight` as embeddings."""
-        batch, fields, _ = gathered.shape
-        return gathered.view(batch, fields, self.sets, self.width).transpose(1, 2)
+        """View rows read from `weight` as embeddings, one for each field."""
+        batch, columns, _ = gathered.shape
+        values = gathered.view(batch, columns, self.sets, self.width).transpose(1, 2)
+        return self.combine(values, ids)
 
-    def forward(self, ids: Int[Tensor, "batch fields"]) -> Float[Tensor, "batch sets fields dim"]:
+    def combine(
+        self, values: Float[Tensor, "batch sets columns dim"], ids: Int[Tensor, "batch columns"]
+    ) -> Float[Tensor, "batch sets fields dim"]:
+        """Make one embedding for each field of those of its values."""
+        if not self.pooled:
+            return values
+        there = (ids >= 0).to(values.dtype)
+        parts = []
+        of_fields = zip(values.split(self.slots, 2), there.split(self.slots, 1), strict=True)
+        for part, weights in of_fields:
+            if weights.shape[1] == 1:
+                parts.append(part)
+                continue
+            if self.pooling == "mean":
+                weights = weights / weights.sum(1, keepdim=True)
+            parts.append(torch.einsum("bmsd,bs->bmd", part, weights).unsqueeze(2))
+        return torch.cat(parts, dim=2)
+
+    def forward(self, ids: Int[Tensor, "batch columns"]) -> Float[Tensor, "batch sets fields dim"]:
         """Look up every id in every set.
 
         Raises:
             DataError: If an id lies outside its field, naming field, id and cardinality.
         """
         self.check(ids)
-        return self.arrange(F.embedding(self.rows(ids), self.weight))
+        return self.arrange(F.embedding(self.rows(ids), self.weight), ids)
 
-    def check(self, ids: Int[Tensor, "batch fields"]) -> None:
+    def check(self, ids: Int[Tensor, "batch columns"]) -> None:
         """Refuse ids outside their field: another field's row would answer for them."""
-        check_ids(ids, self.limits)
+        # Where their number is wrong, they cannot be filled.
+        fits = ids.shape[1] == len(self.limits)
+        check_ids(self.filled(ids) if fits else ids, self.limits)
 
 
 def check_ids(ids: Int[Tensor, "batch fields"], limits: Int[Tensor, " limits"]) -> None:

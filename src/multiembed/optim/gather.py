@@ -27,6 +27,13 @@ def gather_embeddings(
     """
     if values.device.type == "cpu" and values.dtype == torch.float32:
         return _Gather.apply(values, index, sets)
+    return gather_shared(values, index, sets)
+
+
+def gather_shared(
+    values: Float[Tensor, "touched columns"], index: Int[Tensor, "batch fields"], sets: int
+) -> Float[Tensor, "batch sets fields dim"]:
+    """Do the same where columns of ids may share positions, as those of a field's values do."""
     batch, fields = index.shape
     return F.embedding(index, values).view(batch, fields, sets, -1).transpose(1, 2)
 

@@ -8,9 +8,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from multiembed.models.embedding import EmbeddingSets
-from multiembed.optim.gather import gather_embeddings
+from multiembed.optim.gather import gather_embeddings, gather_shared
 from multiembed.optim.tables import TableOptimizer
-from multiembed.optim.touched_rows import TouchedRows, find_touched_rows
+from multiembed.optim.touched_rows import TouchedRows, find_shared_rows, find_touched_rows
 
 
 class RowOptimizer(TableOptimizer):
@@ -43,11 +43,15 @@ class RowOptimizer(TableOptimizer):
         """Update the rows that `_read` returned last."""
 
     @override
-    def lookup(self, ids: Int[Tensor, "batch fields"]) -> Float[Tensor, "batch sets fields dim"]:
-        touched = find_touched_rows(ids, self.embedding.offsets, self._last)
+    def lookup(self, ids: Int[Tensor, "batch columns"]) -> Float[Tensor, "batch sets fields dim"]:
+        tables = self.embedding
+        find, gather = find_touched_rows, gather_embeddings
+        if tables.pooled:
+            find, gather = find_shared_rows, gather_shared
+        touched = find(tables.filled(ids), tables.offsets, self._last)
         self._rows = touched.rows
         self._values = self._read(touched).requires_grad_()
-        return gather_embeddings(self._values, touched.positions, self.embedding.sets)
+        return tables.combine(gather(self._values, touched.positions, tables.sets), ids)
 
     @override
     def gradients(self) -> list[Tensor]:

@@ -22,7 +22,7 @@ class TableOptimizer(ABC):
     """Used by the next `step`; a schedule assigns it."""
 
     @abstractmethod
-    def lookup(self, ids: Int[Tensor, "batch fields"]) -> Float[Tensor, "batch sets fields dim"]:
+    def lookup(self, ids: Int[Tensor, "batch columns"]) -> Float[Tensor, "batch sets fields dim"]:
         """Return up-to-date embeddings whose gradient the next `step` will use.
 
         The ids are trusted: the trainer checks a dataset once, not every batch.
@@ -62,9 +62,9 @@ class DenseAdam(TableOptimizer):
         )
 
     @override
-    def lookup(self, ids: Int[Tensor, "batch fields"]) -> Float[Tensor, "batch sets fields dim"]:
+    def lookup(self, ids: Int[Tensor, "batch columns"]) -> Float[Tensor, "batch sets fields dim"]:
         gathered = F.embedding(self.embedding.rows(ids), self.embedding.weight)
-        return self.embedding.arrange(gathered)
+        return self.embedding.arrange(gathered, ids)
 
     @override
     def gradients(self) -> list[Tensor]:

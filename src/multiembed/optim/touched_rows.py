@@ -34,11 +34,21 @@ def find_touched_rows(
     """
     if last.device.type == "cpu":
         return _find_on_cpu(ids, offsets, last)
+    return find_shared_rows(ids, offsets, last)
+
+
+def find_shared_rows(
+    ids: Int[Tensor, "batch fields"], offsets: Int[Tensor, " fields"], last: Int[Tensor, " rows"]
+) -> TouchedRows:
+    """Find them by sorting, on any device, also where several columns of ids share rows."""
     rows, index = torch.unique(ids + offsets, return_inverse=True)
     touched_last, order = torch.sort(last[rows], stable=True)
     position = torch.empty_like(order)
     position[order] = torch.arange(len(order), device=order.device)
-    return TouchedRows(rows[order], touched_last, position[index])
+    touched, positions = rows[order], position[index]
+    if last.device.type == "cpu":  # as compiled loops take them
+        touched, positions = touched.to(torch.int32), positions.to(torch.int32)
+    return TouchedRows(touched, touched_last, positions)
 
 
 def _find_on_cpu(

@@ -84,6 +84,11 @@ def compress_run(path: Path | str, out: Path | str, *, keep: float = 0.99) -> Co
     run = load_run(path)
     if run.config.model.table_dims is not None:
         raise DataError(f"{path} must be a run as trained, got a compressed one")
+    several = [field.name for field in run.schema.fields if field.slots > 1]
+    if several:
+        raise DataError(
+            f"{path} must have fields of one value per row to be compressed, got {several[0]!r}"
+        )
     before = run.evaluate("test")
     counts = _row_counts(run)
     names = [field.name for field in run.schema.fields]

@@ -13,16 +13,23 @@ from multiembed.models import EmbeddingSets
 COUNT_CHUNK = 65536
 
 
-def count_rows(split: Split, cardinalities: tuple[int, ...]) -> Int[np.ndarray, " rows"]:
-    """Return how many rows of `split` hold each id, fields one after another.
+def count_rows(
+    split: Split, cardinalities: tuple[int, ...], slots: tuple[int, ...] | None = None
+) -> Int[np.ndarray, " rows"]:
+    """Return how often `split` holds each id, fields one after another.
+
+    `slots` are the columns of ids that every field has, one each if not given; -1 behind the
+    first of them is no value.
 
     Raises:
         DataError: If an id lies outside its field, naming field, id and cardinality.
     """
     counts = [np.zeros(size, dtype=np.int64) for size in cardinalities]
+    ends = np.cumsum(slots or [1] * len(cardinalities))[:-1]
     for batch in split.batches(COUNT_CHUNK):
+        columns = np.split(batch.ids, ends, axis=1)
         for field, (of_field, size) in enumerate(zip(counts, cardinalities, strict=True)):
-            ids = batch.ids[:, field]
+            ids = _values(columns[field])
             low, high = int(ids.min()), int(ids.max())
             if low < 0 or high >= size:
                 wrong = low if low < 0 else high
@@ -31,6 +38,17 @@ def count_rows(split: Split, cardinalities: tuple[int, ...]) -> Int[np.ndarray, 
                 )
             of_field += np.bincount(ids, minlength=size)
     return np.concatenate(counts)
+
+
+def _values(
+    ids: Int[np.ndarray, "batch slots"],
+) -> Int[np.ndarray, " values"]:
+    """Return the ids of one field that stand for values."""
+    if ids.shape[1] == 1:
+        return ids[:, 0]
+    there = ids != -1
+    there[:, 0] = True
+    return ids[there]
 
 
 @torch.no_grad()

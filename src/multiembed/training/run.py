@@ -34,8 +34,13 @@ from multiembed.training.scoring import EVALUATION_BATCH, predict_batches, predi
 from multiembed.training.vocabularies import read_vocabularies
 
 
-def build_model(config: RunConfig, cardinalities: tuple[int, ...]) -> ClickModel:
-    """Build the untrained model of a resolved configuration."""
+def build_model(
+    config: RunConfig, cardinalities: tuple[int, ...], slots: tuple[int, ...] | None = None
+) -> ClickModel:
+    """Build the untrained model of a resolved configuration.
+
+    `slots` are the columns of ids that every field has, one each if not given.
+    """
     dim, sets = config.model.shape()
     kept = config.model.table_dims
     model = ClickModel(
@@ -47,7 +52,11 @@ def build_model(config: RunConfig, cardinalities: tuple[int, ...]) -> ClickModel
         gate=config.model.gate,
         embedding_init=config.model.embedding_init,
     )
-    return model if kept is None else with_factored_tables(model, cardinalities, kept)
+    if kept is not None:
+        return with_factored_tables(model, cardinalities, kept)
+    if slots is not None:
+        model.embedding.pool(slots, config.model.pooling or "mean")
+    return model
 
 
 def quality(
@@ -69,6 +78,8 @@ class Scores(NamedTuple):
     field_names: tuple[str, ...]
     labels: Int[np.ndarray, " rows"]
     probabilities: Float[np.ndarray, " rows"]
+    slots: tuple[int, ...]
+    """Columns of ids that every field has."""
 
 
 class Run:
@@ -85,7 +96,7 @@ class Run:
         self.schema = Schema.load(self.directory.schema)
         tensors, self.best_state = load_tensors(self.directory.best)
         self._check_shapes(tensors)
-        self.model = build_model(self.config, self.schema.cardinalities)
+        self.model = build_model(self.config, self.schema.cardinalities, self.schema.slots)
         self.model.load_state_dict(tensors)
         self.model.eval()
 
@@ -182,7 +193,8 @@ class Run:
                 calibrated and is not.
         """
         dataset = dataset or self.dataset()
-        if dataset.cardinalities != self.model.embedding.cardinalities:
+        shape = (self.schema.cardinalities, self.schema.slots)
+        if (dataset.cardinalities, dataset.slots) != shape:
             raise DataError(f"{dataset.path} must have the fields of the run, got others")
         rows = dataset.split(split)
         rate = self.config.training.negative_rate
@@ -194,7 +206,7 @@ class Run:
             if calibration is None:
                 raise DataError(f"{self.path} must be calibrated first, got a run that is not")
             probabilities = calibration.apply(probabilities)
-        return Scores(rows, dataset.field_names, labels, probabilities)
+        return Scores(rows, dataset.field_names, labels, probabilities, dataset.slots)
 
     def evaluate(
         self,
@@ -219,7 +231,7 @@ def measure(scores: Scores, *, group: str | None = None) -> dict[str, float]:
     Raises:
         DataError: If there is no such field, or the rows are of one class.
     """
-    rows, names, labels, probabilities = scores
+    rows, names, labels, probabilities, slots = scores
     if group is not None and group not in names:
         raise DataError(f"group must be one of the fields {', '.join(names)}, got '{group}'")
     result = {"rows": float(len(labels)), **quality(labels, probabilities)}
@@ -227,7 +239,10 @@ def measure(scores: Scores, *, group: str | None = None) -> dict[str, float]:
     result["expected_calibration_error"] = expected_calibration_error(curve)
     if group is not None:
         field = names.index(group)
-        of_row = [batch.ids[:, field] for batch in rows.batches(EVALUATION_BATCH)]
+        if slots[field] > 1:
+            raise DataError(f"group must be a field of one value per row, got '{group}'")
+        column = sum(slots[:field])
+        of_row = [batch.ids[:, column] for batch in rows.batches(EVALUATION_BATCH)]
         result["group_auc"], counted = group_auc(labels, probabilities, np.concatenate(of_row))
         result["group_auc_rows"] = float(counted)
     return result

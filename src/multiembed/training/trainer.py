@@ -63,10 +63,10 @@ class Trainer:
                     f"{dataset.path} must hold rows of both classes in every split, "
                     f"got {split.positives} positives in {split.rows} rows of one"
                 )
-        self.row_counts = count_rows(self.train_split, dataset.cardinalities)
+        self.row_counts = count_rows(self.train_split, dataset.cardinalities, dataset.slots)
         torch.manual_seed(self.training.seed)
         self.device = _device(self.training.device)
-        self.model = build_model(config, dataset.cardinalities).to(self.device)
+        self.model = build_model(config, dataset.cardinalities, dataset.slots).to(self.device)
         self._build_optimizers()
         self.state = TrainingState(learning_rate=self.training.learning_rate)
         self._saved_at = self._evaluated_at = time.monotonic()
