@@ -23,6 +23,7 @@ fuzz: export MULTIEMBED_KILLS = 20
 fuzz: $(INSTALLED)
 	$(BIN)/pytest tests/test_fuzz_*.py tests/test_data_restart.py
 
+# A quarter of an hour on two cores; every script says what it promises, and takes options.
 bench: $(INSTALLED)
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
 

@@ -1,9 +1,10 @@
 """What watching collapse costs: seconds in the monitor over seconds of training, in one process.
 
-    OMP_NUM_THREADS=1 python benchmarks/bench_monitor.py [--dataset DIR] [--epochs 4]
+    OMP_NUM_THREADS=1 python benchmarks/bench_monitor.py [--dataset DIR] [--epochs 2]
+                                        [--models single:1 multi:4]
 
 Promise: at one evaluation per epoch, less than 1% of training time. Without --dataset, flight
-records are encoded first (extra `demo`). About 5 minutes.
+records are encoded first (extra `demo`). About a minute and a half.
 """
 
 import argparse
@@ -26,8 +27,6 @@ from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
 from multiembed.training import train
 from multiembed.training.monitor import Monitor
-
-SIZES = [("single", 1), ("single", 4), ("multi", 4)]
 
 
 class TimedMonitor:
@@ -83,7 +82,8 @@ def machine():
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dataset", type=Path)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--models", nargs="+", default=["single:1", "multi:4"])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = options.dataset or Path(folder) / "dataset"
@@ -97,12 +97,12 @@ def main():
         print(f"- DCNv2, {options.epochs} epochs, one observation each; the first computes nulls\n")
         print("| model | training, s | first observation, ms | others, ms | share of training |")
         print("|---|---|---|---|---|")
-        for scaling, size in SIZES:
+        for scaling, size in (name.split(":") for name in options.models):
             seconds, total = measured(
                 dataset,
                 Path(folder) / f"{scaling}{size}",
                 scaling=scaling,
-                size=size,
+                size=int(size),
                 epochs=options.epochs,
             )
             first, *others = seconds

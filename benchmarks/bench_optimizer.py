@@ -1,6 +1,6 @@
 """Time of table optimizers, lookup and update side only: deferred Adam against torch's dense Adam.
 
-Run: python benchmarks/bench_optimizer.py [--rows 1.1e6 10e6] [--growth] [--warmup 1000]
+Run: python benchmarks/bench_optimizer.py [--rows 1.1e6 10e6] [--growth] [--warmup 500]
 
 A step is: look the batch up, take a gradient for what was looked up, update. There is no model.
 Every contender sees the same batches, contenders take turns step by step, and medians are
@@ -144,8 +144,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=float, nargs="*", default=[1.1e6, 10e6])
     parser.add_argument("--growth", action="store_true", help="1M against 50M rows: 7 GB")
-    parser.add_argument("--warmup", type=int, default=1000, help="steps before the clock starts")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--warmup", type=int, default=500, help="steps before the clock starts")
+    parser.add_argument("--rounds", type=int, default=11)
     options = parser.parse_args()
     gradient = torch.randn(BATCH, 1, FIELDS, DIM, generator=torch.Generator().manual_seed(0)) * 1e-3
     print(f"batch {BATCH}, {FIELDS} fields, {torch.get_num_threads()} threads, median of steps\n")
