@@ -13,6 +13,7 @@ from multiembed.cli import main
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
+from multiembed.data.split import split_codes
 from multiembed.errors import DataError
 from multiembed.serving.card import write_card
 from multiembed.serving.embeddings import write_embeddings
@@ -53,7 +54,23 @@ def test_a_card_says_data_protocol_quality_collapse_and_use(folder):
     assert f"{run.best_state['auc']:.6f}" in card
     assert "| train | 1,600 |" in card
     assert "`city`" in card
+    error = run.evaluate("valid")["expected_calibration_error"]
+    assert f"| expected calibration error | {error:.6f} |" in card
+    assert "at most 1 epoch, until" in card
     assert not list((folder / "run").glob("*.tmp"))
+
+
+def test_the_code_in_a_card_runs(folder):
+    card = write_card(load_run(folder / "run")).read_text(encoding="utf-8")
+    code = card.split("```python\n")[1].split("```")[0]
+    names = {}
+
+    exec(compile(code, "README.md", "exec"), names)
+
+    rows = pd.read_csv(folder / "rows.csv", dtype=str)[split_codes(np.arange(2000), 0) == 0]
+    expected = {name: [rows[name].mode()[0]] for name in ("city", "size")}
+    assert names["rows"].to_dict(as_series=False) == expected
+    assert names["run"].predict_proba(names["rows"]).shape == (1,)
 
 
 def test_a_card_without_its_dataset_says_so(folder, tmp_path):

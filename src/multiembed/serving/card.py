@@ -1,10 +1,14 @@
 """A model card: what a run was trained on and how, how good it is, and how to use it."""
 
+from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
 
 from multiembed.collapse.diagnosis import diagnose
 from multiembed.data.schema import Schema
 from multiembed.errors import DataError
+from multiembed.serving.compiled import is_plain, rows_of
 from multiembed.training.checkpoint import write_whole
 from multiembed.training.run import Run
 
@@ -90,13 +94,14 @@ def _fields(schema: Schema) -> list[str]:
 def _protocol(run: Run) -> str:
     training = run.config.training
     best = run.best_state
+    epochs = "1 epoch" if training.max_epochs == 1 else f"{training.max_epochs} epochs"
     stop = f"until {training.patience} evaluations in a row brought no better validation AUC"
     return "\n".join(
         [
             "## Protocol",
             "",
             f"Adam, learning rate {training.learning_rate:g}, batches of {training.batch_size:,}, "
-            f"seed {training.seed}; at most {training.max_epochs} epochs, {stop}. The weights are "
+            f"seed {training.seed}; at most {epochs}, {stop}. The weights are "
             f"those of step {best.get('step', 0):,}, epoch {best.get('epoch', 0)}. Everything that "
             "decided the run is in `config.toml`.",
         ]
@@ -104,13 +109,15 @@ def _protocol(run: Run) -> str:
 
 
 def _quality(run: Run) -> str:
+    valid: Mapping[str, object] = run.best_state
+    test: Mapping[str, object] = {}
+    note = ""
     try:
-        test = run.evaluate("test")
-        note = ""
+        valid, test = run.evaluate("valid"), run.evaluate("test")
     except DataError as error:
-        test, note = {}, f"\n\nThe test split was not measured: {error}."
+        note = f"\n\nThe test split was not measured: {error}."
     rows = [
-        f"| {words} | {_number(run.best_state.get(name))} | {_number(test.get(name))} |"
+        f"| {words} | {_number(valid.get(name))} | {_number(test.get(name))} |"
         for name, words in MEASURES.items()
     ]
     table = ["| measure | validation | test |", "| --- | ---: | ---: |", *rows]
@@ -139,14 +146,32 @@ def _use(run: Run) -> str:
             f"multiembed export {path} bundle --format onnx",
             "```",
             "",
+            "Raw rows of any data frame, here one of every field's most frequent value:",
+            "",
             "```python",
             "import multiembed as me",
+            "import polars as pl",
             "",
-            f'run = me.load_run("{path}")',
-            "run.predict_proba(rows)  # a data frame of polars or pandas",
+            f"run = me.load_run({str(path)!r})",
+            "rows = pl.DataFrame(",
+            "    {",
+            *(f"        {name!r}: [{value!r}]," for name, value in _example(run).items()),
+            "    }",
+            ")",
+            "print(run.predict_proba(rows))",
             "```",
         ]
     )
+
+
+def _example(run: Run) -> dict[str, str]:
+    """Return a raw row of most frequent values; "" stands for a missing one."""
+    fields = run.schema.fields
+    if not all(is_plain(field) for field in fields):
+        return {field.column: "" for field in fields}
+    known = [[min(1, field.cardinality - 1) for field in fields]]
+    values = rows_of(run.encoder, np.array(known, np.int32)).row(0, named=True)
+    return {name: value or "" for name, value in values.items()}
 
 
 def _number(value: object) -> str:

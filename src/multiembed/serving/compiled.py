@@ -34,11 +34,15 @@ class CompiledField(BaseModel):
     """Id of every interval, the first of them before the first threshold."""
 
 
+def is_plain(field: Field) -> bool:
+    """Say whether a field is made of its own column by a rule that a bundle can express."""
+    return not _more_than_plain(field)
+
+
 def check_fields(fields: Sequence[Field]) -> None:
     """Refuse fields that say more of themselves than a bundle can express, such as dates."""
     for field in fields:
-        told = field.model_dump(exclude_defaults=True, exclude_none=True).keys()
-        unknown = sorted(told - KNOWN)
+        unknown = _more_than_plain(field)
         if unknown:
             raise DataError(f"{field.name} must be plain to be exported, got one with {unknown[0]}")
 
@@ -72,6 +76,12 @@ def rows_of(encoder: Encoder, ids: Int32[np.ndarray, "rows fields"]) -> pl.DataF
         other = pl.lit(NOT_A_NUMBER if numeric else NEVER_SEEN)
         columns.append(pl.select(pl.when(unseen).then(other).otherwise(column).alias(field.name)))
     return pl.concat(columns, how="horizontal")
+
+
+def _more_than_plain(field: Field) -> list[str]:
+    told = field.model_dump(exclude_defaults=True, exclude_none=True)
+    as_is = field.numeric is not None and field.numeric.rule == "as_is"
+    return [key for key in told if key not in KNOWN or (key == "numeric" and as_is)]
 
 
 def _thresholds(field: Field, vocabulary: pl.DataFrame) -> Float64[np.ndarray, " thresholds"]:
