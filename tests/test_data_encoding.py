@@ -44,9 +44,10 @@ def encode_by_pandas(values, counted, min_count):
     return pd.DataFrame(encoded)
 
 
-def assert_encoded(dataset: Dataset, values, labels, min_count):
+def assert_encoded(dataset: Dataset, values, labels, min_count, *, everywhere=False):
     rows = split_rows(len(values), 0)
-    expected = encode_by_pandas(values, rows[0], min_count)
+    counted = np.arange(len(values)) if everywhere else rows[0]
+    expected = encode_by_pandas(values, counted, min_count)
     for name, numbers in zip(SPLITS, rows, strict=True):
         split = dataset.split(name)
         np.testing.assert_array_equal(split.ids, expected.iloc[numbers].to_numpy())
@@ -212,6 +213,33 @@ def test_numbers_fall_into_the_papers_buckets(cells, as_text):
         values = [None, *dataset.vocabulary("x")["value"].to_list()]
         found = [values[number] for number in ids[:, 0]]
         assert found == [log_bucket(text) or None for text in texts]
+
+
+@pytest.mark.parametrize("kind", ["text", "floats", "whole"])
+def test_numbers_as_they_are_are_categories_however_written(kind, tmp_path):
+    texts = ["5", "5.0", "+5", "-0", "0.00", "2.5", "25e-1", "", "1e3"] * 4
+    numbers = [None if text == "" else float(text) for text in texts]
+    column = {"text": texts, "floats": numbers, "whole": [None, 3, 5, 7] * 9}[kind]
+    rows = pl.DataFrame({"y": [0, 1] * 18, "x": column})
+    rows.write_parquet(tmp_path / "rows.parquet")
+    options = PrepareOptions(
+        format="table",
+        label="y",
+        min_count=1,
+        vocabulary="all",
+        numeric_rule="as_is",
+        numeric_columns=("x",),
+    )
+
+    prepare(tmp_path / "rows.parquet", tmp_path / "dataset", options)
+
+    values = pd.Series(column if kind == "whole" else numbers, dtype=float)
+    texts = values.map(lambda number: "" if np.isnan(number) else f"{number + 0.0:g}")
+    dataset = open_dataset(tmp_path / "dataset")
+    assert_encoded(dataset, pd.DataFrame({"x": texts}, dtype=object), rows["y"], 1, everywhere=True)
+    found = Encoder.load(tmp_path / "dataset").encode(pl.DataFrame({"x": ["5.00", "x", "6"]}))
+    five = dataset.vocabulary("x").filter(pl.col("value") == "5")["id"].item()
+    assert found[:, 0].tolist() == [five, 0, 0]
 
 
 def test_quantile_buckets_hold_equal_shares_of_the_numbers(tmp_path):

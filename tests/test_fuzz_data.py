@@ -53,10 +53,12 @@ options = st.fixed_dictionaries(
         "max_bad_rows": st.sampled_from([1000, 1000, 1000, 5, 0]),
     },
     optional={
-        "numeric_rule": st.sampled_from(["log", "quantiles"]),
+        "numeric_rule": st.sampled_from(["log", "quantiles", "as_is"]),
         "vocabulary": st.sampled_from(["train", "all"]),
         "numeric_columns": st.sampled_from([(), ("a",), ("y",)]),
         "dates": st.sampled_from([{}, {"a": "iso"}, {"a": "s"}, {"a": "%y%m%d%H"}]),
+        "multivalued": st.sampled_from([{}, {}, {"a": "a"}, {"a": "1"}, {"a": ", "}]),
+        "max_cell_values": st.sampled_from([1, 3]),
         "hash_sizes": st.sampled_from([{}, {"a": 1}, {"a": 7}]),
         "max_values": st.sampled_from([None, 1, 4]),
         "split_by": st.sampled_from([None, None, None, "a", "y", "zz"]),
@@ -82,8 +84,10 @@ def assert_encoded_or_refused(folder, source, chosen):
     for name, size in schema.splits.items():
         split = dataset.split(name)
         assert (split.rows, split.positives) == (size.rows, size.positives)
-        assert (split.ids >= 0).all()
-        assert (split.ids < np.array(schema.cardinalities)).all()
+        firsts = np.cumsum([0, *schema.slots])[:-1]
+        assert (split.ids >= -1).all()
+        assert (split.ids[:, firsts] >= 0).all()
+        assert (split.ids < np.repeat(schema.cardinalities, schema.slots)).all()
     for field in schema.fields:
         found = dataset.vocabulary(field.name)
         assert found["id"].to_list() == list(range(1, field.cardinality))

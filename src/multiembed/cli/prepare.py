@@ -64,7 +64,7 @@ def prepare(
         Literal["train", "all"], typer.Option(help="Rows that values are counted on.")
     ] = "train",
     numeric_rule: Annotated[
-        Literal["log", "quantiles"], typer.Option(help="How numbers become categories.")
+        Literal["log", "quantiles", "as_is"], typer.Option(help="How numbers become categories.")
     ] = "log",
     categorical: Annotated[
         list[str] | None, typer.Option(help="Column to take as categories; repeatable.")

@@ -58,8 +58,9 @@ class PrepareOptions(BaseModel, frozen=True, extra="forbid"):
     """Values kept of such a cell: the first ones."""
     vocabulary: Literal["train", "all"] = "train"
     """Rows whose values are counted: the training split, or all rows as in the paper."""
-    numeric_rule: Literal["log", "quantiles"] = "log"
-    """How numbers become categories: the paper's rule, or 32 buckets of equal counts."""
+    numeric_rule: Literal["log", "quantiles", "as_is"] = "log"
+    """How numbers become categories: the paper's rule, 32 buckets of equal counts, or every number
+    its own."""
     categorical_columns: tuple[str, ...] = ()
     """Columns of a table that are categories whatever they look like."""
     numeric_columns: tuple[str, ...] = ()

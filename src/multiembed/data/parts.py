@@ -45,7 +45,7 @@ class _FieldColumn:
         """Take the rows of a block; say which of them should be numbers and are none."""
         codes, new = self._interner.add(column)
         self._codes.append(codes)
-        if self._field is None or not self._field.bucketed or column.dtype != pl.String:
+        if self._field is None or not self._field.parsed or column.dtype != pl.String:
             return None
         flags = read_values(new.to_frame(), [self._field]).unreadable.get(self._field.name)
         self._unreadable.append(np.zeros(len(new), bool) if flags is None else flags)

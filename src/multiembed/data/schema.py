@@ -33,8 +33,9 @@ class Record(BaseModel):
 class NumericRule(Record):
     """How numbers become categories."""
 
-    rule: Literal["log", "quantiles"]
-    """`log`: `floor(ln(v)^2)` above 2, else `floor(v) - 2`; `quantiles`: equal counts."""
+    rule: Literal["log", "quantiles", "as_is"]
+    """`log`: `floor(ln(v)^2)` above 2, else `floor(v) - 2`; `quantiles`: equal counts; `as_is`:
+    equal numbers are one category, however they are written."""
     edges: tuple[float, ...] | None = None
     """For `quantiles`: the first number of every bucket but the lowest, ascending."""
 
@@ -92,9 +93,14 @@ class Field(Record):
         return self.date.column if self.date is not None else self.name
 
     @property
+    def parsed(self) -> bool:
+        """Whether its values are read as numbers or moments, which text may fail to be."""
+        return self.numeric is not None or self.date is not None
+
+    @property
     def bucketed(self) -> bool:
         """Whether its values are whole numbers that a rule gave, instead of text."""
-        return self.numeric is not None or self.date is not None
+        return self.parsed and (self.numeric is None or self.numeric.rule != "as_is")
 
 
 class SplitSummary(Record):

@@ -35,10 +35,10 @@ def read_values(rows: pl.DataFrame, fields: Sequence[Field]) -> Values:
 
     Numeric fields by quantiles whose edges are not known yet become rounded numbers.
     """
-    ruled = [field for field in fields if field.bucketed]
+    ruled = [field for field in fields if field.parsed]
     read = rows.select(_read(field, rows) for field in ruled)
     columns = [
-        *rows.select(_category(field.name, rows) for field in fields if not field.bucketed),
+        *rows.select(_category(field.name, rows) for field in fields if not field.parsed),
         *read.select(_bucket(field) for field in ruled),
     ]
     sizes = {
@@ -100,11 +100,14 @@ def _category(name: str, rows: pl.DataFrame) -> pl.Expr:
     """Read a column as text; whole floats lose their `.0`, so 5.0 is the category 5."""
     column = pl.col(name)
     if rows.schema[name].is_float():
-        number = column.cast(pl.Float64).fill_nan(None)
-        whole = (number == number.floor()) & (number.abs() <= LARGEST_WHOLE)
-        as_integer = number.cast(pl.Int64, strict=False).cast(pl.String)
-        column = pl.when(whole).then(as_integer).otherwise(number.cast(pl.String))
+        column = _number_text(column.cast(pl.Float64).fill_nan(None))
     return column.cast(pl.String).fill_null("").alias(name)
+
+
+def _number_text(number: pl.Expr) -> pl.Expr:
+    whole = (number == number.floor()) & (number.abs() <= LARGEST_WHOLE)
+    as_integer = number.cast(pl.Int64, strict=False).cast(pl.String)
+    return pl.when(whole).then(as_integer).otherwise(number.cast(pl.String))
 
 
 def hashed(column: pl.Series, size: int) -> pl.Series:
@@ -149,6 +152,8 @@ def _bucket(field: Field) -> pl.Expr:
     if rule.rule == "quantiles":
         rounded = value.round_sig_figs(QUANTILE_DIGITS)
         return rounded if rule.edges is None else _quantile(field.name, rounded, rule.edges)
+    if rule.rule == "as_is":
+        return _number_text(value).fill_null("")
     # DIFFERS: the reference code reads whole numbers only; fractions below 2 are rounded down,
     # so that a column of fractions does not become as many categories.
     place = pl.when(value > 2).then(value.log().pow(2)).otherwise(value.floor() - 2)

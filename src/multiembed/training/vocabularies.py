@@ -48,7 +48,7 @@ def _problem(vocabulary: pl.DataFrame, field: Field) -> str:
     if not vocabulary["id"].equals(numbers):
         return "other ids"
     values = vocabulary["value"]
-    if field.kind == "numeric":
+    if field.kind == "numeric" and field.bucketed:
         buckets = values.cast(pl.Int64, strict=False)
         if buckets.null_count() != values.null_count():
             return "text where numbers of buckets should be"
