@@ -10,9 +10,12 @@ import pandas as pd
 import polars as pl
 import pytest
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import RobustScaler
 
 import multiembed as me
 from multiembed.errors import ConfigError, DataError
@@ -94,6 +97,17 @@ def test_it_survives_pickling_and_grid_search():
     again = pickle.loads(pickle.dumps(search.best_estimator_))
     np.testing.assert_array_equal(again.predict_proba(X), search.predict_proba(X))
     assert "dim=" in repr(again)
+
+
+def test_it_works_in_pipelines_and_cross_validation():
+    X, y, _ = clicks(900)
+    prices = ColumnTransformer([("price", RobustScaler(), ["price"])], remainder="passthrough")
+    steps = [("scale", prices), ("clicks", small(batch_size=256, max_epochs=8))]
+
+    scores = cross_val_score(Pipeline(steps), X, y, scoring="roc_auc", cv=3)
+
+    assert len(scores) == 3
+    assert scores.min() > 0.65
 
 
 def test_it_needs_no_scikit_learn():
