@@ -24,6 +24,8 @@ from multiembed.models.named import (
 from multiembed.models.regularizers import check_regularizers
 from multiembed.validation import checked
 
+Precision = Literal["float32", "bfloat16", "auto"]
+
 
 class ModelConfig(BaseModel):
     """Which model: an architecture or several, their size, their options."""
@@ -108,9 +110,9 @@ class TrainingConfig(BaseModel):
     embedding_weight_decay: float | None = Field(default=None, ge=0)
     """Coupled L2 on the embedding tables; `weight_decay` if not given."""
     table_optimizer: Literal["deferred_adam", "dense_adam", "lazy_adam", "rowwise_adagrad"] = (
-        "dense_adam"
+        "deferred_adam"
     )
-    """Of the embedding tables; the first two give the same numbers at different cost."""
+    """Of the embedding tables; the first two are the same by meaning, at different cost."""
     batch_size: int = Field(default=2048, ge=2)
     """Rows per step."""
     max_epochs: int = Field(default=100, ge=1)
@@ -135,6 +137,9 @@ class TrainingConfig(BaseModel):
     singular_spread (the paper's runs: aligned_norms 1, unitary 1e-5)."""
     negative_rate: float = Field(default=1.0, gt=0, le=1)
     """Share of negatives trained on; predicted probabilities are corrected for it."""
+    precision: Precision = "float32"
+    """Of matrix products in training, where the hardware has them; parameters, tables and all
+    evaluation are float32. auto is float32: whether bfloat16 is as good has not been measured."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads; torch's choice if not given."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -156,14 +161,16 @@ class RunConfig(BaseModel):
     training: TrainingConfig = TrainingConfig()
 
     def resolved(self) -> "RunConfig":
-        """Return the same run with everything about its model written out.
+        """Return the same run with everything about its model, and its precision, written out.
 
         Raises:
             ConfigError: If the model contradicts itself, an option is unknown, or a regulariser
                 has nothing to act on.
         """
         check_regularizers(self.training.regularizers, self.model.built())
-        return self.model_copy(update={"model": self.model.resolved()})
+        precision = "float32" if self.training.precision == "auto" else self.training.precision
+        training = self.training.model_copy(update={"precision": precision})
+        return self.model_copy(update={"model": self.model.resolved(), "training": training})
 
     def to_toml(self) -> str:
         """Return the TOML text that `parse_config` reads back; unset keys are left out."""

@@ -22,6 +22,8 @@ from multiembed.validation import checked
 Size = Annotated[int, Field(ge=1)]
 EXECUTION = ("threads", "device")
 """Settings that say where a run is computed, not what: they are no part of its name."""
+LATER = {"precision": "float32"}
+"""Settings that came later, at what they were before: a run that has this keeps its name."""
 
 
 class Grid(BaseModel):
@@ -134,6 +136,9 @@ def case_of(config: RunConfig, dataset: Dataset, labels: Labels) -> Case:
     content = config.model_dump(mode="json", exclude_none=True)
     for key in EXECUTION:
         content["training"].pop(key, None)
+    content["training"] = {
+        key: value for key, value in content["training"].items() if LATER.get(key) != value
+    }
     schema = hashlib.sha256((dataset.path / FILE_NAME).read_bytes()).hexdigest()
     text = json.dumps([content, schema], sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:10]

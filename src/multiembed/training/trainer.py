@@ -26,6 +26,7 @@ from multiembed.training.checkpoint import (
     under,
 )
 from multiembed.training.monitor import Monitor, Observation
+from multiembed.training.precision import check_precision, products_in
 from multiembed.training.progress import Observer, Progress, Record, TrainingState
 from multiembed.training.rows import count_rows, settle_other
 from multiembed.training.run import build_model, quality
@@ -66,6 +67,7 @@ class Trainer:
         self.row_counts = count_rows(self.train_split, dataset.cardinalities, dataset.slots)
         torch.manual_seed(self.training.seed)
         self.device = _device(self.training.device)
+        check_precision(self.training.precision, self.device)
         self.model = build_model(config, dataset.cardinalities, dataset.slots).to(self.device)
         self._build_optimizers()
         self.state = TrainingState(learning_rate=self.training.learning_rate)
@@ -168,7 +170,9 @@ class Trainer:
         self, embeddings: Float[Tensor, "batch sets fields dim"], labels: Float[Tensor, " batch"]
     ) -> Float[Tensor, ""]:
         """Return the cross-entropy, and what the regularizers add."""
-        loss = F.binary_cross_entropy_with_logits(self.model.score(embeddings), labels)
+        with products_in(self.training.precision, self.device):
+            logits = self.model.score(embeddings)
+        loss = F.binary_cross_entropy_with_logits(logits.float(), labels)
         if self.training.regularizers:
             loss = loss + penalty(self.model, embeddings, self.training.regularizers)
         return loss

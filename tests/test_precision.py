@@ -1,0 +1,91 @@
+"""Training with products in bfloat16: what is in which precision, and what it gives."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from multiembed.config import ModelConfig, RunConfig, TrainingConfig
+from multiembed.data.dataset import open_dataset
+from multiembed.data.synthetic import PlantedClicks, write_planted
+from multiembed.errors import ConfigError
+from multiembed.experiments.grid import Labels, case_of
+from multiembed.training import train
+from multiembed.training.precision import (
+    check_precision,
+    has_bfloat16_products,
+    products_in,
+)
+
+CPU = torch.device("cpu")
+needs_bfloat16 = pytest.mark.skipif(
+    not has_bfloat16_products(CPU), reason="this CPU has no bfloat16 products"
+)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    path = tmp_path_factory.mktemp("planted") / "dataset"
+    write_planted(
+        path, PlantedClicks(cardinalities=(50, 20, 8, 4), ranks=3, rows=8000, strength=2.0)
+    )
+    return open_dataset(path)
+
+
+def config(**training):
+    model = ModelConfig(architecture="dcnv2", dim=4, sets=2, options={"hidden": [16, 8]})
+    training = {"max_epochs": 2, "batch_size": 256, "threads": 1, "device": "cpu"} | training
+    return RunConfig(model=model, training=TrainingConfig(**training))
+
+
+@needs_bfloat16
+def test_bfloat16_learns_the_same_with_everything_kept_in_float32(dataset, tmp_path):
+    runs = {
+        precision: train(config(precision=precision), dataset=dataset, run=tmp_path / precision)
+        for precision in ("float32", "bfloat16")
+    }
+
+    auc = {name: run.evaluate("test")["auc"] for name, run in runs.items()}
+    assert auc["bfloat16"] == pytest.approx(auc["float32"], abs=0.02)
+    states = [load_file(tmp_path / name / "last.safetensors") for name in runs]
+    for name, tensor in states[1].items():
+        assert tensor.dtype == states[0][name].dtype
+    weight = "model.groups.0.interaction.cross.0.weight"
+    assert not torch.equal(*(state[weight] for state in states)), "nothing was in bfloat16"
+    # Evaluation in training was float32, as predictions are.
+    best = max(runs["bfloat16"].records, key=lambda record: record["auc"])
+    assert runs["bfloat16"].evaluate("valid")["log_loss"] == best["log_loss"]
+
+
+@needs_bfloat16
+def test_products_are_bfloat16_and_their_gradients_float32():
+    weight, rows = torch.randn(5, 3, requires_grad=True), torch.randn(4, 3)
+
+    with products_in("bfloat16", CPU):
+        mapped = torch.nn.functional.linear(rows, weight)
+    mapped.float().sum().backward()
+
+    assert mapped.dtype == torch.bfloat16
+    assert weight.grad is not None
+    assert weight.grad.dtype == torch.float32
+
+
+def test_bfloat16_is_refused_where_it_would_be_emulated(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": False})
+
+    with pytest.raises(ConfigError, match=r"float32 on this cpu.*got bfloat16"):
+        train(config(precision="bfloat16"), dataset=dataset, run=tmp_path / "run")
+
+    for precision in ("float32", "auto"):
+        check_precision(precision, CPU)
+
+
+def test_auto_is_float32_and_older_runs_keep_their_names(dataset):
+    def named(**training):
+        return case_of(config(**training), dataset, LABELS).name
+
+    assert config(precision="auto").resolved() == config().resolved()
+    assert named(precision="auto") == named(precision="float32") == named()
+    assert named(precision="bfloat16") != named()
+
+
+LABELS = Labels(architecture="dcnv2", size=None, scaling="multi")
