@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from multiembed.models import ClickModel
 from multiembed.models.reference import Place, reference_layout
 from multiembed.models.regularizers import penalty
-from multiembed.optim import DenseAdam
+from multiembed.optim import DeferredAdam, DenseAdam
 
 PAIRS = ["dnn", "ipnn", "nfwfm", "xdeepfm", "dcnv2", "finalmlp"]
 NAMES = [
@@ -97,7 +97,16 @@ def torch_adam(model: ClickModel) -> "Training":
 
 def dense_adam_tables(model: ClickModel) -> "Training":
     """Train tables by the dense `TableOptimizer`, the rest by torch."""
-    tables = DenseAdam(model.embedding, learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    return beside_torch(DenseAdam, model)
+
+
+def deferred_adam_tables(model: ClickModel) -> "Training":
+    """Train tables as `train` does by default, the rest by torch."""
+    return beside_torch(DeferredAdam, model)
+
+
+def beside_torch(kind: type[DenseAdam | DeferredAdam], model: ClickModel) -> "Training":
+    tables = kind(model.embedding, learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     rest = [p for p in model.parameters() if p is not model.embedding.weight]
     adam = torch.optim.Adam(rest, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
 
@@ -152,7 +161,7 @@ def test_one_step_in_training_gives_the_reference_s_loss_and_gradients(case: Cas
         )
 
 
-@pytest.mark.parametrize("train", [torch_adam, dense_adam_tables])
+@pytest.mark.parametrize("train", [torch_adam, dense_adam_tables, deferred_adam_tables])
 def test_twenty_steps_of_adam_end_where_the_reference_s_do(case: Case, train):
     training = train(case.model.train())
     losses = []

@@ -127,6 +127,17 @@ def test_a_mistake_in_a_grid_is_one_line(tmp_path, text, said):
         read_grid(tmp_path / "grid.toml")
 
 
+EXPERIMENTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_the_experiments_behind_the_results_can_be_run(dataset, tmp_path, path):
+    head = path.read_text(encoding="utf-8")
+
+    assert all(word in head for word in ("# Command:", "# Cost:", "# Expected:"))
+    assert expand(read_grid(path), dataset, tmp_path)
+
+
 def test_an_impossible_point_is_refused_before_anything_runs(dataset):
     with pytest.raises(ConfigError, match="did you mean 'dcnv2'"):
         expand(Grid(architectures=("dnn", "dcnv3")), dataset, NOWHERE)

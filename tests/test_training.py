@@ -238,21 +238,23 @@ def test_down_sampled_negatives_leave_probabilities_calibrated(tmp_path):
     assert run.evaluate("test")["calibration_ratio"] == pytest.approx(1, abs=0.1)
 
 
-def test_clipping_bounds_the_common_norm_of_all_gradients(dataset, tmp_path):
-    train(config(max_epochs=1), dataset=dataset, run=tmp_path / "run")
+@pytest.mark.parametrize("tables", ["dense_adam", "deferred_adam"])
+def test_clipping_bounds_the_common_norm_of_all_gradients(dataset, tmp_path, tables):
+    train(config(max_epochs=1, table_optimizer=tables), dataset=dataset, run=tmp_path / "run")
     run = load_run(tmp_path / "run")
     trainer = Trainer(run.config, dataset, run.directory)
     trainer.model.train()
     batch = next(dataset.split("train").batches(64))
     embeddings = trainer.tables.lookup(torch.from_numpy(batch.ids))
     trainer._loss_of(embeddings, torch.from_numpy(batch.labels).float()).backward()
-    before = [p.grad.clone() for p in trainer.model.parameters()]
+    gradients = [p.grad for p in trainer.dense.values()] + trainer.tables.gradients()
+    before = [gradient.clone() for gradient in gradients]
     norm = torch.cat([g.flatten() for g in before]).norm()
 
     trainer._clip(float(norm) / 3)
 
-    for ours, whole in zip(trainer.model.parameters(), before, strict=True):
-        torch.testing.assert_close(ours.grad, whole / 3, rtol=1e-4, atol=1e-9)
+    for ours, whole in zip(gradients, before, strict=True):
+        torch.testing.assert_close(ours, whole / 3, rtol=1e-4, atol=1e-9)
 
 
 def test_an_untrained_other_becomes_the_mean_by_training_counts():
