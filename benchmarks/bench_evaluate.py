@@ -16,12 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from bench_optimizer import BATCH
 from bench_spectra import interleaved, machine
 from bench_step import FIELDS, Model, copy_parameters
 from click_rows import write_dataset
 from sklearn.metrics import log_loss, roc_auc_score
-from step_contenders import BATCH, multiembed
 from textbook import TextbookModel, loader
+from trainer_contender import trainer_step
 from turns import timed_step
 
 from multiembed.allocator import keep_freed_memory
@@ -85,7 +86,7 @@ def input_share(model, data, options):
     spec = {"data": data, "architecture": model.architecture, "dim": model.dim}
     spec |= {"sets": model.sets, "precision": None, "warmup": 5}
     with tempfile.TemporaryDirectory() as folder:
-        batches, step, _ = multiembed(spec, Path(folder) / "run")
+        batches, step, _ = trainer_step(spec, Path(folder) / "run")
         timed_step(batches, step, "wall")
         reports = [timed_step(batches, step, "wall") for _ in range(STEPS * options.rounds)]
     # One batch of several reads all of their rows: the mean counts it, a median would not.

@@ -30,11 +30,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from bench_optimizer import FIELDS, Ids, cardinalities
+from bench_optimizer import BATCH, FIELDS, Ids, cardinalities
 from bench_spectra import machine
 from click_rows import write_dataset
 from machine_limits import copy_rate, gemm_rates
-from step_contenders import BATCH
 from textbook import INTERACTIONS, TextbookModel
 from turns import CLOCKS, Contender
 
@@ -128,20 +127,15 @@ def contenders(model, data, options):
         "threads": options.threads,
         "clock": options.clock,
         "warmup": options.warmup,
-        "precision": None,
-        "tuned": True,
     }
-    file, python = HERE / "step_contenders.py", sys.executable
-    baseline = {"name": "textbook", "tuned": options.tune_all}
-    wanted = {"textbook": (python, file, baseline)}
+    wanted = {"textbook": (sys.executable, "textbook_contender.py", {"tuned": options.tune_all})}
     for precision in options.precisions:
-        known = precision if "precision" in TrainingConfig.model_fields else None
-        ours = {"name": "multiembed", "precision": known}
-        wanted[f"multiembed, {precision}"] = (python, file, ours)
+        own = {"precision": precision if "precision" in TrainingConfig.model_fields else None}
+        wanted[f"multiembed, {precision}"] = (sys.executable, "trainer_contender.py", own)
     if options.fuxictr and model.architecture == "dcnv2" and model.sets == 1:
-        wanted["FuxiCTR"] = (options.fuxictr, HERE / "fuxictr_contender.py", {})
+        wanted["FuxiCTR"] = (options.fuxictr, "fuxictr_contender.py", {})
     return {
-        name: Contender((run, script, json.dumps(spec | own)), threads=options.threads)
+        name: Contender((run, HERE / script, json.dumps(spec | own)), threads=options.threads)
         for name, (run, script, own) in wanted.items()
     }
 
