@@ -68,7 +68,7 @@ class Dense:
     def step(self, ids, gradient):
         """Look up, take the gradient, update."""
         looked_up = F.embedding(self.embedding.rows(ids), self.embedding.weight)
-        self.embedding.arrange(looked_up).backward(gradient)
+        self.embedding.arrange(looked_up, ids).backward(gradient)
         self.adam.step()
         self.adam.zero_grad()
 
