@@ -177,6 +177,7 @@ def test_a_quote_inside_a_value_is_a_bad_row_with_its_line(table, tmp_path):
         (b"a,b\n1,2\n", "label must be a column of {file} (a, b), got 'y'"),
         (b"y\n1\n", "must have columns beside the label, got 'y' alone"),
         (b"y,a,a\n1,2,3\n", "header: column names must differ, got 'a' twice"),
+        (b'"\n\x1b;;",a\n1,2\n', r"rows.csv (\n\x1b;;, a), got 'y'"),
         (b"y,,a\n1,2,3\n", "header: every column must have a name, got none for column 2"),
         (b"y,a\nyes,2\n", "line 2: label y must be 0 or 1, got 'yes'"),
         (b"y,a\n,2\n", "line 2: label y must be 0 or 1, got nothing"),

@@ -108,6 +108,27 @@ def test_several_files_are_one_source(frame, tmp_path):
     assert [source.path for source in schema.sources] == [str(file) for file in listed]
 
 
+def test_the_order_of_files_within_a_split_changes_no_id(frame, tmp_path):
+    names = ["1.csv", "2.csv", "3.csv"]
+    for place, name in enumerate(names):
+        frame[place * 60 : place * 60 + 60].write_csv(tmp_path / name)
+    frame[180:190].write_csv(tmp_path / "valid.csv")
+    frame[190:].write_csv(tmp_path / "test.csv")
+    splits = {"valid": tmp_path / "valid.csv", "test": tmp_path / "test.csv"}
+
+    for order in (names, names[::-1]):
+        files = [tmp_path / name for name in order]
+        prepare(splits | {"train": files}, tmp_path / order[0][0], OPTIONS)
+
+    there, back = (open_dataset(tmp_path / name) for name in ("1", "3"))
+    thirds = np.split(back.split("train").ids, 3)
+    np.testing.assert_array_equal(there.split("train").ids, np.concatenate(thirds[::-1]))
+    for name in ("valid", "test"):
+        np.testing.assert_array_equal(there.split(name).ids, back.split(name).ids)
+    for field in there.field_names:
+        assert there.vocabulary(field).equals(back.vocabulary(field))
+
+
 def test_files_with_other_columns_are_refused(frame, tmp_path):
     frame.write_csv(tmp_path / "1.csv")
     frame.drop("u").write_csv(tmp_path / "2.csv")

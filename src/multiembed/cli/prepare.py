@@ -13,7 +13,7 @@ from multiembed.data.files import RawSource
 from multiembed.data.options import Format, PrepareOptions
 from multiembed.data.prepare import prepare as prepare_dataset
 from multiembed.data.preview import Preview, preview
-from multiembed.data.schema import Schema
+from multiembed.data.schema import SPLITS, Schema
 from multiembed.errors import ConfigError
 from multiembed.validation import checked
 
@@ -211,11 +211,11 @@ def _print_schema(schema: Schema, dataset: Path, seconds: float) -> None:
     table = Table(title=f"{dataset}")
     for heading in ("field", "kind"):
         table.add_column(heading)
-    for heading in ("ids", "other in train", "other in test"):
+    for heading in ("ids", "other: train", "valid", "test"):
         table.add_column(heading, justify="right")
     rows = {name: max(1, split.rows) for name, split in schema.splits.items()}
     for field in schema.fields:
-        shares = [f"{field.other.get(name, 0) / rows[name]:.2%}" for name in ("train", "test")]
+        shares = [f"{field.other.get(name, 0) / rows[name]:.2%}" for name in SPLITS]
         table.add_row(field.name, field.kind, f"{field.cardinality:,}", *shares)
     out.print(table)
     sizes = ", ".join(

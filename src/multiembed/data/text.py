@@ -1,6 +1,7 @@
 """Text as a source: every record checked, then parsed by polars a block at a time."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from multiembed.errors import DataError
 SEPARATORS = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}
 MALFORMED = "quotes must enclose a whole value, got one inside a value"
 NO_OBJECT = "a line must be one JSON object, got something else"
+QUOTED = re.compile(rb'"[^"]*"')
 SAMPLE_LINES = 1000
 """JSON objects whose names are taken for columns."""
 MOST_MALFORMED = 100
@@ -171,9 +173,9 @@ def read_header(file: Path, separator: str | None) -> tuple[Dialect, tuple[str, 
     Raises:
         DataError: If there is no header.
     """
-    first = _first_record(file, Dialect(",", quoted=False))
     if separator is None:
-        separator = max(SEPARATORS, key=lambda mark: first.text.count(mark.encode()))
+        unquoted = QUOTED.sub(b"", _first_record(file, Dialect(",", quoted=True)).text)
+        separator = max(SEPARATORS, key=lambda mark: unquoted.count(mark.encode()))
     dialect = Dialect(separator, quoted=True)
     first = _first_record(file, dialect)
     _check_utf8(file, first)
