@@ -10,7 +10,7 @@ from dataclasses import asdict
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from multiembed.config import RunConfig
@@ -24,6 +24,11 @@ from multiembed.training.checkpoint import (
     module_tensors,
     save_tensors,
     under,
+)
+from multiembed.training.metrics import (
+    ReliabilityBin,
+    expected_calibration_error,
+    reliability_curve,
 )
 from multiembed.training.monitor import Monitor, Observation
 from multiembed.training.precision import check_precision, products_in
@@ -152,9 +157,8 @@ class Trainer:
         return Batch(batch.ids[kept], batch.labels[kept])
 
     def _step(self, batch: Batch) -> None:
-        ids = torch.from_numpy(batch.ids).to(self.device, non_blocking=True)
-        labels = torch.from_numpy(batch.labels).to(self.device, torch.float32, non_blocking=True)
-        loss = self._loss_of(self.tables.lookup(ids), labels)
+        ids, labels = self._on_device(batch.ids), self._on_device(batch.labels)
+        loss = self._loss_of(self.tables.lookup(ids), labels.float())
         loss.backward()
         if self.training.gradient_clip is not None:
             self._clip(self.training.gradient_clip)
@@ -165,6 +169,13 @@ class Trainer:
         self._loss += loss.detach()
         self.state.step += 1
         self.state.loss_steps += 1
+
+    def _on_device(self, array: Integer[np.ndarray, "..."]) -> Tensor:
+        tensor = torch.from_numpy(array)
+        if self.device.type == "cuda":
+            # From pinned memory it is copied while the device computes the step before.
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
 
     def _loss_of(
         self, embeddings: Float[Tensor, "batch sets fields dim"], labels: Float[Tensor, " batch"]
@@ -238,6 +249,8 @@ class Trainer:
             negative_rate=self.training.negative_rate,
         )
         record |= quality(labels, probabilities)
+        curve = reliability_curve(labels, probabilities)
+        record["expected_calibration_error"] = expected_calibration_error(curve)
         record |= {f"mean_{name}": value for name, value in asdict(observation.mean).items()}
         record |= {
             "learning_rate": state.learning_rate,
@@ -245,7 +258,7 @@ class Trainer:
             "rows_per_second": round(speed),
             "peak_memory_bytes": _peak_memory(),
         }
-        self._judge(record, last=last)
+        self._judge(record, curve, last=last)
         self.tracking.log(record, step=state.step)
         self.directory.write_metrics(state.records)
         self.save()
@@ -260,7 +273,7 @@ class Trainer:
         settle_other(self.model.embedding, self.row_counts)
         return self.monitor.observe(self.model.embedding, self.state)
 
-    def _judge(self, record: Record, *, last: bool) -> None:
+    def _judge(self, record: Record, curve: list[ReliabilityBin], *, last: bool) -> None:
         """Keep the best model, count evaluations without a better one, decide about stopping."""
         state = self.state
         state.records.append(record)
@@ -268,7 +281,7 @@ class Trainer:
         self._loss.zero_()
         if record["auc"] > state.best_auc:
             state.best_auc, state.best_step, state.worse_in_a_row = record["auc"], state.step, 0
-            save_tensors(self.directory.best, self.model.state_dict(), record)
+            self.directory.write_best(self.model.state_dict(), record, curve)
         else:
             state.worse_in_a_row += 1
             state.learning_rate *= self.training.learning_rate_decay or 1.0
