@@ -70,7 +70,14 @@ def test_diagnose_writes_a_page_and_json_and_prints_a_table(call, trained, tmp_p
         (["train", "nowhere", "run", "--config", "none.toml"], "none.toml must be a readable file"),
         (["prepare", "nowhere.csv", "dataset", "--label", "y"], "nowhere.csv"),
         (["trian"], "Did you mean 'train'"),
-        (["train"], "dataset"),
+        (["train"], "Missing argument 'dataset'"),
+        (["export", "run"], "Missing argument 'OUT'"),
+        (["evaluate", "run", "--splt", "test"], "No such option: --splt"),
+        (["evaluate", "run", "--split"], "'--split' requires an argument"),
+        (["evaluate", "run", "more"], "unexpected extra argument"),
+        (["diagnose", "run", "--split-sets", "two"], "'--split-sets': Input should be .* integer"),
+        (["export", "run", "out", "--format", "pickle"], "'--format': 'pickle' is not one of"),
+        (["tr\nian"], "No such command"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_two(call, tmp_path, monkeypatch, arguments, message):
@@ -81,6 +88,7 @@ def test_a_mistake_is_one_line_and_exit_code_two(call, tmp_path, monkeypatch, ar
     assert code == 2
     assert out == ""
     assert len(err.strip().splitlines()) == 1
+    assert err.startswith("multiembed: ")
     assert re.search(message, err), err
     assert not (tmp_path / "run").exists()
 
@@ -91,6 +99,26 @@ def test_help_names_every_command(call):
     assert code == 0
     for command in ("prepare", "train", "evaluate", "diagnose", "demo"):
         assert command in out
+
+
+def test_no_command_at_all_shows_the_help(call):
+    code, out, err = call()
+
+    assert (code, out) == (2, "")
+    assert err.startswith("Usage: multiembed")
+    assert "diagnose" in err
+
+
+def test_an_interruption_says_so(call, trained, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("multiembed.cli.train.load_run", interrupt)
+
+    code, _, err = call("evaluate", trained / "run")
+
+    assert code == 130
+    assert err == "multiembed: interrupted; what was finished is kept\n"
 
 
 def test_an_unwritable_target_is_said_before_anything_else_is_lost(call, trained):

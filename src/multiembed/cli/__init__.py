@@ -40,6 +40,8 @@ COMMANDS = (
     demo.demo,
 )
 """In the order of the help."""
+INTERRUPTED = 130
+"""What typer makes of a KeyboardInterrupt, and shells of a program that one ended."""
 
 app.registered_commands.sort(key=lambda command: COMMANDS.index(command.callback))
 
@@ -65,14 +67,22 @@ def main() -> int:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     keep_freed_memory()
     try:
-        return app(standalone_mode=False, prog_name="multiembed") or 0
+        code = app(standalone_mode=False, prog_name="multiembed") or 0
     except InputError as error:
-        err.print(
-            f"multiembed: {error}", style="red", highlight=False, markup=False, soft_wrap=True
-        )
+        return _refuse(str(error))
     except typer.TyperException as error:
-        err.print(error.format_message(), highlight=False, markup=False, soft_wrap=True)
-    except KeyboardInterrupt:
+        message = error.format_message()
+        if message.startswith("Usage: "):  # the help, for no command at all
+            err.print(message, highlight=False, markup=False, soft_wrap=True)
+            return 2
+        # What was typed may hold line ends, which our own errors show as such.
+        return _refuse(str(InputError(message.replace("Value error, ", ""))))
+    if code == INTERRUPTED:
         err.print("multiembed: interrupted; what was finished is kept", highlight=False)
-        return 130
+    return code
+
+
+def _refuse(message: str) -> int:
+    """Say in one line what is wrong with the input, and return the exit code for that."""
+    err.print(f"multiembed: {message}", style="red", highlight=False, markup=False, soft_wrap=True)
     return 2
