@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int
+from pydantic import BaseModel
 from torch import Tensor
 
 from multiembed.collapse.field import FieldDiagnosis, diagnose_field
 from multiembed.collapse.interaction import InteractionDiagnosis, diagnose_interaction
-from multiembed.collapse.readers import Skipped, from_mapping, read_checkpoint
+from multiembed.collapse.readers import Reliability, Skipped, from_mapping, read_checkpoint
 from multiembed.collapse.readers.layouts import Cardinalities
 from multiembed.collapse.sets import SetsDiagnosis, diagnose_sets
 from multiembed.collapse.verdict import ModelVerdict, judge_model
@@ -62,6 +63,8 @@ class Diagnosis:
     """What cross layers make of the tables; `None` for models without."""
     diversity: SetsDiagnosis | None
     """How different the embedding sets are; `None` for models with one."""
+    reliability: Reliability | None
+    """How well its probabilities are calibrated; `None` where only tables are known."""
     skipped: tuple[Skipped, ...]
     """Every tensor that was not measured, and why."""
 
@@ -124,6 +127,7 @@ def diagnose(
         diversity=None
         if checkpoint.field_aware
         else diagnose_sets(found, summaries, split=split_sets),
+        reliability=checkpoint.reliability,
         skipped=checkpoint.skipped,
     )
 
@@ -155,6 +159,8 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
     """Turn records, arrays and paths into what JSON can hold."""
     if hasattr(value, "__dataclass_fields__"):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, BaseModel):
+        return _plain(value.model_dump())
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -173,3 +173,17 @@ function bars(names, values, title, chance) {
   const note = { x: chance, y: 1, yref: "paper", yanchor: "bottom", text: "random projection", showarrow: false, font: { size: 11 } };
   return chart(Math.max(260, 90 + 16 * order.length), () => [[{ type: "bar", orientation: "h", x: order.map((i) => values[i]), y: order.map((i) => plain(names[i])), marker: { color: "#0072b2" }, hovertemplate: "%{y}: <b>%{x:.3g}</b><extra></extra>" }], layout({ shapes: [line], annotations: [note], xaxis: axis(title), yaxis: { ...CALM, type: "category", ticks: "", showgrid: false }, margin: { l: 90, r: 16, t: 22, b: 52 } })]).element;
 }
+
+// What happened against what was predicted, in bins of equal mass. Rates of clicks span powers of ten.
+function calibration(bins) {
+  const shown = bins.flatMap((b) => [b.predicted, b.observed]);
+  const [low, high] = [Math.min(...shown), Math.max(...shown)];
+  const log = low > 0 && high > 10 * low;
+  const ends = log ? [low / 1.25, Math.min(1, high * 1.25)] : [0, Math.min(1, high * 1.08) || 1];
+  const scale = (title) => axis(title, { range: log ? ends.map(Math.log10) : ends, tickformat: "~%", ...(log ? { type: "log", dtick: high > 100 * low ? 1 : "D2" } : {}) });
+  const traces = [
+    { type: "scatter", mode: "lines", name: "calibrated", x: ends, y: ends, line: { color: RANDOM_COLOR, width: 1.5, dash: "dash" }, hoverinfo: "skip" },
+    { type: "scatter", mode: "lines+markers", name: "this model", x: bins.map((b) => b.predicted), y: bins.map((b) => b.observed), customdata: bins.map((b) => b.rows), line: { color: "#0072b2", width: 1.6 }, marker: { symbol: "circle", size: 8 }, hovertemplate: "predicted <b>%{x:.3~%}</b><br>positive <b>%{y:.3~%}</b><br>of %{customdata:,} rows<extra></extra>" },
+  ];
+  return chart(420, () => [traces, layout({ xaxis: scale("predicted probability, mean"), yaxis: scale("share of rows that are positive"), legend: below })]).element;
+}

@@ -93,6 +93,17 @@ function diversitySection(model) {
       h("tbody", {}, rows.map(([key, text]) => h("tr", {}, h("td", {}, key.replaceAll("_", " ")), h("td", {}, fixed(3)(d.mean[key])), h("td", {}, fixed(3)(d.random_mean[key])), h("td", { class: "text muted" }, text)))))));
 }
 
+const SPLITS = { train: "training", valid: "validation", test: "test" };
+
+function calibrationSection(model) {
+  const r = model.reliability;
+  if (!r) return null;
+  return section("calibration", "Calibration",
+    h("p", {}, r.finding),
+    h("div", { class: "pair" }, calibration(r.bins), h("p", { class: "caption" },
+      `Each mark is a group of rows of the ${SPLITS[r.split]} split that the model gives similar probabilities; the ${count(r.bins.length)} groups have as many rows as each other, but for ties. On the dashed line, what was predicted is what happened; below it the model promises too much, above it too little. The expected calibration error, ${general(r.expected_calibration_error)}, is the mean distance from that line. A calibration kept with the run is not applied here.`)));
+}
+
 function skippedSection(model) {
   if (!model.skipped.length) return null;
   const groups = new Map();
@@ -111,7 +122,7 @@ function modelPart(model) {
     section("fields", "Fields", fieldTable(model.fields, curves.pick)),
     section("spectra", "Spectra", h("p", {}, "Singular values of every table over its largest. A healthy table falls slowly; a collapsed one drops within a few directions. A row opened in the table above is drawn bold here."), curves.element),
     section("abundance", "Abundance and cardinality", h("p", {}, "Each mark is a field; dotted, a random table of the same shape. A field that lies far below its dotted mark wastes columns."), abundance([model])),
-    interactionSection(model), diversitySection(model), skippedSection(model),
+    interactionSection(model), diversitySection(model), calibrationSection(model), skippedSection(model),
     h("p", { class: "caption" }, `Spectra: ${count(model.fields.length - routes)} tables by their Gram matrix, ${count(routes)} by QR, in float64; no singular value is off by more than ${general(Math.max(...model.fields.map((f) => f.error_bound)))} of its table's largest.`),
   ].filter(Boolean);
 }

@@ -24,6 +24,7 @@ def terminal_table(diagnosis: Reportable) -> Group:
     lines = [
         Text(verdict["headline"], style="bold"),
         *(Text(finding) for finding in verdict["findings"]),
+        *_calibration(found["reliability"]),
         Text(),
         _field_table(found["fields"]),
     ]
@@ -33,6 +34,13 @@ def terminal_table(diagnosis: Reportable) -> Group:
     if found["skipped"]:
         lines += [Text(), Text(_skipped(found["skipped"]), style="dim")]
     return Group(*lines)
+
+
+def _calibration(reliability: dict[str, Any] | None) -> list[Text]:
+    if reliability is None:
+        return []
+    error, split = reliability["expected_calibration_error"], reliability["split"]
+    return [Text(f"Expected calibration error {error:.4f}, {split} split.")]
 
 
 def _field_table(fields: list[dict[str, Any]]) -> Table:

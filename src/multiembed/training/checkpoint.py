@@ -2,6 +2,7 @@
 
 `config.toml`, `schema.json`, `vocabulary/` and `row_counts.npy` say what is trained on what;
 `best.safetensors` is the model to use, `last.safetensors` everything needed to go on,
+`reliability.json` what its probabilities are worth on the validation split,
 `metrics.jsonl` one line per evaluation, `collapse.jsonl` one per measurement of the tables,
 `trackers/` what experiment trackers keep there, `summary.json` the end, `README.md` the model card;
 `calibration.json` is there once the run was calibrated.
@@ -12,7 +13,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -25,6 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from multiembed.errors import ConfigError, DataError
+from multiembed.training.metrics import ReliabilityBin, expected_calibration_error
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -66,6 +68,7 @@ class RunDirectory:
         self.schema = self.path / "schema.json"
         self.row_counts = self.path / "row_counts.npy"
         self.best = self.path / "best.safetensors"
+        self.reliability = self.path / "reliability.json"
         self.last = self.path / "last.safetensors"
         self.metrics = self.path / "metrics.jsonl"
         self.collapse = self.path / "collapse.jsonl"
@@ -120,6 +123,23 @@ class RunDirectory:
         write_whole(self.row_counts, lambda to: _save_array(to, row_counts))
         write_whole(self.config, lambda to: to.write_text(config_toml, encoding="utf-8"))
 
+    def write_best(
+        self,
+        tensors: Mapping[str, Tensor],
+        record: Mapping[str, object],
+        curve: Sequence[ReliabilityBin],
+    ) -> None:
+        """Write the best model so far and its reliability curve; never that of another model."""
+        self.reliability.unlink(missing_ok=True)
+        save_tensors(self.best, tensors, record)
+        content = {
+            "split": "valid",
+            "expected_calibration_error": expected_calibration_error(curve),
+            "bins": [of._asdict() for of in curve],
+        }
+        text = json.dumps(content, indent=1) + "\n"
+        write_whole(self.reliability, lambda to: to.write_text(text, encoding="utf-8"))
+
     def write_metrics(self, records: Iterable[Mapping[str, object]]) -> None:
         """Write all evaluations so far, one JSON object a line."""
         text = "".join(json.dumps(record) + "\n" for record in records)
@@ -152,7 +172,7 @@ class RunDirectory:
     def _clear(self) -> None:
         # The configuration goes first: a directory without one is no run.
         files = (self.config, self.summary, self.last, self.best, self.metrics, self.collapse)
-        for file in (*files, self.calibration, self.card):
+        for file in (*files, self.reliability, self.calibration, self.card):
             file.unlink(missing_ok=True)
         shutil.rmtree(self.trackers, ignore_errors=True)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from multiembed.collapse.readers.cardinalities import split_rows
 from multiembed.collapse.readers.files import read_safetensors
 from multiembed.collapse.readers.layouts import field_aware
+from multiembed.collapse.readers.reliability import read_reliability
 from multiembed.collapse.readers.table import Checkpoint, Skipped, StoredTensor, Table
 from multiembed.errors import DataError
 
@@ -59,6 +60,7 @@ def read_run(folder: Path) -> Checkpoint:
             _weighted(tensors[name], tensors.get(name.replace(".weight", ".block_weight")))
             for name in cross
         ),
+        reliability=read_reliability(folder / "reliability.json"),
     )
 
 

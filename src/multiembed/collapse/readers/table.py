@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from multiembed.collapse.readers.reliability import Reliability
 from multiembed.errors import DataError
 
 CHUNK_BYTES = 32 * 2**20
@@ -122,3 +123,5 @@ class Checkpoint:
     """Projections (sets, fields*dim, fields*dim) of each cross layer; the first axis may be 1."""
     field_aware: bool = False
     """Whether a field's sets are what it shows each other field, in order (FFM)."""
+    reliability: Reliability | None = None
+    """How well the model's probabilities are calibrated, where that is known."""
