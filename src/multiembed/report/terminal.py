@@ -15,6 +15,7 @@ STYLES = {
     "untrained rows": "magenta",
     "too wide": "blue",
 }
+SPLITS = {"train": "training", "valid": "validation", "test": "test"}
 
 
 def terminal_table(diagnosis: Reportable) -> Group:
@@ -39,8 +40,8 @@ def terminal_table(diagnosis: Reportable) -> Group:
 def _calibration(reliability: dict[str, Any] | None) -> list[Text]:
     if reliability is None:
         return []
-    error, split = reliability["expected_calibration_error"], reliability["split"]
-    return [Text(f"Expected calibration error {error:.4f}, {split} split.")]
+    error, split = reliability["expected_calibration_error"], SPLITS[reliability["split"]]
+    return [Text(f"Expected calibration error {error:.4f} on the {split} split.")]
 
 
 def _field_table(fields: list[dict[str, Any]]) -> Table:
