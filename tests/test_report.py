@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from rich.console import Console
 
 from multiembed import diagnose
+from multiembed.collapse.readers.reliability import Reliability
 from multiembed.report.page import comparison_page
 from multiembed.report.terminal import terminal_table
 
@@ -224,6 +226,58 @@ def test_two_hundred_fields_stay_usable(open_page, tmp_path):
     tallest = page.evaluate("document.documentElement.scrollHeight")
     assert tallest < 7000  # the table scrolls by itself
     assert len(html) < 9e6
+
+
+CURVE = [(200, 0.01, 0.02), (200, 0.04, 0.03), (199, 0.12, 0.15), (201, 0.4, 0.38)]
+
+
+def calibrated(bins):
+    """Diagnose tables that come with the curve of a model."""
+    error = sum(n * abs(p - y) for n, p, y in bins) / sum(n for n, _, _ in bins)
+    named = tuple({"rows": n, "predicted": p, "observed": y} for n, p, y in bins)
+    content = {"split": "valid", "expected_calibration_error": error, "bins": named}
+    return replace(FIELDS, reliability=Reliability.model_validate(content))
+
+
+def test_a_curve_of_reliability_is_drawn_beside_its_diagonal(open_page):
+    found = calibrated(CURVE)
+    page = open_page(found.to_html(), width=390)
+    drawn = "document.querySelector('#calibration .chart')"
+    see(page, "#calibration .chart")
+
+    page.locator("#calibration .points path").nth(2).hover(force=True)
+
+    text = page.locator("#calibration .hoverlayer .hovertext").first.text_content(timeout=5000)
+    assert "predicted 12%" in text and "positive 15%" in text and "199 rows" in text
+    diagonal, curve = page.evaluate(f"{drawn}.data.map((t) => [t.x, t.y, t.line.dash || ''])")
+    assert diagonal[0] == diagonal[1] and diagonal[2] == "dash"
+    assert diagonal[0][0] <= 0.01 and diagonal[0][1] >= 0.4
+    assert curve[:2] == [[p for _, p, _ in CURVE], [y for _, _, y in CURVE]]
+    assert page.evaluate(f"{drawn}.layout.xaxis.type") == "log"
+    assert page.locator("#calibration p").first.inner_text() == (
+        "Predicted probabilities are off by 1.7 percentage points on average, "
+        "where 15% of the rows are positive."
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize(
+    "bins", [[(9, 0.0, 0.0)], [(9, 1.0, 1.0)], [(9, 0.0, 0.0), (9, 0.3, 0.5)], [(5, 1e-9, 1e-9)]]
+)
+def test_a_curve_of_any_range_lies_inside_its_axes(open_page, bins):
+    page = open_page(calibrated(bins).to_html())
+    axes = "(({xaxis, yaxis}) => [...xaxis.range, ...yaxis.range])"
+    see(page, "#calibration .chart")
+
+    ranges = page.evaluate(f"{axes}(document.querySelector('#calibration .chart')._fullLayout)")
+
+    low, high = ranges[:2]
+    assert ranges[2:] == [low, high]
+    assert all(low <= value <= high for _, p, y in bins for value in (p, y))
+
+
+def test_no_curve_no_section(shown):
+    assert shown.locator("#calibration").count() == 0
 
 
 def test_a_phone_needs_no_scrolling_sideways(open_page, tmp_path):

@@ -180,10 +180,11 @@ function calibration(bins) {
   const [low, high] = [Math.min(...shown), Math.max(...shown)];
   const log = low > 0 && high > 10 * low;
   const ends = log ? [low / 1.25, Math.min(1, high * 1.25)] : [0, Math.min(1, high * 1.08) || 1];
-  const scale = (title) => axis(title, { range: log ? ends.map(Math.log10) : ends, tickformat: "~%", ...(log ? { type: "log", dtick: high > 100 * low ? 1 : "D2" } : {}) });
+  const ticks = range(8).flatMap((k) => (high > 1000 * low ? [1] : [1, 3]).map((digit) => Number(`${digit}e${k - 7}`)));
+  const scale = (title) => axis(title, { range: log ? ends.map(Math.log10) : ends, tickformat: "~%", ...(log ? { type: "log", tickvals: ticks } : {}) });
   const traces = [
     { type: "scatter", mode: "lines", name: "calibrated", x: ends, y: ends, line: { color: RANDOM_COLOR, width: 1.5, dash: "dash" }, hoverinfo: "skip" },
-    { type: "scatter", mode: "lines+markers", name: "this model", x: bins.map((b) => b.predicted), y: bins.map((b) => b.observed), customdata: bins.map((b) => b.rows), line: { color: "#0072b2", width: 1.6 }, marker: { symbol: "circle", size: 8 }, hovertemplate: "predicted <b>%{x:.3~%}</b><br>positive <b>%{y:.3~%}</b><br>of %{customdata:,} rows<extra></extra>" },
+    { type: "scatter", mode: "lines+markers", name: "this model", x: bins.map((b) => b.predicted), y: bins.map((b) => b.observed), customdata: bins.map((b) => b.rows), line: { color: "#0072b2", width: 1.6 }, marker: { symbol: "circle", size: 8 }, cliponaxis: false, hovertemplate: "predicted <b>%{x:.3~%}</b><br>positive <b>%{y:.3~%}</b><br>of %{customdata:,} rows<extra></extra>" },
   ];
   return chart(420, () => [traces, layout({ xaxis: scale("predicted probability, mean"), yaxis: scale("share of rows that are positive"), legend: below })]).element;
 }

@@ -101,7 +101,7 @@ function calibrationSection(model) {
   return section("calibration", "Calibration",
     h("p", {}, r.finding),
     h("div", { class: "pair" }, calibration(r.bins), h("p", { class: "caption" },
-      `Each mark is a group of rows of the ${SPLITS[r.split]} split that the model gives similar probabilities; the ${count(r.bins.length)} groups have as many rows as each other, but for ties. On the dashed line, what was predicted is what happened; below it the model promises too much, above it too little. The expected calibration error, ${general(r.expected_calibration_error)}, is the mean distance from that line. A calibration kept with the run is not applied here.`)));
+      `Each mark is a group of rows of the ${SPLITS[r.split]} split that the model gives similar probabilities; a group has ${count(Math.round(r.bins.reduce((sum, b) => sum + b.rows, 0) / r.bins.length))} rows on average, and the same as the others but for ties. On the dashed line, what was predicted is what happened; below it the model promises too much, above it too little. The expected calibration error, ${general(r.expected_calibration_error)}, is the mean distance from that line. A calibration kept with the run is not applied here.`)));
 }
 
 function skippedSection(model) {
