@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from multiembed.models.dropout import dropout
 from multiembed.models.products import linear
 
 
@@ -130,7 +131,7 @@ class SetBlock(nn.Module):
         hidden = self.linear(inputs)
         if self.norm is not None:
             hidden = self.norm(hidden)
-        return F.dropout(F.relu(hidden), self.dropout, self.training)
+        return dropout(F.relu(hidden), self.dropout, self.training)
 
 
 def set_mlp(

@@ -6,11 +6,11 @@ NFM (He and Chua, SIGIR 2017) with the pairs weighted as in FwFM (Pan et al., WW
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from typing_extensions import override
 
+from multiembed.models.dropout import dropout
 from multiembed.models.interactions.base import DeepArchitecture, Interaction
 from multiembed.models.layers import SetBatchNorm
 
@@ -57,4 +57,4 @@ class WeightedPooling(Interaction):
         pooled = (embeddings * (weight @ embeddings)).sum(dim=2)
         if self.norm is not None:
             pooled = self.norm(pooled)
-        return self.projection(F.dropout(pooled, self.dropout, self.training))
+        return self.projection(dropout(pooled, self.dropout, self.training))
