@@ -10,12 +10,10 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -27,43 +25,12 @@ from multiembed.data.schema import Field, NumericRule
 from multiembed.data.values import read_values
 from multiembed.data.vocabulary import Encoder
 from multiembed.errors import ConfigError, DataError
-from multiembed.models import ARCHITECTURES, ClickModel
-from multiembed.models.factored import with_factored_tables
-from multiembed.models.named import named_architecture
 from multiembed.serving import bundle, export
 from multiembed.serving.calibration import calibrate
 from multiembed.serving.compiled import compile_field
-from multiembed.serving.probability import ProbabilityModel
 from multiembed.training import load_run, train
-from multiembed.training.calibration import Calibration
 
 LOADER = Path(bundle.__file__).with_name("loader.py")
-SMALL = {
-    "xdeepfm": {"cin": [2], "hidden": [4]},
-    "dcnv2": {"cross_layers": 1, "hidden": [4]},
-    "autoint": {"attention_layers": 1, "heads": 1, "head_dim": 2},
-    "ffm": {},
-}
-
-CALIBRATIONS = (
-    Calibration(
-        method="isotonic", weights="w", points=((0.3, 0.2), (0.45, 0.2), (0.5, 0.6), (0.55, 0.7))
-    ),
-    Calibration(method="platt", weights="w", slope=0.7, intercept=0.1),
-)
-
-
-def small(name):
-    return named_architecture(name, SMALL.get(name, {"hidden": [4]}))
-
-
-def compressed(sizes):
-    """Return a model whose tables are codes, but for one."""
-    model = ClickModel("dcnv2", sizes, dim=3, sets=2)
-    with_factored_tables(model, sizes, [2, 6, 1])
-    for parameter in model.embedding.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
-    return model
 
 
 def loader():
@@ -109,82 +76,6 @@ def load_run_once(folder):
 @cache
 def bundle_once(folder):
     return loader().Bundle(folder / "torch")
-
-
-class Together(torch.nn.Module):
-    """Several models as one, because exporting takes seconds each time."""
-
-    def __init__(self, models):
-        super().__init__()
-        self.models = torch.nn.ModuleList(models)
-
-    def forward(self, ids):
-        """Return one column per model."""
-        return torch.stack([model(ids) for model in self.models], dim=1)
-
-
-SIZES = [9, 5, 7]
-
-
-def everything():
-    """Return models whose files differ in kind, and the probabilities of rows of ids."""
-    dcnv2, dnn = small("dcnv2"), small("dnn")
-    mixes = [
-        *(([(small(name), 2)], {}) for name in ARCHITECTURES),
-        ([(dcnv2, 1)], {}),
-        ([(dcnv2, 2)], {"shared_interaction": True}),
-        ([(dcnv2, 1), (dnn, 2)], {"gate": "learned"}),
-    ]
-    models = [
-        ClickModel(mix, SIZES, dim=3, embedding_init=0.5, **options).eval()
-        for mix, options in mixes
-    ]
-    models.append(compressed(SIZES).eval())
-
-    def expected(ids):
-        logits = [model(ids).detach().double().numpy() for model in models]
-        first = 1 / (1 + np.exp(-logits[0]))
-        rising = np.interp(first, *np.array(CALIBRATIONS[0].points).T)
-        line = 1 / (1 + np.exp(-0.7 * logits[0] - 0.1))
-        return np.stack([*(1 / (1 + np.exp(-of - np.log(0.5))) for of in logits), rising, line])
-
-    shifted = (ProbabilityModel(model, negative_rate=0.5) for model in models)
-    calibrated = (
-        ProbabilityModel(models[0], negative_rate=1.0, calibration=of) for of in CALIBRATIONS
-    )
-    return Together([*shifted, *calibrated]).eval(), expected
-
-
-def some_ids(rows):
-    random = np.random.default_rng(rows)
-    return np.stack([random.integers(0, size, rows) for size in SIZES], axis=1)
-
-
-def test_every_kind_of_model_runs_in_onnxruntime_for_any_number_of_rows(tmp_path):
-    torch.manual_seed(0)
-    together, expected = everything()
-
-    export.write_model(together, tmp_path / "model.onnx", fields=3)
-
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-    for rows in (1, 2, 37):
-        ids = some_ids(rows)
-        found = session.run(None, {"ids": ids})[0]
-        np.testing.assert_allclose(found.T, expected(torch.from_numpy(ids)), atol=1e-5)
-
-
-def test_every_architecture_runs_in_torch_alone_for_any_number_of_rows(tmp_path):
-    torch.manual_seed(0)
-    models = [ClickModel(small(name), SIZES, dim=3, embedding_init=0.5) for name in ARCHITECTURES]
-    wrapped = (ProbabilityModel(model, negative_rate=1.0) for model in models)
-
-    export.write_model(Together(wrapped).eval(), tmp_path / "model.pt2", fields=3)
-
-    module = torch.export.load(tmp_path / "model.pt2").module()
-    for rows in (1, 2, 37):
-        ids = torch.from_numpy(some_ids(rows))
-        for column, model in zip(module(ids).T, models, strict=True):
-            torch.testing.assert_close(column, torch.sigmoid(model.eval()(ids)), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("format", ["onnx", "torch"])

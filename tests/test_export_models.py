@@ -1,0 +1,132 @@
+"""Exported models: every architecture and kind scores in other runtimes as it does here."""
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from multiembed.models import ARCHITECTURES, ClickModel
+from multiembed.models.factored import with_factored_tables
+from multiembed.models.named import named_architecture
+from multiembed.serving import export
+from multiembed.serving.probability import ProbabilityModel
+from multiembed.training.calibration import Calibration
+
+SIZES = [9, 5, 7]
+SMALL = {
+    "xdeepfm": {"cin": [2], "hidden": [4]},
+    "dcnv2": {"cross_layers": 1, "hidden": [4]},
+    "autoint": {"attention_layers": 1, "heads": 1, "head_dim": 2},
+    "ffm": {},
+}
+ISOTONIC = Calibration(
+    method="isotonic", weights="w", points=((0.3, 0.2), (0.45, 0.2), (0.5, 0.6), (0.55, 0.7))
+)
+PLATT = Calibration(method="platt", weights="w", slope=0.7, intercept=0.1)
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def small(name):
+    return named_architecture(name, SMALL.get(name, {"hidden": [4]}))
+
+
+def click_model(mix, **options):
+    return ClickModel(mix, SIZES, dim=3, embedding_init=0.5, **options).eval()
+
+
+def compressed():
+    """Return a model whose tables are codes, but for one."""
+    model = ClickModel("dcnv2", SIZES, dim=3, sets=2)
+    with_factored_tables(model, SIZES, [2, 6, 1])
+    for parameter in model.embedding.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return model.eval()
+
+
+def some_ids(rows):
+    random = np.random.default_rng(rows)
+    return np.stack([random.integers(0, size, rows) for size in SIZES], axis=1)
+
+
+class Together(torch.nn.Module):
+    """Several models as one, because exporting takes seconds each time."""
+
+    def __init__(self, models):
+        super().__init__()
+        self.models = torch.nn.ModuleList(models)
+
+    def forward(self, ids):
+        """Return one column per model."""
+        return torch.stack([model(ids) for model in self.models], dim=1)
+
+
+def check_onnx(models, expected, file):
+    """Compare ONNX Runtime's columns with what NumPy makes of the logits."""
+    export.write_model(Together(models).eval(), file, fields=3)
+
+    session = onnxruntime.InferenceSession(file)
+    for rows in (1, 2, 37):
+        ids = some_ids(rows)
+        [found] = session.run(None, {"ids": ids})
+        assert found.shape == (rows, len(models))
+        np.testing.assert_allclose(found.T, expected(torch.from_numpy(ids)), atol=1e-5)
+
+
+def check_models(models, file):
+    """Compare models of a halved share of negatives, whose odds are twice too high."""
+
+    def expected(ids):
+        logits = [model(ids).detach().double().numpy() for model in models]
+        return [1 / (1 + np.exp(-of - np.log(0.5))) for of in logits]
+
+    check_onnx([ProbabilityModel(of, negative_rate=0.5) for of in models], expected, file)
+
+
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_every_architecture_runs_in_onnxruntime_with_one_set_and_with_two(tmp_path, name):
+    models = [click_model([(small(name), sets)]) for sets in (1, 2)]
+
+    check_models(models, tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("kind", ["shared interaction", "mixed and gated", "compressed"])
+def test_every_kind_of_model_runs_in_onnxruntime(tmp_path, kind):
+    dcnv2, dnn = small("dcnv2"), small("dnn")
+    model = {
+        "shared interaction": lambda: click_model([(dcnv2, 2)], shared_interaction=True),
+        "mixed and gated": lambda: click_model([(dcnv2, 1), (dnn, 2)], gate="learned"),
+        "compressed": compressed,
+    }[kind]()
+
+    check_models([model], tmp_path / "model.onnx")
+
+
+def test_calibrated_models_run_in_onnxruntime(tmp_path):
+    model = click_model([(small("dnn"), 2)])
+
+    def expected(ids):
+        logits = model(ids).detach().double().numpy()
+        rising = np.interp(1 / (1 + np.exp(-logits)), *np.array(ISOTONIC.points).T)
+        return [rising, 1 / (1 + np.exp(-0.7 * logits - 0.1))]
+
+    calibrated = [
+        ProbabilityModel(model, negative_rate=1.0, calibration=of) for of in (ISOTONIC, PLATT)
+    ]
+    check_onnx(calibrated, expected, tmp_path / "model.onnx")
+
+
+def test_every_architecture_runs_in_torch_alone_for_any_number_of_rows(tmp_path):
+    models = [click_model([(small(name), 2)]) for name in ARCHITECTURES]
+    wrapped = (ProbabilityModel(model, negative_rate=1.0) for model in models)
+
+    export.write_model(Together(wrapped).eval(), tmp_path / "model.pt2", fields=3)
+
+    module = torch.export.load(tmp_path / "model.pt2").module()
+    for rows in (1, 2, 37):
+        ids = torch.from_numpy(some_ids(rows))
+        for column, model in zip(module(ids).T, models, strict=True):
+            torch.testing.assert_close(column, torch.sigmoid(model(ids)), atol=1e-5, rtol=0)
