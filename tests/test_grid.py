@@ -187,9 +187,9 @@ def test_one_failure_is_recorded_and_the_rest_goes_on(dataset, tmp_path, monkeyp
 
     def sometimes(config, **rest):
         if config.training.seed == 0:
-            raise InputError("this one\nmust fail")
+            raise InputError("this one must fail")
         if config.training.seed == 1:
-            raise RuntimeError("CUDA out of memory")
+            raise RuntimeError("CUDA\nout of memory")
         return really(config, **rest)
 
     monkeypatch.setattr(running, "train", sometimes)
