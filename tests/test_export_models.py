@@ -20,7 +20,7 @@ SMALL = {
     "ffm": {},
 }
 ISOTONIC = Calibration(
-    method="isotonic", weights="w", points=((0.3, 0.2), (0.45, 0.2), (0.5, 0.6), (0.55, 0.7))
+    method="isotonic", weights="w", points=((0.3, 0.2), (0.4, 0.2), (0.43, 0.6), (0.55, 0.7))
 )
 PLATT = Calibration(method="platt", weights="w", slope=0.7, intercept=0.1)
 
@@ -113,6 +113,8 @@ def test_calibrated_models_run_in_onnxruntime(tmp_path):
         rising = np.interp(1 / (1 + np.exp(-logits)), *np.array(ISOTONIC.points).T)
         return [rising, 1 / (1 + np.exp(-0.7 * logits - 0.1))]
 
+    steps = expected(torch.from_numpy(some_ids(37)))[0]
+    assert steps.min() == 0.2 and steps.max() > 0.6  # rows fall on all of its lines
     calibrated = [
         ProbabilityModel(model, negative_rate=1.0, calibration=of) for of in (ISOTONIC, PLATT)
     ]
