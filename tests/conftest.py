@@ -5,12 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is first imported, which torch may do
 
 install_import_hook("multiembed", "beartype.beartype")
+
+# Every run of the tests tries the same cases; `make fuzz` draws new ones.
+settings.register_profile("same", derandomize="MULTIEMBED_FUZZ" not in os.environ)
+settings.load_profile("same")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

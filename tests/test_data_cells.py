@@ -279,3 +279,15 @@ def test_what_needs_one_value_per_row_says_so(trained, tmp_path):
     with pytest.raises(DataError, match="one value per row for that, got 'tags'"):
         subset(open_dataset(trained / "dataset"), tmp_path, 0.5)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_part_of_bad_rows_alone_counts_nothing(tmp_path):
+    bad, good = ["2,a|b"] * 10, [f"{row % 2},a|b" for row in range(40)]
+    (tmp_path / "rows.csv").write_text("\n".join(["y,tags", *bad, *good]) + "\n")
+    options = TABLE.model_copy(update={"shard_rows": 10, "max_bad_rows": 10})
+
+    schema = prepare(tmp_path / "rows.csv", tmp_path / "dataset", options)
+
+    assert schema.bad_rows.count == 10
+    assert sum(split.rows for split in schema.splits.values()) == 40
+    assert (schema.fields[0].slots, schema.fields[0].cardinality) == (2, 3)

@@ -95,7 +95,7 @@ def _with_slots(field: Field, parts: list[Path], place: int) -> Field:
     for part in parts:
         cells = _counts(Part(part).field(place), None)
         found = split_cells(cells["value"], field)
-        slots = max(slots, *found.sizes.tolist())
+        slots = max(slots, int(found.sizes.max(initial=0)))  # a part may hold bad rows alone
         cut += int(cells["count"].to_numpy() @ found.cut)
     return field.model_copy(update={"slots": slots, "cut": cut})
 

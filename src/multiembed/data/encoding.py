@@ -124,9 +124,8 @@ def _encoded(
 ) -> list[Shard]:
     """Return the rows of every split whose numbers are wanted."""
     tiles = list(_tiles(parts, wanted))
-    sizes = np.array([[len(rows) for rows in chosen] for _, chosen in tiles]).reshape(
-        -1, len(SPLITS)
-    )
+    sizes = np.array([[len(rows) for rows in chosen] for _, chosen in tiles], np.int64)
+    sizes = sizes.reshape(-1, len(SPLITS))  # there may be no tile
     ends = np.cumsum(sizes, axis=0)
     columns = sum(field.slots for field in encoder.fields)
     out = [
