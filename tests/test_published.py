@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multiembed.experiments.paper.published import published
+from multiembed.experiments.paper.published import nearest_dataset, published
 
 FINDINGS = (Path(__file__).parents[1] / "docs" / "findings.md").read_text(encoding="utf-8")
 FALLING = ("dnn", "xdeepfm", "finalmlp")
@@ -17,6 +17,13 @@ def rows(data):
 
 def mean(values):
     return f"{abs(np.mean(list(values))):.5f}"
+
+
+@pytest.mark.parametrize(
+    ("fields", "near"), [(39, "criteo"), (31, "criteo"), (22, "avazu"), (17, "avazu")]
+)
+def test_a_dataset_stands_beside_the_one_that_has_about_as_many_fields(fields, near):
+    assert nearest_dataset(fields) == near
 
 
 @pytest.mark.parametrize(("data", "said"), [("criteo", 0.00136), ("avazu", 0.00118)])

@@ -5,8 +5,6 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
-CRITEO_FIELDS, AVAZU_FIELDS = 39, 22
-
 
 @lru_cache(maxsize=1)
 def published() -> dict[str, Any]:
@@ -17,7 +15,8 @@ def published() -> dict[str, Any]:
 
 def nearest_dataset(fields: int) -> str:
     """Return which of the paper's datasets a number of fields is most like."""
-    return "avazu" if fields == AVAZU_FIELDS else "criteo"
+    of_datasets = published()["table4"]
+    return min(of_datasets, key=lambda name: abs(of_datasets[name]["fields"] - fields))
 
 
 def published_auc(
