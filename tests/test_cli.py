@@ -30,7 +30,7 @@ def trained(tmp_path_factory):
     command = [sys.executable, "-m", "multiembed", "train", folder / "dataset", folder / "run"]
     done = subprocess.run([*command, *FAST, "--sets", "2"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "best validation AUC" in done.stdout
+    assert "best on validation: AUC" in done.stdout
     assert "epoch 1" in done.stderr
     return folder
 

@@ -203,6 +203,19 @@ def test_training_stops_when_patience_runs_out(dataset, tmp_path):
     assert len(aucs) == best + 3
 
 
+def test_the_model_with_the_least_log_loss_is_kept_where_that_is_asked_for(dataset, tmp_path):
+    asked = config(max_epochs=50, patience=2, learning_rate=0.05, seed=2, best_by="log_loss")
+
+    run = train(asked, dataset=dataset, run=tmp_path / "run")
+
+    losses = [record["log_loss"] for record in run.records]
+    best = int(np.argmin(losses))
+    assert best != int(np.argmax([record["auc"] for record in run.records]))
+    assert len(losses) == best + 3
+    assert run.best_state["step"] == run.records[best]["step"]
+    assert run.evaluate("valid")["log_loss"] == pytest.approx(min(losses))
+
+
 def test_the_learning_rate_falls_on_a_plateau(dataset, tmp_path):
     run = train(
         config(max_epochs=8, learning_rate=0.05, learning_rate_decay=0.1, patience=8),

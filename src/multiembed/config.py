@@ -25,6 +25,7 @@ from multiembed.models.regularizers import check_regularizers
 from multiembed.validation import checked
 
 Precision = Literal["float32", "bfloat16", "auto"]
+BestBy = Literal["auc", "log_loss"]
 
 
 class ModelConfig(BaseModel):
@@ -118,7 +119,10 @@ class TrainingConfig(BaseModel):
     max_epochs: int = Field(default=100, ge=1)
     """Most passes over the training split."""
     patience: int = Field(default=3, ge=1)
-    """Evaluations in a row without a better validation AUC before training stops."""
+    """Evaluations in a row without a better one before training stops."""
+    best_by: BestBy = "auc"
+    """What makes an evaluation on the validation split better, and its model the one to keep. The
+    paper's is AUC; a model with the best AUC can have a poor log loss."""
     shuffle: bool = True
     """A new order every epoch. DIFFERS: the reference code keeps the file's order; we shuffle, as
     is usual; false gives the reference's way."""
@@ -129,7 +133,7 @@ class TrainingConfig(BaseModel):
     time_limit: float | None = Field(default=None, gt=0)
     """Seconds after which training evaluates and stops."""
     learning_rate_decay: float | None = Field(default=None, gt=0, lt=1)
-    """Factor on the learning rate after every evaluation that brought no better AUC."""
+    """Factor on the learning rate after every evaluation that was not better."""
     gradient_clip: float | None = Field(default=None, gt=0)
     """Largest norm of all gradients together."""
     regularizers: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)

@@ -52,7 +52,7 @@ def train(
     write_card(finished)
     best = finished.best_state
     out.print(
-        f"best validation AUC {best['auc']:.5f}, log loss {best['log_loss']:.5f} "
+        f"best on validation: AUC {best['auc']:.5f}, log loss {best['log_loss']:.5f} "
         f"at step {best['step']}; written to {run}",
         highlight=False,
     )

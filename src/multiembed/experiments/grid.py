@@ -22,7 +22,7 @@ from multiembed.validation import checked
 Size = Annotated[int, Field(ge=1)]
 EXECUTION = ("threads", "device")
 """Settings that say where a run is computed, not what: they are no part of its name."""
-LATER = {"precision": "float32"}
+LATER = {"precision": "float32", "best_by": "auc"}
 """Settings that came later, at what they were before: a run that has this keeps its name."""
 
 

@@ -94,8 +94,9 @@ def _fields(schema: Schema) -> list[str]:
 def _protocol(run: Run) -> str:
     training = run.config.training
     best = run.best_state
+    measure = "validation AUC" if training.best_by == "auc" else "validation log loss"
     epochs = "1 epoch" if training.max_epochs == 1 else f"{training.max_epochs} epochs"
-    stop = f"until {training.patience} evaluations in a row brought no better validation AUC"
+    stop = f"until {training.patience} evaluations in a row brought no better {measure}"
     return "\n".join(
         [
             "## Protocol",

@@ -1,8 +1,10 @@
 """Where training is: for whoever watches, and for whoever goes on later."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
+
+from multiembed.config import BestBy
 
 Record = dict[str, int | float]
 """One evaluation: name of the measure to value."""
@@ -22,6 +24,12 @@ class Progress:
     """Mean training loss since the last evaluation."""
     rows_per_second: float
     """Training speed since the last evaluation."""
+
+
+def is_better(record: Record, earlier: Sequence[Record], measure: BestBy) -> bool:
+    """Say whether an evaluation is better than all earlier ones."""
+    sign = -1 if measure == "log_loss" else 1
+    return all(sign * record[measure] > sign * other[measure] for other in earlier)
 
 
 @runtime_checkable

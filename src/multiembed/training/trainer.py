@@ -32,7 +32,7 @@ from multiembed.training.metrics import (
 )
 from multiembed.training.monitor import Monitor, Observation
 from multiembed.training.precision import check_precision, products_in
-from multiembed.training.progress import Observer, Progress, Record, TrainingState
+from multiembed.training.progress import Observer, Progress, Record, TrainingState, is_better
 from multiembed.training.rows import count_rows, settle_other
 from multiembed.training.run import build_model, quality
 from multiembed.training.scoring import EVALUATION_BATCH, predict_batches
@@ -276,15 +276,15 @@ class Trainer:
     def _judge(self, record: Record, curve: list[ReliabilityBin], *, last: bool) -> None:
         """Keep the best model, count evaluations without a better one, decide about stopping."""
         state = self.state
-        state.records.append(record)
         state.loss_sum, state.loss_steps = 0.0, 0
         self._loss.zero_()
-        if record["auc"] > state.best_auc:
+        if is_better(record, state.records, self.training.best_by):
             state.best_auc, state.best_step, state.worse_in_a_row = record["auc"], state.step, 0
             self.directory.write_best(self.model.state_dict(), record, curve)
         else:
             state.worse_in_a_row += 1
             state.learning_rate *= self.training.learning_rate_decay or 1.0
+        state.records.append(record)
         out_of_patience = state.worse_in_a_row >= self.training.patience
         state.finished = last or out_of_patience or state.epoch >= self.training.max_epochs
 
