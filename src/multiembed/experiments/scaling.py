@@ -120,9 +120,17 @@ def curves(points: Iterable[Point]) -> list[Curve]:
 
 def compare(first: Point, second: Point, measure: str = "test_auc") -> PairedDifference:
     """Compare two points replica by replica: the same fold, the same seed."""
-    ours, theirs = first.by_replica(measure), second.by_replica(measure)
-    common = [replica for replica in ours if replica in theirs]
-    return paired_difference([ours[r] for r in common], [theirs[r] for r in common])
+    return compare_values(first, first.values(measure), second, second.values(measure))
+
+
+def compare_values(
+    first: Point, ours: Sequence[float], second: Point, theirs: Sequence[float]
+) -> PairedDifference:
+    """Compare what was found of every run of two points, replica by replica."""
+    of_first = dict(zip(first.replicas, ours, strict=True))
+    of_second = dict(zip(second.replicas, theirs, strict=True))
+    common = [replica for replica in of_first if replica in of_second]
+    return paired_difference([of_first[r] for r in common], [of_second[r] for r in common])
 
 
 def errors(curve: Curve, measure: str) -> list[list[float]]:

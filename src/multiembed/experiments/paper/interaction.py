@@ -1,7 +1,9 @@
 """Items about sub-embeddings and sets: Figures 3, 5, 6, 9, 10, 14, 16, 17."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,8 @@ from multiembed.experiments.paper.study import (
 )
 from multiembed.experiments.paper.tables import compare_fields
 from multiembed.experiments.results import Point
+from multiembed.experiments.scaling import compare_values
+from multiembed.experiments.statistics import spread
 
 UNITARY_WEIGHT = 1e-5
 """Of the regulariser of section 4.2, in the reference code; the paper does not say."""
@@ -150,31 +154,47 @@ def analyse_figure10(study: Study) -> Analysis:
     size = largest(study)
     names = ("", "shared interaction", "aligned norms")
     multi = {name: study.find("dcnv2", size, "multi", name) for name in names}
-    found = {name: study.diagnosis(point) for name, point in multi.items()}
-    diversity = {f"multi {name}".rstrip(): _diversity(one) for name, one in found.items()}
-    diversity["single, split"] = _split_diversity(study, size)
-    diversity["random"] = _random_diversity(found[""])
+    named = {f"multi {name}".rstrip(): point for name, point in multi.items()}
+    found = {name: list(study.diagnoses(point)) for name, point in named.items()}
+    values = {name: [_diversity(one) for one in runs] for name, runs in found.items()}
+    named["single, split"] = study.find("dcnv2", size, "single")
+    values["single, split"] = _split_diversities(study, named["single, split"], size)
+    differences = _differences(named, values, measure="diversity")
+    values["random"] = [_random_diversity(found["multi"][0])]
     auc = quality(study)
     rows: list[dict[str, Any]] = [
-        {"model": name, "diversity": value} for name, value in diversity.items()
+        {"model": name, "run": at, "diversity": value}
+        for name, runs in values.items()
+        for at, value in enumerate(runs)
     ]
-    table = [{"model": name, "diversity": f"{value:.3f}"} for name, value in diversity.items()]
+    spreads = {name: spread(runs) for name, runs in values.items()}
+    table = [
+        {
+            "model": name,
+            "diversity": f"{one.mean:.3f}",
+            "±": "" if one.count < 2 else f"{one.std:.3f}",
+        }
+        for name, one in spreads.items()
+    ]
     aucs = [point.spread("test_auc").mean for point in multi.values()]
     models = [name or "multi" for name in multi]
+    means = [one.mean for one in spreads.values()]
     panels: list[Panel] = [
-        Bars("10a, c, d: diversity", "diversity", list(diversity), {"": list(diversity.values())}),
+        Bars("10a, c, d: diversity", "diversity", list(spreads), {"": means}),
         Bars("10c, d: test AUC", "test AUC", models, {"": aucs}, from_zero=False),
-        *_patterns(found[""]),
+        *_patterns(found["multi"][0]),
     ]
     data = {**auc.data, "diversity": rows}
-    return Analysis(data, [*auc.tables, table], panels, auc.findings)
+    return Analysis(data, [*auc.tables, table], panels, [*auc.findings, *differences])
 
 
 def _heatmaps(study: Study, named: Mapping[str, Point], printed: Mapping[str, float]) -> Analysis:
-    rows, table, panels = [], [], []
+    """Draw the first run of every point, and correlate in all of them."""
+    rows, table, panels, correlations = [], [], [], {}
     for name, point in named.items():
-        found = study.diagnosis(point)
-        layer = _first_layer(found)
+        every = list(study.diagnoses(point))
+        found, layers = every[0], [_first_layer(one) for one in every]
+        layer = layers[0]
         # The paper sorts fields by their own abundance.
         order = np.argsort([field.information_abundance for field in found.fields], kind="stable")
         ordered = layer.abundance[np.ix_(order, order)]
@@ -185,18 +205,42 @@ def _heatmaps(study: Study, named: Mapping[str, Point], printed: Mapping[str, fl
             for j in range(len(fields))
         ]
         panels += _heatmap_panels(name, layer, order, fields)
-        value = printed.get(name)
-        table.append(
-            {
-                "model": name,
-                "published r": "" if value is None else f"{value:.2f}",
-                "r": f"{layer.co_influence.pearson:.2f}",
-                "rank r": f"{layer.co_influence.spearman:.2f}",
-                "r without i = j": f"{layer.co_influence.pearson_off_diagonal:.2f}",
-            }
-        )
+        correlations[name] = [
+            {"model": name, "fold": fold, "seed": seed, **asdict(one.co_influence)}
+            for (fold, seed), one in zip(point.replicas, layers, strict=True)
+        ]
+        table.append(_correlation_line(name, correlations[name], printed.get(name)))
     note = "r correlates a field's own abundance with the sum of what others show it."
-    return Analysis({"pairs": rows}, [table], panels, [note])
+    of_runs = {name: [run["pearson"] for run in runs] for name, runs in correlations.items()}
+    findings = [note, *_differences(named, of_runs, measure="r")]
+    data = {"pairs": rows, "correlations": list(chain.from_iterable(correlations.values()))}
+    return Analysis(data, [table], panels, findings)
+
+
+def _correlation_line(
+    name: str, runs: Sequence[Mapping[str, Any]], printed: float | None
+) -> dict[str, str]:
+    found = spread([run["pearson"] for run in runs])
+    return {
+        "model": name,
+        "published r": "" if printed is None else f"{printed:.2f}",
+        "r": f"{found.mean:.2f}",
+        "±": "" if found.count < 2 else f"{found.std:.2f}",
+        "rank r": f"{spread([run['spearman'] for run in runs]).mean:.2f}",
+        "r without i = j": f"{spread([run['pearson_off_diagonal'] for run in runs]).mean:.2f}",
+    }
+
+
+def _differences(
+    named: Mapping[str, Point], values: Mapping[str, Sequence[float]], *, measure: str
+) -> list[str]:
+    """Say of every model but the first how it differs from the first, run by run."""
+    (first, base), *others = named.items()
+    return [
+        compare_values(point, values[name], base, values[first]).words(name, first, measure=measure)
+        + "."
+        for name, point in others
+    ]
 
 
 def _heatmap_panels(
@@ -249,12 +293,13 @@ def _random_diversity(found: Diagnosis) -> float:
     return math.nan if found.diversity is None else found.diversity.random_mean.diversity
 
 
-def _split_diversity(study: Study, size: int) -> float:
+def _split_diversities(study: Study, single: Point, size: int) -> list[float]:
     """Cut one wide set into as many as the other model has, and compare those."""
-    tables = study.run(study.find("dcnv2", size, "single")).model.embedding.by_field()
-    return mean_diversity(
-        [set_diversity(table.numpy(), sets=size) for table in tables if bool(table.any())]
-    ).diversity
+    found = []
+    for run in study.runs(single):
+        tables = [table.numpy() for table in run.model.embedding.by_field() if bool(table.any())]
+        found.append(mean_diversity([set_diversity(one, sets=size) for one in tables]).diversity)
+    return found
 
 
 def _patterns(found: Diagnosis) -> list[Panel]:

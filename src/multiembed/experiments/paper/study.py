@@ -1,7 +1,7 @@
 """What an item of the paper is: runs to have, and what is made of them."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -242,13 +242,21 @@ class Study:
         """The sizes that were run, rising."""
         return sorted({p.labels.size for p in self.points if p.labels.size is not None})
 
+    def diagnoses(self, point: Point) -> Iterator[Diagnosis]:
+        """Diagnose the runs of a point, one after another."""
+        return (diagnose(self.scope.folder / "runs" / one.run) for one in point.outcomes)
+
     def diagnosis(self, point: Point) -> Diagnosis:
         """Diagnose the first run of a point."""
-        return diagnose(self.scope.folder / "runs" / point.outcomes[0].run)
+        return next(self.diagnoses(point))
+
+    def runs(self, point: Point) -> Iterator[Run]:
+        """Open the runs of a point, one after another."""
+        return (load_run(self.scope.folder / "runs" / one.run) for one in point.outcomes)
 
     def run(self, point: Point) -> Run:
         """Open the first run of a point."""
-        return load_run(self.scope.folder / "runs" / point.outcomes[0].run)
+        return next(self.runs(point))
 
 
 @dataclass(frozen=True)
