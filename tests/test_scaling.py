@@ -240,7 +240,7 @@ def test_staying_is_recommended_where_nothing_is_evident():
 
     assert (said.action, said.confidence) == ("stay", "none")
     assert "no evidence" in said.text
-    assert "seeds would show it" in said.text
+    assert "runs of each would show it" in said.text
 
 
 def test_more_data_is_recommended_where_only_data_helps():

@@ -187,14 +187,16 @@ def _gain_of_data(own: Sequence[Point], base: Point) -> PairedDifference | None:
 
 def _needed(gain: PairedDifference) -> str:
     if gain.is_evidence:
-        return "The loss is evident, so more seeds would not change this."
+        return "The loss is evident, so more runs would not change this."
     if not gain.std > 0 or gain.difference == 0:
-        return "More seeds would tell."
+        return "More runs would tell."
     try:
         needed = seeds_needed(gain.std, gain.difference)
     except ValueError:
-        return "A difference as small as this one cannot be told with any number of seeds."
-    return f"Were the difference real, about {needed} seeds would show it four times in five."
+        return "A difference as small as this one cannot be told with any number of runs."
+    return (
+        f"Were the difference real, about {needed} runs of each would show it four times in five."
+    )
 
 
 def _against(best: Point, rival: Point) -> str:

@@ -64,7 +64,7 @@ def advice_page(advice: Advice) -> str:
         [
             "<h2>Recommendation</h2>",
             said,
-            "<h2>Curves</h2><p>Means over seeds with 95% intervals (Student's t).</p>",
+            "<h2>Curves</h2><p>Means over runs with 95% intervals (Student's t).</p>",
             f'<div class="charts">{divs}</div>',
             "<h2>Several sets against one wide set, at equal cost</h2>",
             _table(("model", "equal", "sets", "test AUC, multi less single"), _matched(advice)),
