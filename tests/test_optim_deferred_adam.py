@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from multiembed import compiling
 from multiembed.models.embedding import EmbeddingSets
-from multiembed.optim import DeferredAdam, DenseAdam, compiling, eager_adam
+from multiembed.optim import DeferredAdam, DenseAdam, eager_adam
 
 CARDINALITIES = [30, 3, 200]
 

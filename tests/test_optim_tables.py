@@ -5,13 +5,13 @@ import pytest
 import torch
 from numba import njit
 
+from multiembed import compiling
 from multiembed.errors import ConfigError
 from multiembed.models.embedding import EmbeddingSets
 from multiembed.optim import (
     TABLE_OPTIMIZERS,
     LazyAdam,
     RowWiseAdagrad,
-    compiling,
     gather,
     table_optimizer,
 )

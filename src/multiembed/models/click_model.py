@@ -56,6 +56,13 @@ class SetGroup(nn.Module):
         return views if self.adapter is None else self.adapter(views)
 
 
+def equal_mean(views: Float[Tensor, "batch sets width"]) -> Float[Tensor, "batch width"]:
+    """Return the mean over sets, of bfloat16 in float32."""
+    # Unlike that of `mean`, the gradient of a sum is a view: one row of numbers for all sets.
+    dtype = torch.promote_types(views.dtype, torch.float32)
+    return views.sum(dim=1, dtype=dtype) / views.shape[1]
+
+
 class LearnedGate(nn.Module):
     """Averages the sets with weights that depend on the row: a softmax of one score per set.
 
@@ -157,7 +164,7 @@ class ClickModel(nn.Module):
 
     def judge(self, views: Float[Tensor, "batch sets width"]) -> Float[Tensor, " batch"]:
         """Return the logits of rows from the representations of their sets."""
-        return self.head(views.mean(dim=1) if self.gate is None else self.gate(views))
+        return self.head(equal_mean(views) if self.gate is None else self.gate(views))
 
     def summary(self) -> Budget:
         """Count parameters, and floating-point operations per example; `print` shows a table."""

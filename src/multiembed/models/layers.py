@@ -14,7 +14,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from multiembed.models.dropout import dropout
+from multiembed.models.by_hand import product_dtype
+from multiembed.models.dropout import LEVELS, dropout
+from multiembed.models.hidden import HiddenLayer, Running, hidden_layer
 from multiembed.models.products import linear
 
 
@@ -128,10 +130,23 @@ class SetBlock(nn.Module):
         self, inputs: Float[Tensor, "batch sets inputs"]
     ) -> Float[Tensor, "batch sets outputs"]:
         """Apply the block to every set."""
+        dtype = product_dtype(inputs, self.linear.weight, training=self.training)
+        if dtype is not None and len(inputs) > 1:  # one row is batch norm's to refuse
+            return self._by_hand(inputs, dtype)
         hidden = self.linear(inputs)
         if self.norm is not None:
             hidden = self.norm(hidden)
         return dropout(F.relu(hidden), self.dropout, self.training)
+
+    def _by_hand(
+        self, inputs: Float[Tensor, "batch sets inputs"], dtype: torch.dtype
+    ) -> Float[Tensor, "batch sets outputs"]:
+        norm, running = self.norm, None
+        if norm is not None:
+            running = Running(norm.running_mean, norm.running_var, norm.momentum, norm.eps)
+        layer = HiddenLayer(dtype, round(self.dropout * LEVELS), running)
+        parameters = [*self.linear.parameters(), *([] if norm is None else norm.parameters())]
+        return hidden_layer(layer, inputs, parameters)
 
 
 def set_mlp(

@@ -11,7 +11,7 @@ from typing import no_type_check
 
 import numpy as np
 
-from multiembed.optim.compiling import compiled
+from multiembed.compiling import compiled
 from multiembed.optim.schedule import BETA1, BETA2
 
 TILE = 1024

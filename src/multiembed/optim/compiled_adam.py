@@ -5,9 +5,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from multiembed.compiling import run_shares
 from multiembed.optim.adam_kernels import load_and_replay, step_and_store, store
 from multiembed.optim.adam_table import AdamTable, RowCopies
-from multiembed.optim.compiling import run_shares
 
 CHUNK = 1 << 21
 """Numbers copied at once when the whole table is brought up to date."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from multiembed.optim.compiling import run_shares
+from multiembed.compiling import run_shares
 from multiembed.optim.row_kernels import copy_rows, sum_rows
 
 

@@ -9,7 +9,7 @@ from typing import no_type_check
 
 import numpy as np
 
-from multiembed.optim.compiling import compiled
+from multiembed.compiling import compiled
 
 
 @compiled

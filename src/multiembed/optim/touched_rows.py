@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from multiembed.optim.compiling import run_shares
+from multiembed.compiling import run_shares
 from multiembed.optim.row_kernels import mark_rows, number_rows, renumber
 
 

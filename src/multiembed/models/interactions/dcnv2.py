@@ -1,6 +1,7 @@
 """DCN V2: explicit crossing with full-rank weights (Wang et al., WWW 2021)."""
 
 import math
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -8,8 +9,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
+from multiembed.models.crossing import cross
 from multiembed.models.interactions.base import DeepArchitecture, Interaction
-from multiembed.models.layers import set_linear
 
 
 class DcnV2(DeepArchitecture):
@@ -32,7 +33,7 @@ class DcnV2(DeepArchitecture):
 
 
 class CrossLayer(nn.Module):
-    """The affine map `W x + b` of one crossing, for every set.
+    """The parameters of the affine map `W x + b` of one crossing, for every set.
 
     The block `matrix()[m, j*dim:(j+1)*dim, i*dim:(i+1)*dim]` carries field i into field j within
     set m: `W_{i->j}` of Guo et al., section 4.1. It is a block of `weight`, times
@@ -66,12 +67,6 @@ class CrossLayer(nn.Module):
         blocks = self.weight.view(-1, self.fields, self.dim, self.fields, self.dim)
         return (blocks * self.block_weight[:, :, None, :, None]).view_as(self.weight)
 
-    def forward(
-        self, inputs: Float[Tensor, "batch sets width"]
-    ) -> Float[Tensor, "batch sets width"]:
-        """Map every set."""
-        return set_linear(inputs, self.matrix(), self.bias)
-
 
 class CrossNetwork(Interaction):
     """Repeats `x <- x0 * (W x + b) + x` (Wang et al., equation 1), then one ReLU layer."""
@@ -89,7 +84,11 @@ class CrossNetwork(Interaction):
     def forward(
         self, embeddings: Float[Tensor, "batch sets fields dim"]
     ) -> Float[Tensor, "batch sets width"]:
-        x0 = x = embeddings.flatten(start_dim=2)
-        for layer in self.cross:
-            x = torch.addcmul(x, x0, layer(x))
-        return self.projection(x)
+        layers = [cast(CrossLayer, layer) for layer in self.cross]
+        crossed = cross(
+            embeddings.flatten(start_dim=2),
+            [layer.matrix() for layer in layers],
+            [layer.bias for layer in layers],
+            training=self.training,
+        )
+        return self.projection(crossed)

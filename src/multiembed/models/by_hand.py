@@ -1,0 +1,46 @@
+"""When gradients written by hand serve, and what they have in common."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+
+def product_dtype(inputs: Tensor, weight: Tensor, *, training: bool) -> torch.dtype | None:
+    """Return the precision of products in which gradients written by hand serve, or `None`.
+
+    They serve training on a CPU, in float32 or under autocast to bfloat16. Everything else is
+    torch's own operators: evaluation, export, GPUs and other precisions.
+    """
+    if (
+        not training
+        or not torch.is_grad_enabled()
+        or inputs.device.type != "cpu"
+        or weight.dtype != torch.float32
+        or torch.compiler.is_compiling()
+    ):
+        return None
+    if not torch.is_autocast_enabled("cpu"):
+        return torch.float32 if inputs.dtype == torch.float32 else None
+    autocast = torch.get_autocast_dtype("cpu")
+    return autocast if autocast == torch.bfloat16 else None
+
+
+def derive_again(
+    plain: Callable[..., Tensor],
+    inputs: Sequence[Tensor],
+    needed: Sequence[bool],
+    gradient: Tensor,
+) -> list[Tensor | None]:
+    """Return gradients that can be differentiated in turn, by torch's own operators.
+
+    Args:
+        plain: Computes the output from `inputs`.
+        inputs: As the function that is differentiated received them.
+        needed: Which of them want a gradient.
+        gradient: That of the output.
+    """
+    wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need]
+    output = plain(*inputs)
+    found = iter(torch.autograd.grad(output, wanted, gradient.to(output.dtype), create_graph=True))
+    return [next(found) if need else None for need in needed]

@@ -1,0 +1,79 @@
+"""What cross layers do number by number, each in one pass over memory. Compiled, for CPU.
+
+Arrays are `(rows, width)`, of float32 or of `bits`.
+"""
+
+# ruff: noqa: ANN001, ANN201
+
+from typing import no_type_check
+
+import numpy as np
+
+from multiembed.compiling import compiled
+from multiembed.models.bits import narrow, widen
+
+
+@compiled
+@no_type_check
+def cross_rows(share, shares, x0, x, mapped, crossed, crossed_bits):
+    """Write `x0 * mapped + x` in float32, over x if wanted, and in the precision of products."""
+    rows, width = x0.shape
+    wide = np.empty(width, dtype=np.uint32)
+    numbers = wide.view(np.float32)
+    for row in range(share * rows // shares, (share + 1) * rows // shares):
+        widen(mapped[row], wide)
+        start, before, after = x0[row], x[row], crossed[row]
+        for j in range(width):
+            numbers[j] = start[j] * numbers[j] + before[j]
+        for j in range(width):  # apart: `after` may be `before`, which no vector loop allows for
+            after[j] = numbers[j]
+        narrow(wide, crossed_bits[row])
+
+
+@compiled
+@no_type_check
+def uncross_rows(share, shares, last, x0, mapped, added, slope, results):
+    """Carry the gradient of a cross layer's output to what it was made of.
+
+    That gradient is `slope + added`: its way past the layers that follow, and that through the
+    next one's map. Where the layer is the last, it is `added` alone. It is left in `slope`.
+    `results` are the gradients of x0, summed up over the layers, and of `mapped`.
+    """
+    of_x0, of_mapped = results
+    rows, width = x0.shape
+    wide = np.empty(width, dtype=np.uint32)
+    numbers = wide.view(np.float32)
+    whole = np.empty(width, dtype=np.float32)
+    for row in range(share * rows // shares, (share + 1) * rows // shares):
+        start, so_far, of_start = x0[row], slope[row], of_x0[row]
+        widen(added[row], wide)
+        if last:
+            whole[:] = numbers
+        else:
+            for j in range(width):
+                whole[j] = so_far[j] + numbers[j]
+        widen(mapped[row], wide)
+        if last:
+            for j in range(width):
+                of_start[j] = whole[j] * numbers[j]
+        else:
+            for j in range(width):
+                of_start[j] += whole[j] * numbers[j]
+        for j in range(width):
+            so_far[j] = whole[j]
+            numbers[j] = whole[j] * start[j]
+        narrow(wide, of_mapped[row])
+
+
+@compiled
+@no_type_check
+def add_rows(share, shares, slope, added, sums):
+    """Add both parts of a gradient to `sums`."""
+    rows, width = slope.shape
+    wide = np.empty(width, dtype=np.uint32)
+    numbers = wide.view(np.float32)
+    for row in range(share * rows // shares, (share + 1) * rows // shares):
+        widen(added[row], wide)
+        so_far, total = slope[row], sums[row]
+        for j in range(width):
+            total[j] += so_far[j] + numbers[j]

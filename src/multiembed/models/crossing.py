@@ -1,0 +1,158 @@
+"""Cross layers of DCN V2; in training on a CPU, forwards and backwards set by set.
+
+What is done number by number takes one pass over memory for each layer, the gradients of x0 are
+summed in place, and under autocast only what products read and wrote, in bfloat16, is kept.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd import Function
+
+from multiembed.compiling import run_shares
+from multiembed.models.bits import bits
+from multiembed.models.by_hand import derive_again, product_dtype
+from multiembed.models.cross_kernels import add_rows, cross_rows, uncross_rows
+from multiembed.models.layers import set_linear
+from multiembed.models.products import product, sum_of_outer
+
+Matrices = Sequence[Float[Tensor, "parameter_sets width width"]]
+Biases = Sequence[Float[Tensor, "parameter_sets width"]]
+
+
+def cross(
+    x0: Float[Tensor, "batch sets width"], matrices: Matrices, biases: Biases, *, training: bool
+) -> Float[Tensor, "batch sets width"]:
+    """Repeat `x <- x0 * (W x + b) + x` from `x = x0` (Wang et al., equation 1).
+
+    In training on a CPU under autocast to bfloat16 the result is in bfloat16, as the next product
+    will read it.
+    """
+    dtype = product_dtype(x0, matrices[0], training=training) if matrices else None
+    if dtype is None or x0.dtype != torch.float32:
+        return _plain(x0, *matrices, *biases)
+    return _Cross.apply(x0, dtype, *matrices, *biases)
+
+
+def _plain(
+    x0: Float[Tensor, "batch sets width"], *parameters: Float[Tensor, "parameter_sets ..."]
+) -> Float[Tensor, "batch sets width"]:
+    layers = len(parameters) // 2
+    x = x0
+    for weight, bias in zip(parameters[:layers], parameters[layers:], strict=True):
+        x = torch.addcmul(x, x0, set_linear(x, weight, bias))
+    return x
+
+
+class _Cross(Function):
+    """Keeps x and `W x + b` of every set and layer, in the precision of the products."""
+
+    @staticmethod
+    @torch.autocast("cpu", enabled=False)
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        x0: Tensor,
+        dtype: torch.dtype,
+        *parameters: Tensor,
+    ) -> Float[Tensor, "batch sets width"]:
+        layers = len(parameters) // 2
+        operands = [parameter.detach().to(dtype) for parameter in parameters]
+        output = torch.empty(x0.transpose(0, 1).shape, dtype=dtype)
+        kept = []
+        for m, start in enumerate(x0.detach().unbind(1)):
+            own = [operand[m if len(operand) > 1 else 0] for operand in operands]
+            maps = list(zip(own[:layers], own[layers:], strict=True))
+            kept += _forwards(start.contiguous(), maps, output[m])
+        ctx.save_for_backward(x0, *parameters, *operands[:layers], *kept)
+        ctx.layers = layers
+        return output.transpose(0, 1)
+
+    @staticmethod
+    @torch.autocast("cpu", enabled=False)
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any,  # noqa: ANN401
+        *gradients: Float[Tensor, "batch sets width"],
+    ) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        layers = ctx.layers
+        x0, *saved = ctx.saved_tensors
+        parameters, weights, kept = (
+            saved[: 2 * layers],
+            saved[2 * layers : 3 * layers],
+            saved[3 * layers :],
+        )
+        if torch.is_grad_enabled():
+            of_x0, _, *needed = ctx.needs_input_grad
+            found = derive_again(_plain, [x0, *parameters], [of_x0, *needed], gradient)
+            return found[0], None, *found[1:]
+        of_x0 = torch.empty(x0.transpose(0, 1).shape)
+        of_parameters = [torch.zeros_like(parameter) for parameter in parameters]
+        for m, start in enumerate(x0.unbind(1)):
+            own = [m if len(weight) > 1 else 0 for weight in weights]
+            slopes = _backwards(
+                gradient[:, m],
+                start.contiguous(),
+                kept[2 * layers * m : 2 * layers * (m + 1)],
+                [weight[i] for weight, i in zip(weights, own, strict=True)],
+                of_x0[m],
+            )
+            for layer, (of_weight, of_bias) in zip(reversed(range(layers)), slopes, strict=True):
+                of_parameters[layer][own[layer]] += of_weight
+                of_parameters[layers + layer][own[layer]] += of_bias
+        return of_x0.transpose(0, 1), None, *of_parameters
+
+
+def _forwards(
+    start: Float[Tensor, "batch width"],
+    maps: Sequence[tuple[Float[Tensor, "width width"], Float[Tensor, " width"]]],
+    output: Float[Tensor, "batch width"],
+) -> list[Float[Tensor, "batch width"]]:
+    """Fill `output` with one set's x after all layers; return what each layer read and mapped."""
+    kept = []
+    x, crossed = start, torch.empty_like(start)
+    operand = start.to(output.dtype)
+    for weight, bias in maps:
+        mapped = product(operand, weight, bias)
+        kept += [operand, mapped]
+        operand = output if len(kept) == 2 * len(maps) else torch.empty_like(output)
+        run_shares(
+            cross_rows,
+            start.numpy(),
+            x.numpy(),
+            bits(mapped),
+            crossed.numpy(),
+            bits(operand),
+            work=start.numel(),
+        )
+        x = crossed
+    return kept
+
+
+def _backwards(
+    gradient: Float[Tensor, "batch width"],
+    start: Float[Tensor, "batch width"],
+    kept: Sequence[Float[Tensor, "batch width"]],
+    weights: Sequence[Float[Tensor, "width width"]],
+    of_start: Float[Tensor, "batch width"],
+) -> Iterator[tuple[Float[Tensor, "width width"], Float[Tensor, " width"]]]:
+    """Fill the gradient of one set's x0; yield those of weight and bias, from the last layer."""
+    slope = torch.empty_like(start)
+    added, of_mapped = gradient, torch.empty_like(kept[0])
+    for layer in reversed(range(len(weights))):
+        operand, mapped = kept[2 * layer : 2 * layer + 2]
+        run_shares(
+            uncross_rows,
+            layer == len(weights) - 1,
+            start.numpy(),
+            bits(mapped),
+            bits(added),
+            slope.numpy(),
+            (of_start.numpy(), bits(of_mapped)),
+            work=start.numel(),
+        )
+        yield sum_of_outer(of_mapped, operand), of_mapped.sum(dim=0)
+        added = product(of_mapped, weights[layer].mT)
+    run_shares(add_rows, slope.numpy(), bits(added), of_start.numpy(), work=start.numel())

@@ -1,0 +1,275 @@
+"""Layers whose gradients are written by hand, against torch's own operators in float64."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from multiembed.models import crossing, hidden
+from multiembed.models.bits import bits, narrow, widen
+from multiembed.models.crossing import cross
+from multiembed.models.layers import SetBlock
+from multiembed.training.precision import has_bfloat16_products
+
+SETS, BATCH, WIDTH = 3, 67, 39
+CPU = torch.device("cpu")
+needs_bfloat16 = pytest.mark.skipif(
+    not has_bfloat16_products(CPU), reason="this CPU has no bfloat16 products"
+)
+
+
+def in_double(tensors):
+    return [tensor.detach().double().requires_grad_() for tensor in tensors]
+
+
+def close(found, expected, tolerance):
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.dtype == torch.float32
+        assert (ours - theirs).norm() <= tolerance * theirs.norm()
+
+
+def network(*, shared=False, batch=BATCH):
+    """x0 and the parameters of three cross layers."""
+    torch.manual_seed(0)
+    own = 1 if shared else SETS
+    x0 = torch.randn(SETS, batch, WIDTH).transpose(0, 1).requires_grad_()
+    matrices = [(torch.randn(own, WIDTH, WIDTH) / 6).requires_grad_() for _ in range(3)]
+    return x0, matrices, [torch.randn(own, WIDTH).requires_grad_() for _ in range(3)]
+
+
+def equations(x0, *parameters):
+    """Wang et al., equation 1, number by number."""
+    x = x0
+    for weight, bias in zip(parameters[:3], parameters[3:], strict=True):
+        x = x0 * (torch.einsum("bsi,soi->bso", x, weight.expand(SETS, -1, -1)) + bias) + x
+    return x
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_cross_layers_and_both_derivatives_are_those_of_float64(shared):
+    x0, matrices, biases = network(shared=shared)
+    inputs = [x0, *matrices, *biases]
+
+    def both(output, tensors):
+        first = torch.autograd.grad(output.pow(3).mean(), tensors, create_graph=True)
+        steepness = torch.stack([slope.square().sum() for slope in first]).sum()
+        return [*first, *torch.autograd.grad(steepness, tensors)]
+
+    output = cross(x0, matrices, biases, training=True)
+    once = torch.autograd.grad(output.pow(3).mean(), inputs, retain_graph=True)
+    doubles = in_double(inputs)
+    expected = equations(*doubles)
+
+    assert "Cross" in output.grad_fn.name()
+    close([output], [expected], 1e-6)
+    best = both(expected, doubles)
+    close(once, best[: len(once)], 2e-6)
+    close(both(output, inputs), best, 1e-5)
+
+
+@needs_bfloat16
+def test_cross_layers_in_bfloat16_are_as_exact_as_autocast_makes_torch_s():
+    x0, matrices, biases = network(batch=500)
+    inputs, direction = [x0, *matrices, *biases], torch.randn(500, SETS, WIDTH)
+    doubles = in_double(inputs)
+    exact = torch.autograd.grad(equations(*doubles), doubles, direction.double())
+
+    errors = []
+    for training in (True, False):
+        with torch.autocast("cpu", torch.bfloat16):
+            output = cross(x0, matrices, biases, training=training)
+        found = torch.autograd.grad(output, inputs, direction.to(output.dtype))
+        assert output.dtype == (torch.bfloat16 if training else torch.float32)
+        pairs = zip(found, exact, strict=True)
+        errors.append([((ours - best).norm() / best.norm()).item() for ours, best in pairs])
+
+    for ours, torch_s in zip(*errors, strict=True):
+        assert ours < 1.2 * torch_s + 1e-3
+
+
+def layer(*, shared=False, batch_norm=True, dropout=0.0):
+    torch.manual_seed(1)
+    block = SetBlock(1 if shared else SETS, WIDTH, 21, dropout=dropout, batch_norm=batch_norm)
+    with torch.no_grad():
+        for parameter in block.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    return block
+
+
+def torch_s(block, inputs):
+    """The same by torch's modules, one after the other for every set; and what batch norms keep."""
+    outputs = []
+    norms = {}
+    for m in range(SETS):
+        own = min(m, len(block.linear.weight) - 1)
+        mapped = F.linear(inputs[:, m], block.linear.weight[own], block.linear.bias[own])
+        if block.norm is not None:
+            plain = nn.BatchNorm1d(mapped.shape[1], affine=False).double()
+            mapped = norms.setdefault(own, plain)(mapped)
+            mapped = mapped * block.norm.weight[own] + block.norm.bias[own]
+        outputs.append(mapped.relu())
+    kept = [(norm.running_mean, norm.running_var) for norm in norms.values()]
+    return torch.stack(outputs, dim=1), kept
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+def test_a_hidden_layer_and_both_derivatives_are_those_of_float64(shared, batch_norm, dropout):
+    block = layer(shared=shared, batch_norm=batch_norm, dropout=dropout)
+    x = (2 * torch.randn(SETS, BATCH, WIDTH) + 1).transpose(0, 1).requires_grad_()
+    exact = copy.deepcopy(block).double()
+    (wide,) = in_double([x])
+
+    output = block(x)
+    expected, kept = torch_s(exact, wide)
+    dropped = (output == 0) & (expected > 0)
+    expected = expected * ~dropped / (1 - dropout)
+
+    assert "Hidden" in output.grad_fn.name()
+    assert bool(dropped.any()) == bool(dropout)
+    close([output], [expected], 1e-5)
+
+    # The bias before a batch norm changes nothing: its gradient is rounding.
+    def sources(module, rows):
+        named = dict(module.named_parameters())
+        if batch_norm:
+            del named["linear.bias"]
+        return [rows, *named.values()]
+
+    def both(value, tensors):
+        first = torch.autograd.grad(value.pow(3).mean(), tensors, create_graph=True)
+        second = torch.autograd.grad(first[0].square().sum(), tensors)
+        return [*first, *second]
+
+    ours, theirs = sources(block, x), sources(exact, wide)
+    plain = torch.autograd.grad(output.pow(3).mean(), ours, retain_graph=True)
+    best = both(expected, theirs)
+    close(plain, best[: len(plain)], 1e-5)
+    close(both(output, ours), best, 1e-4)
+    for m, (mean, var) in enumerate(kept):
+        torch.testing.assert_close(block.norm.running_mean[m], mean.float())
+        torch.testing.assert_close(block.norm.running_var[m], var.float())
+
+
+@needs_bfloat16
+def test_a_hidden_layer_in_bfloat16_is_as_exact_as_autocast_makes_torch_s():
+    block = layer()
+    x = torch.randn(SETS, 500, WIDTH).transpose(0, 1).requires_grad_()
+    direction = torch.randn(500, SETS, 21)
+    tensors = [x, block.linear.weight, *block.norm.parameters()]
+    exact = copy.deepcopy(block).double()
+    (wide,) = in_double([x])
+    best = torch.autograd.grad(
+        torch_s(exact, wide)[0],
+        [wide, exact.linear.weight, *exact.norm.parameters()],
+        direction.double(),
+    )
+
+    def errors(apply):
+        with torch.autocast("cpu", torch.bfloat16):
+            output = apply(x)
+        assert output.dtype == torch.bfloat16
+        found = torch.autograd.grad(output, tensors, direction.bfloat16())
+        return [((a - b).norm() / b.norm()).item() for a, b in zip(found, best, strict=True)]
+
+    torch_errors = errors(lambda rows: F.relu(block.norm(block.linear(rows))))
+    for ours, theirs in zip(errors(block), torch_errors, strict=True):
+        assert ours < 1.2 * theirs + 1e-3
+
+
+@pytest.mark.parametrize("share", [0.0001, 0.2, 0.5, 0.999])
+def test_a_share_of_the_hidden_units_is_dropped_apart_from_their_neighbours(share):
+    block = SetBlock(2, 1, 401, dropout=share, batch_norm=False)
+    nn.init.zeros_(block.linear.weight)
+    nn.init.ones_(block.linear.bias)
+
+    found = block(torch.ones(1200, 2, 1)).detach()
+
+    dropped = (found == 0).double()
+    units = dropped.numel()
+    deviation = (share * (1 - share) / units) ** 0.5
+    assert dropped.mean().item() == pytest.approx(share, abs=4 * deviation + 2**-17)
+    kept = found[found > 0].unique()
+    assert len(kept) == 1
+    assert kept.item() * (1 - share) == pytest.approx(1, rel=2**-17 / (1 - share))
+    by_set = dropped.transpose(0, 1)
+    neighbours = [(by_set[..., 1:], by_set[..., :-1]), (by_set[:, 1:], by_set[:, :-1])]
+    for one, other in [*neighbours, (by_set[:1], by_set[1:])]:
+        together = ((one - share) * (other - share)).mean().item()
+        assert abs(together) < 5 * share * (1 - share) / math.sqrt(one.numel())
+
+
+def test_torch_s_generator_decides_what_is_dropped_whatever_the_number_of_threads():
+    block, x = SetBlock(2, 40, 400, dropout=0.5, batch_norm=True), torch.randn(300, 2, 40)
+    found, threads = [], torch.get_num_threads()
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        torch.manual_seed(3)
+        inputs = x.clone().requires_grad_()
+        output = block(inputs)
+        found.append([output, *torch.autograd.grad(output.square().sum(), inputs)])
+    torch.set_num_threads(threads)
+
+    close(found[0], found[1], 1e-6)
+    assert torch.equal(found[0][0] == 0, found[1][0] == 0)
+    assert not torch.equal(block(x) == 0, block(x) == 0)
+
+
+def test_two_threads_cross_as_one_does():
+    x0, matrices, biases = network(batch=2000)
+    found, threads = [], torch.get_num_threads()
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        output = cross(x0, matrices, biases, training=True)
+        found.append([output, *torch.autograd.grad(output.sum(), [x0, *matrices, *biases])])
+    torch.set_num_threads(threads)
+
+    close(found[0], found[1], 1e-6)
+
+
+@pytest.mark.parametrize("setting", ["evaluation", "no gradients", "double", "float16", "export"])
+def test_everything_else_is_torch_s_own(monkeypatch, setting):
+    for function in (crossing._Cross, hidden._Hidden):
+        monkeypatch.setattr(function, "apply", lambda *_: pytest.fail("written by hand"))
+    dtype = torch.double if setting == "double" else torch.float32
+    block = layer().to(dtype).train(setting != "evaluation")
+    x0, matrices, biases = network()
+    x = x0.detach().to(dtype)
+    crossed = [[tensor.to(dtype) for tensor in tensors] for tensors in (matrices, biases)]
+
+    if setting == "export":
+        torch.export.export(block, (x,))
+        return
+    half = torch.autocast("cpu", torch.float16, enabled=setting == "float16")
+    with torch.set_grad_enabled(setting != "no gradients"), half:
+        block(x)
+        cross(x, *crossed, training=setting != "evaluation")
+
+
+def test_one_row_has_no_statistics():
+    with pytest.raises(ValueError, match="more than 1 value"):
+        layer()(torch.ones(1, SETS, WIDTH))
+
+
+def test_bits_are_rounded_as_torch_rounds():
+    numbers = torch.randn(100_000) * torch.logspace(-38, 38, 100_000)
+    ties = torch.tensor([1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-8, 1 + 2**-8 + 2**-20])
+    edges = torch.tensor([0.0, -0.0, math.inf, -math.inf, 3.4e38, 1e-45])
+    numbers = torch.cat([numbers, ties, edges])
+    expected = numbers.bfloat16()
+
+    found = np.empty(len(numbers), dtype=np.uint16)
+    narrow(bits(numbers), found)
+    again = np.empty(len(numbers), dtype=np.uint32)
+    widen(found, again)
+
+    np.testing.assert_array_equal(found, bits(expected))
+    np.testing.assert_array_equal(again, bits(expected.float()))
+    nothing = bits(torch.tensor([math.nan, 0.0]) / torch.tensor([1.0, 0.0]))
+    narrow(nothing, found[:2])
+    assert torch.from_numpy(found[:2].copy()).view(torch.bfloat16).isnan().all()
