@@ -43,9 +43,12 @@ def trainer_step(spec, folder):
 def warm_up(tables, cardinalities, steps):
     """Let rows lag as they do in the middle of a training; the rest of the model needs no past."""
     ids = Ids(cardinalities, seed=1)
+    slopes = None
     for _ in range(steps):
         embeddings = tables.lookup(ids.batch())
-        embeddings.backward(torch.randn_like(embeddings) * 1e-5)
+        if slopes is None:
+            slopes = torch.randn_like(embeddings).mul_(1e-5)
+        embeddings.backward(slopes)
         tables.step()
 
 

@@ -4,6 +4,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from multiembed.allocator import fitting
 
 STEP = """
 import resource, sys
@@ -29,3 +32,15 @@ def page_faults(way):
 def test_kept_memory_is_not_mapped_anew():
     """Eight arrays of 128 MiB, one after the other: by default each maps its pages again."""
     assert page_faults("kept") < page_faults("returned") / 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_fitting_block_is_a_tensor_like_any_other(dtype):
+    block = fitting(3, 5, dtype=dtype)
+
+    block.copy_(torch.arange(15.0).view(3, 5))
+
+    assert block.dtype == dtype
+    assert block.is_contiguous()
+    assert block.sum().item() == 105
+    assert fitting(0, 4).shape == (0, 4)

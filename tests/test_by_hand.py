@@ -12,6 +12,7 @@ from torch import nn
 from multiembed.models import crossing, hidden
 from multiembed.models.bits import bits, narrow, widen
 from multiembed.models.crossing import cross
+from multiembed.models.interactions import ffm
 from multiembed.models.layers import SetBlock
 from multiembed.training.precision import has_bfloat16_products
 
@@ -230,6 +231,21 @@ def test_two_threads_cross_as_one_does():
     torch.set_num_threads(threads)
 
     close(found[0], found[1], 1e-6)
+
+
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize("own_block", [False, True])
+def test_pairs_of_fields_are_summed_where_they_lie_and_can_be_derived_twice(own_block, linear):
+    torch.manual_seed(0)
+    layout, columns = (2, own_block, linear), (5 if own_block else 4) * 2 + linear
+    embeddings = torch.randn(SETS, 4, 5, columns, dtype=torch.double).transpose(0, 1)
+
+    def by_hand(tensor):
+        return ffm._SummedPairs.apply(tensor, layout)
+
+    torch.testing.assert_close(by_hand(embeddings), ffm._all_pairs(embeddings, layout))
+    assert torch.autograd.gradcheck(by_hand, embeddings.requires_grad_())
+    assert torch.autograd.gradgradcheck(by_hand, embeddings)
 
 
 @pytest.mark.parametrize("setting", ["evaluation", "no gradients", "double", "float16", "export"])

@@ -3,6 +3,11 @@
 import ctypes
 import sys
 
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 M_TRIM_THRESHOLD = -1
 M_TOP_PAD = -2
 M_MMAP_MAX = -4
@@ -28,3 +33,13 @@ def keep_freed_memory() -> bool:
     # Of a block's two ways back to the system, one is closed each: mapping apart, and trimming.
     settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, TOP_PAD))
     return all([set_option(option, value) == 1 for option, value in settings])
+
+
+def fitting(*shape: int, dtype: torch.dtype = torch.float32) -> Float[Tensor, "*shape"]:
+    """Return an uninitialised tensor on the CPU that fits where one of its size was freed.
+
+    Torch asks for aligned memory. Of it, glibc cuts a sliver off a free block; where a small object
+    takes the sliver, the block is too small for its like for ever, and the heap grows.
+    """
+    memory = np.empty(shape, dtype=f"u{torch.finfo(dtype).bits // 8}")
+    return torch.from_numpy(memory).view(dtype)

@@ -158,9 +158,11 @@ class ClickModel(nn.Module):
         self, embeddings: Float[Tensor, "batch sets fields dim"]
     ) -> Float[Tensor, "batch sets width"]:
         """Return what every set's interaction makes of its embeddings."""
+        if len(self.mix) == 1:  # a split's gradient would be a copy
+            return self.groups[0](embeddings)
         parts = embeddings.split([count for _, count in self.mix], dim=1)
         views = [group(part) for group, part in zip(self.groups, parts, strict=True)]
-        return views[0] if len(views) == 1 else torch.cat(views, dim=1)
+        return torch.cat(views, dim=1)
 
     def judge(self, views: Float[Tensor, "batch sets width"]) -> Float[Tensor, " batch"]:
         """Return the logits of rows from the representations of their sets."""

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import Function
 
+from multiembed.allocator import fitting
 from multiembed.compiling import run_shares
 from multiembed.models.bits import bits
 from multiembed.models.by_hand import derive_again, product_dtype
@@ -60,7 +61,7 @@ class _Cross(Function):
     ) -> Float[Tensor, "batch sets width"]:
         layers = len(parameters) // 2
         operands = [parameter.detach().to(dtype) for parameter in parameters]
-        output = torch.empty(x0.transpose(0, 1).shape, dtype=dtype)
+        output = fitting(*x0.transpose(0, 1).shape, dtype=dtype)
         kept = []
         for m, start in enumerate(x0.detach().unbind(1)):
             own = [operand[m if len(operand) > 1 else 0] for operand in operands]
@@ -88,7 +89,7 @@ class _Cross(Function):
             of_x0, _, *needed = ctx.needs_input_grad
             found = derive_again(_plain, [x0, *parameters], [of_x0, *needed], gradient)
             return found[0], None, *found[1:]
-        of_x0 = torch.empty(x0.transpose(0, 1).shape)
+        of_x0 = fitting(*x0.transpose(0, 1).shape)
         of_parameters = [torch.zeros_like(parameter) for parameter in parameters]
         for m, start in enumerate(x0.unbind(1)):
             own = [m if len(weight) > 1 else 0 for weight in weights]
@@ -112,12 +113,14 @@ def _forwards(
 ) -> list[Float[Tensor, "batch width"]]:
     """Fill `output` with one set's x after all layers; return what each layer read and mapped."""
     kept = []
-    x, crossed = start, torch.empty_like(start)
+    x, crossed = start, fitting(*start.shape)
     operand = start.to(output.dtype)
     for weight, bias in maps:
         mapped = product(operand, weight, bias)
         kept += [operand, mapped]
-        operand = output if len(kept) == 2 * len(maps) else torch.empty_like(output)
+        operand = (
+            output if len(kept) == 2 * len(maps) else fitting(*output.shape, dtype=output.dtype)
+        )
         run_shares(
             cross_rows,
             start.numpy(),
@@ -139,8 +142,8 @@ def _backwards(
     of_start: Float[Tensor, "batch width"],
 ) -> Iterator[tuple[Float[Tensor, "width width"], Float[Tensor, " width"]]]:
     """Fill the gradient of one set's x0; yield those of weight and bias, from the last layer."""
-    slope = torch.empty_like(start)
-    added, of_mapped = gradient, torch.empty_like(kept[0])
+    slope = fitting(*start.shape)
+    added, of_mapped = gradient, fitting(*start.shape, dtype=kept[0].dtype)
     for layer in reversed(range(len(weights))):
         operand, mapped = kept[2 * layer : 2 * layer + 2]
         run_shares(

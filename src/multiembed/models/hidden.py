@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd import Function
 
+from multiembed.allocator import fitting
 from multiembed.compiling import run_shares
 from multiembed.models.bits import bits
 from multiembed.models.by_hand import derive_again
@@ -76,7 +77,7 @@ class _Hidden(Function):
         weights, biases, *affine = [parameter.detach() for parameter in parameters]
         weights = weights.to(layer.dtype)
         operands = inputs.detach().to(layer.dtype)
-        active = torch.empty(sets, batch, weights.shape[1], dtype=layer.dtype)
+        active = fitting(sets, batch, weights.shape[1], dtype=layer.dtype)
         seed = int(torch.empty((), dtype=torch.int64).random_())
         kept = []
         for m, rows in enumerate(operands.unbind(1)):
@@ -115,7 +116,7 @@ class _Hidden(Function):
             return None, *derive_again(
                 plain, [inputs, *parameters], ctx.needs_input_grad[1:], gradient
             )
-        of_inputs = torch.empty(inputs.transpose(0, 1).shape, dtype=inputs.dtype)
+        of_inputs = fitting(*inputs.transpose(0, 1).shape, dtype=inputs.dtype)
         of_parameters = [torch.zeros_like(parameter) for parameter in parameters]
         for m, rows in enumerate(operands.unbind(1)):
             own = m if len(weights) > 1 else 0
@@ -164,7 +165,7 @@ def _of_mapped(
         factors[0] *= scale
         factors[1] = -slope * rate.square() * along / len(mapped)
         factors[2] = -slope * total / len(mapped)
-    of_mapped = torch.empty_like(mapped)
+    of_mapped = fitting(*mapped.shape, dtype=mapped.dtype)
     work = mapped.numel()
     run_shares(deactivate_rows, *arrays, factors.numpy(), bits(of_mapped), work=work)
     return of_mapped, of_affine

@@ -5,6 +5,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from multiembed.allocator import fitting
 from multiembed.compiling import run_shares
 from multiembed.optim.adam_kernels import load_and_replay, step_and_store, store
 from multiembed.optim.adam_table import AdamTable, RowCopies
@@ -17,7 +18,7 @@ def load_rows(
     table: AdamTable, rows: Int[Tensor, " touched"], last: Int[Tensor, " touched"]
 ) -> RowCopies:
     """Return copies of rows, brought up to date. Those that lag most must come first."""
-    copies = RowCopies(*torch.empty(3, len(rows), table.values.shape[1]))
+    copies = RowCopies(*fitting(3, len(rows), table.values.shape[1]))
     run_shares(
         load_and_replay,
         _arrays(table.values, table.moments, table.last),

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from multiembed.allocator import fitting
 from multiembed.compiling import run_shares
 from multiembed.optim.row_kernels import copy_rows, sum_rows
 
@@ -47,7 +48,7 @@ class _Gather(Function):
         sets: int,
     ) -> Float[Tensor, "batch sets fields dim"]:
         dim = values.shape[1] // sets
-        embeddings = torch.empty(sets, *index.shape, dim)
+        embeddings = fitting(sets, *index.shape, dim)
         arrays = values.detach().numpy(), index.numpy(), embeddings.numpy()
         run_shares(copy_rows, *arrays, work=embeddings.numel())
         ctx.save_for_backward(index)
@@ -64,7 +65,7 @@ class _Gather(Function):
         (index,) = ctx.saved_tensors
         _, sets, _, dim = gradient.shape
         by_set = gradient.transpose(0, 1).contiguous()
-        sums = torch.zeros(ctx.touched, sets * dim)
+        sums = fitting(ctx.touched, sets * dim).zero_()
         arrays = by_set.numpy(), index.numpy(), sums.numpy()
         run_shares(sum_rows, *arrays, work=gradient.numel())
         return sums, None, None
