@@ -75,8 +75,10 @@ class Advice:
         )
         if not self.abundance_p_value < 0.05:
             return f"{NO_EVIDENCE} that abundance at the first evaluation predicts it ({numbers})."
-        sign = "larger" if self.abundance_correlation > 0 else "smaller"
-        return f"The more abundance had grown by the first evaluation, the {sign} it ({numbers})."
+        rises = self.abundance_correlation > 0
+        sign, why = ("larger", "; a greater size alone raises both") if rises else ("smaller", "")
+        said = f"The more abundance had grown by the first evaluation, the {sign} it"
+        return f"{said} ({numbers}){why}."
 
 
 def advise(points: Sequence[Point]) -> Advice:
