@@ -109,8 +109,10 @@ def torch_s(block, inputs):
         own = min(m, len(block.linear.weight) - 1)
         mapped = F.linear(inputs[:, m], block.linear.weight[own], block.linear.bias[own])
         if block.norm is not None:
-            plain = nn.BatchNorm1d(mapped.shape[1], affine=False).double()
-            mapped = norms.setdefault(own, plain)(mapped)
+            first = nn.BatchNorm1d(mapped.shape[1], affine=False, momentum=1.0).double()
+            norm = norms.setdefault(own, first)
+            mapped = norm(mapped)
+            norm.momentum = 0.1
             mapped = mapped * block.norm.weight[own] + block.norm.bias[own]
         outputs.append(mapped.relu())
     kept = [(norm.running_mean, norm.running_var) for norm in norms.values()]

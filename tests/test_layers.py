@@ -64,13 +64,36 @@ def test_a_linear_layer_begins_as_torch_s_does():
 def test_batch_norm_is_torch_s_for_every_set(inputs, shared):
     """A shared one sees set after set, as one torch layer called once per set does."""
     ours = SetBatchNorm(1 if shared else SETS, 4)
-    theirs = [nn.BatchNorm1d(4)] * SETS if shared else [nn.BatchNorm1d(4) for _ in range(SETS)]
+    theirs = [nn.BatchNorm1d(4, momentum=1.0) for _ in range(1 if shared else SETS)] * SETS
 
-    for training in (True, False):
+    for rows, training in ((inputs, True), (3 * inputs + 1, True), (inputs, False)):
         ours.train(training)
-        expected = [norm.train(training)(inputs[:, m]) for m, norm in enumerate(theirs)]
+        expected = []
+        for m in range(SETS):
+            expected.append(theirs[m].train(training)(rows[:, m]))
+            theirs[m].momentum = 0.1  # the first batch alone replaces what was there
 
-        torch.testing.assert_close(ours(inputs), torch.stack(expected, dim=1))
+        torch.testing.assert_close(ours(rows), torch.stack(expected, dim=1))
+
+
+def test_after_one_batch_a_new_batch_norm_evaluates_as_it_trained():
+    torch.manual_seed(0)
+    rows = 1e-3 * torch.randn(5000, SETS, 4) + 0.1  # small, as mapped embeddings are at first
+    ours = SetBatchNorm(SETS, 4)
+
+    trained = ours(rows)
+
+    torch.testing.assert_close(ours.eval()(rows), trained, rtol=1e-3, atol=1e-3)
+
+
+def test_a_loaded_batch_norm_averages_from_its_first_batch_on(inputs):
+    ours, theirs = SetBatchNorm(1, 4), nn.BatchNorm1d(4)
+    ours.load_state_dict({name: value.clone() for name, value in ours.state_dict().items()})
+
+    ours(inputs[:, :1]), theirs(inputs[:, 0])
+
+    torch.testing.assert_close(ours.running_mean[0], theirs.running_mean)
+    torch.testing.assert_close(ours.running_var[0], theirs.running_var)
 
 
 def test_a_block_is_linear_norm_relu_dropout(inputs):

@@ -29,7 +29,8 @@ class Running(NamedTuple):
 
     mean: Float[Tensor, "parameter_sets width"]
     var: Float[Tensor, "parameter_sets width"]
-    momentum: float
+    momenta: Sequence[float]
+    """Of every set's batch."""
     eps: float
 
 
@@ -83,7 +84,7 @@ class _Hidden(Function):
         for m, rows in enumerate(operands.unbind(1)):
             own = m if len(weights) > 1 else 0
             mapped = product(rows, weights[own], biases[own].to(layer.dtype))
-            mean, rate = _statistics(layer.running, mapped, own)
+            mean, rate = _statistics(layer.running, mapped, m, own)
             scale, shift = (part[own] for part in affine) if affine else (rate, mean)
             scale = layer.grown * rate * scale
             run_shares(
@@ -132,14 +133,14 @@ class _Hidden(Function):
 
 
 def _statistics(
-    running: Running | None, mapped: Float[Tensor, "batch width"], own: int
+    running: Running | None, mapped: Float[Tensor, "batch width"], m: int, own: int
 ) -> tuple[Float[Tensor, " width"], Float[Tensor, " width"]]:
     """Return every unit's mean and the inverse of its deviation; 0 and 1 without a batch norm."""
     if running is None:
         width = mapped.shape[1]
         return torch.zeros(width), torch.ones(width)
     mean, var = torch.batch_norm_update_stats(
-        mapped, running.mean[own], running.var[own], running.momentum
+        mapped, running.mean[own], running.var[own], running.momenta[m]
     )
     return mean, (var + running.eps).rsqrt()
 

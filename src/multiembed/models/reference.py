@@ -124,6 +124,7 @@ def reference_layout(
         for key, place in places.items():
             part = place.part(state)
             part.copy_(tensors[key].reshape(part.shape))
+    model.load_state_dict(state)  # batch norms hear that their statistics are of rows
     return model, places
 
 
