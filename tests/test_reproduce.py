@@ -209,7 +209,7 @@ def test_correlations_and_diversity_are_those_of_all_runs_and_compared_run_by_ru
     assert code == 0, err
     words = " ".join(out.split())
     assert "multi shared interaction and multi differ (diversity" in words or (
-        "multi shared interaction is" in words
+        "Multi shared interaction is" in words
     )
     by_model = Counter(row["model"] for row in rows(tmp_path / "out" / "figure10_diversity.csv"))
     assert by_model["multi"] == by_model["single, split"] == 2
