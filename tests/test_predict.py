@@ -317,6 +317,9 @@ def test_fields_made_of_dates_are_made_again(tmp_path):
     got = pl.read_parquet(tmp_path / "out.parquet")
     assert got["at"].to_list() == days.tolist()
     chosen = split_codes(np.arange(600), 0) == 2
-    np.testing.assert_array_equal(got["probability"].to_numpy()[chosen], evaluated(run, "test")[1])
+    # To the last bit where a layer of four units ends a vector: elsewhere rows stand elsewhere.
+    np.testing.assert_allclose(
+        got["probability"].to_numpy()[chosen], evaluated(run, "test")[1], rtol=1e-6
+    )
     with pytest.raises(DataError, match="must be plain to be exported, got one with date"):
         export(run, tmp_path / "bundle")
