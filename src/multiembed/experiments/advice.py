@@ -202,8 +202,7 @@ def _needed(gain: PairedDifference) -> str:
 
 
 def _against(best: Point, rival: Point) -> str:
-    words = compare(best, rival).words(_named(best), _named(rival), measure="test AUC")
-    return f"{words[0].upper()}{words[1:]}."
+    return compare(best, rival).sentence(_named(best), _named(rival), measure="test AUC")
 
 
 def _numbers(gain: PairedDifference) -> str:

@@ -74,6 +74,11 @@ class PairedDifference:
             return f"{NO_EVIDENCE} that {first} and {second} differ ({numbers})"
         return f"{first} is {'above' if self.difference > 0 else 'below'} {second} ({numbers})"
 
+    def sentence(self, first: str, second: str, *, measure: str = "AUC") -> str:
+        """Say the same as a sentence."""
+        words = self.words(first, second, measure=measure)
+        return f"{words[0].upper()}{words[1:]}."
+
 
 def spread(values: Sequence[float]) -> Spread:
     """Return mean and sample standard deviation."""

@@ -236,12 +236,12 @@ def _differences(
 ) -> list[str]:
     """Say of every model but the first how it differs from the first, run by run."""
     (first, base), *others = named.items()
-    found = []
-    for name, point in others:
-        difference = compare_values(point, values[name], base, values[first])
-        words = difference.words(name, first, measure=measure)
-        found.append(f"{words[0].upper()}{words[1:]}.")
-    return found
+    return [
+        compare_values(point, values[name], base, values[first]).sentence(
+            name, first, measure=measure
+        )
+        for name, point in others
+    ]
 
 
 def _heatmap_panels(

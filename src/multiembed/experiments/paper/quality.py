@@ -194,10 +194,8 @@ def _gains(points: Sequence[Point]) -> list[str]:
         last = curve.points[-1]
         by_name[curve.architecture, curve.variant, curve.scaling] = last
         if last is not curve.points[0] and curve.sizes[0] == 1:
-            words = compare(last, curve.points[0]).words(
-                f"{curve.name} {curve.sizes[-1]}x", "its base"
-            )
-            findings.append(words[0].upper() + words[1:] + ".")
+            name = f"{curve.name} {curve.sizes[-1]}x"
+            findings.append(compare(last, curve.points[0]).sentence(name, "its base"))
     findings += _single_against_multi(by_name)
     return findings
 
@@ -208,8 +206,8 @@ def _single_against_multi(last: Mapping[tuple[str, str, str], Point]) -> list[st
         single = last.get((architecture, variant, "single"))
         if scaling == "multi" and single is not None and single.labels.size == point.labels.size:
             name = f"{architecture} {variant}".rstrip()
-            words = compare(point, single).words(f"{name} multi", f"single, {point.labels.size}x")
-            found.append(words[0].upper() + words[1:] + ".")
+            rival = f"single, {point.labels.size}x"
+            found.append(compare(point, single).sentence(f"{name} multi", rival))
     return found
 
 
