@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from multiembed.experiments.scaling import (
     rank_correlation,
     rises,
 )
+from multiembed.experiments.variants import contrasts
 
 SIZES = (1, 2, 4, 10)
 
@@ -276,3 +278,39 @@ def test_the_page_holds_curves_and_words_and_loads_nothing():
     assert "Confidence: high" in page
     body = page[: page.index('<script type="application/json"')]
     assert not re.search(r"(src|href)=\"(?!data:)", body)
+
+
+def variant(aucs, name, *, size=1, seeds=None):
+    found = point(aucs, size=size)
+    labels = replace(found.labels, variant=name)
+    replicas = found.replicas if seeds is None else tuple((None, seed) for seed in seeds)
+    return replace(found, labels=labels, replicas=replicas)
+
+
+def test_variants_are_compared_to_the_first_seed_by_seed():
+    plain, other = 0.75 + NOISE, 0.751 + 2 * NOISE
+    found = contrasts(
+        [
+            variant(plain, "plain"),
+            variant(other, "other"),
+            variant(plain, "plain", size=4),
+            variant(other[:2], "other", size=4, seeds=(3, 1)),
+            variant(other, "other", size=10),  # the first was not run there
+            variant(plain, "plain", size=2),
+            variant(other[:1], "other", size=2, seeds=(7,)),  # nor this seed
+        ],
+        "plain",
+    )
+
+    assert [(c.model, c.variant, c.measure, c.difference.count) for c in found] == [
+        ("dcnv2 single 1x", "other", "AUC", 5),
+        ("dcnv2 single 1x", "other", "log loss", 5),
+        ("dcnv2 single 4x", "other", "AUC", 2),
+        ("dcnv2 single 4x", "other", "log loss", 2),
+    ]
+    assert found[0].difference.p_value == pytest.approx(stats.ttest_rel(other, plain).pvalue)
+    assert found[0].std == pytest.approx(np.std(plain, ddof=1))
+    assert found[1].difference.difference == pytest.approx(-found[0].difference.difference)
+    assert found[2].difference.difference == pytest.approx(
+        np.mean(other[:2]) - np.mean(plain[[3, 1]])
+    )

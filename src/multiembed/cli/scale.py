@@ -15,6 +15,7 @@ from multiembed.experiments.advice_page import advice_page
 from multiembed.experiments.grid import Grid, expand, merged, read_grid
 from multiembed.experiments.results import Point, points, write_results
 from multiembed.experiments.statistics import Spread
+from multiembed.experiments.variants import Contrast, contrasts
 from multiembed.overrides import configured
 from multiembed.validation import checked
 
@@ -65,6 +66,8 @@ def scale(
         raise DataError(f"{out_}: all {len(state.failed)} runs failed: {state.failed[0].reason}")
     found = points(state.done)
     out.print(points_table(found))
+    if first := next(iter(asked.variants), None):
+        out.print(contrasts_table(contrasts(found, first), first))
     _advise(found, out_)
     if state.failed:
         raise DataError(f"{len(state.failed)} of {len(cases)} runs failed: see {out_}/results.json")
@@ -99,6 +102,27 @@ def points_table(found: list[Point]) -> Table:
             f"{point.spread('information_abundance').mean:.2f}",
             f"{point.spread('normalized_information_abundance').mean:.2f}",
             str(auc.count),
+        )
+    return table
+
+
+def contrasts_table(compared: list[Contrast], first: str) -> Table:
+    """Return one line per variant, point and measure: what it changes, beside what seeds do."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.caption = f"Less {first}, pair by pair; ± {first}: over its seeds and folds"
+    for heading in ("model", "variant", "of"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("change", "95% interval", f"± {first}"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for one in compared:
+        found = one.difference
+        table.add_row(
+            one.model,
+            one.variant,
+            one.measure,
+            f"{found.difference:+.5f}",
+            "" if found.count < 2 else f"{found.t.low:+.5f} to {found.t.high:+.5f}",
+            "" if found.count < 2 else f"{one.std:.5f}".removeprefix("0"),
         )
     return table
 
