@@ -9,14 +9,15 @@ from multiembed.data.dataset import open_dataset
 from multiembed.data.synthetic import PlantedClicks, write_planted
 from multiembed.errors import ConfigError
 from multiembed.experiments.grid import Labels, case_of
+from multiembed.hardware import has_bfloat16_products
 from multiembed.training import train
-from multiembed.training.precision import (
-    check_precision,
-    has_bfloat16_products,
-    products_in,
-)
+from multiembed.training.precision import check_precision, products_in
 
 CPU = torch.device("cpu")
+CAPABILITIES = [
+    ({"avx512_bf16": True, "amx_bf16": False}, "bfloat16"),
+    ({"avx2": True, "avx512_bf16": False}, "float32"),
+]
 needs_bfloat16 = pytest.mark.skipif(
     not has_bfloat16_products(CPU), reason="this CPU has no bfloat16 products"
 )
@@ -79,13 +80,24 @@ def test_bfloat16_is_refused_where_it_would_be_emulated(dataset, tmp_path, monke
         check_precision(precision, CPU)
 
 
-def test_auto_is_float32_and_older_runs_keep_their_names(dataset):
+@pytest.mark.parametrize(("capabilities", "meant"), CAPABILITIES)
+def test_auto_is_bfloat16_where_there_are_such_products(dataset, monkeypatch, capabilities, meant):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+
     def named(**training):
         return case_of(config(**training), dataset, LABELS).name
 
-    assert config(precision="auto").resolved() == config().resolved()
-    assert named(precision="auto") == named(precision="float32") == named()
+    assert config(precision="auto").resolved() == config(precision=meant).resolved()
+    assert named(precision="auto") == named(precision=meant)
+    assert named(precision="float32") == named(), "runs of before keep their names"
     assert named(precision="bfloat16") != named()
+
+
+def test_a_gpu_that_is_not_there_is_refused_before_its_precision_is_asked(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    with pytest.raises(ConfigError, match="got cuda on a machine without a usable GPU"):
+        config(precision="auto", device="cuda").resolved()
 
 
 LABELS = Labels(architecture="dcnv2", size=None, scaling="multi")

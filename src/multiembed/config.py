@@ -9,6 +9,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field
 
 from multiembed.errors import ConfigError
+from multiembed.hardware import chosen_device, has_bfloat16_products
 from multiembed.models.click_model import Gate
 from multiembed.models.embedding import Pooling
 from multiembed.models.named import (
@@ -143,7 +144,8 @@ class TrainingConfig(BaseModel):
     """Share of negatives trained on; predicted probabilities are corrected for it."""
     precision: Precision = "float32"
     """Of matrix products in training, where the hardware has them; parameters, tables and all
-    evaluation are float32. auto is float32: whether bfloat16 is as good has not been measured."""
+    evaluation are float32. auto is bfloat16 where the device has such products: what it changes is
+    less than what seeds change (results/precision_*.md)."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads; torch's choice if not given."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -168,12 +170,15 @@ class RunConfig(BaseModel):
         """Return the same run with everything about its model, and its precision, written out.
 
         Raises:
-            ConfigError: If the model contradicts itself, an option is unknown, or a regulariser
-                has nothing to act on.
+            ConfigError: If the model contradicts itself, an option is unknown, a regulariser has
+                nothing to act on, or the device is not there.
         """
         check_regularizers(self.training.regularizers, self.model.built())
-        precision = "float32" if self.training.precision == "auto" else self.training.precision
-        training = self.training.model_copy(update={"precision": precision})
+        training = self.training
+        if training.precision == "auto":
+            there = has_bfloat16_products(chosen_device(training.device))
+            precision = "bfloat16" if there else "float32"
+            training = training.model_copy(update={"precision": precision})
         return self.model_copy(update={"model": self.model.resolved(), "training": training})
 
     def to_toml(self) -> str:

@@ -4,6 +4,7 @@ import torch
 
 from multiembed.config import Precision
 from multiembed.errors import ConfigError
+from multiembed.hardware import has_bfloat16_products
 
 
 def check_precision(precision: Precision, device: torch.device) -> None:
@@ -17,14 +18,6 @@ def check_precision(precision: Precision, device: torch.device) -> None:
             f"training.precision must be float32 on this {device.type}, which has no bfloat16 "
             "products, got bfloat16"
         )
-
-
-def has_bfloat16_products(device: torch.device) -> bool:
-    """Say whether the device's instructions include products of bfloat16."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = torch.cpu.get_capabilities()  # avx512_bf16, amx_bf16, …
-    return any(there for name, there in capabilities.items() if name.endswith("bf16"))
 
 
 def products_in(precision: Precision, device: torch.device) -> torch.autocast:

@@ -16,6 +16,7 @@ from torch import Tensor
 from multiembed.config import RunConfig
 from multiembed.data.dataset import Batch, Dataset
 from multiembed.errors import ConfigError, DataError
+from multiembed.hardware import chosen_device
 from multiembed.models.regularizers import penalty
 from multiembed.optim.named import table_optimizer
 from multiembed.training.checkpoint import (
@@ -71,7 +72,7 @@ class Trainer:
                 )
         self.row_counts = count_rows(self.train_split, dataset.cardinalities, dataset.slots)
         torch.manual_seed(self.training.seed)
-        self.device = _device(self.training.device)
+        self.device = chosen_device(self.training.device)
         check_precision(self.training.precision, self.device)
         self.model = build_model(config, dataset.cardinalities, dataset.slots).to(self.device)
         self._build_optimizers()
@@ -335,13 +336,6 @@ class Trainer:
                 "threads": torch.get_num_threads(),
             }
         )
-
-
-def _device(name: str) -> torch.device:
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
-        raise ConfigError("device must be there, got cuda on a machine without a usable GPU")
-    return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 
 def _peak_memory() -> int:
