@@ -337,7 +337,8 @@ def test_scale_says_what_a_variant_changes(call, dataset, tmp_path):
     (tmp_path / "grid.toml").write_text(
         'sizes = [1, 4]\nscaling = ["multi"]\nseeds = 2\n[model.options]\nhidden = [8, 4]\n'
         "[training]\nmax_epochs = 1\nbatch_size = 512\n"
-        "[variants.adam]\n[variants.adagrad.training]\ntable_optimizer = 'rowwise_adagrad'\n"
+        "[variants.dense_adam]\n[variants.rowwise_adagrad.training]\n"
+        "table_optimizer = 'rowwise_adagrad'\n"
     )
 
     code, out, _ = call("scale", dataset.path, tmp_path / "out", "--grid", tmp_path / "grid.toml")
@@ -349,12 +350,13 @@ def test_scale_says_what_a_variant_changes(call, dataset, tmp_path):
             (row["size"], row["variant"], row["seed"]): float(row["test_auc"])
             for row in csv.DictReader(file)
         }
-    changes = [auc["4", "adagrad", seed] - auc["4", "adam", seed] for seed in "01"]
+    assert "…" not in out, "names wrap before numbers are cut"
+    changes = [auc["4", "rowwise_adagrad", seed] - auc["4", "dense_adam", seed] for seed in "01"]
     line = next(
-        line for line in out.splitlines() if re.match(r"dcnv2 multi 4x +adagrad +AUC", line)
+        line for line in out.splitlines() if re.match(r"dcnv2 multi 4x rowwise_adagrad AUC", line)
     )
     assert f"{sum(changes) / 2:+.5f}" in line
-    spread = abs(auc["4", "adam", "0"] - auc["4", "adam", "1"]) / 2**0.5
+    spread = abs(auc["4", "dense_adam", "0"] - auc["4", "dense_adam", "1"]) / 2**0.5
     assert line.rstrip().endswith(f"{spread:.5f}".removeprefix("0"))
 
 

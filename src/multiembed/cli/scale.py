@@ -86,7 +86,7 @@ def points_table(found: list[Point]) -> Table:
     """Return one line per point of a grid: means and deviations over seeds."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.caption = "±: over seeds and folds; abund.: information abundance, mean over fields"
-    table.add_column("model", no_wrap=True)
+    table.add_column("model")  # on a narrow screen it is names that wrap, not numbers
     for heading in ("dim", "params", "AUC", "±", "log loss", "±", "abund.", "/rand.", "n"):
         table.add_column(heading, justify="right", no_wrap=True)
     for point in found:
@@ -109,10 +109,11 @@ def points_table(found: list[Point]) -> Table:
 def contrasts_table(compared: list[Contrast], first: str) -> Table:
     """Return one line per variant, point and measure: what it changes, beside what seeds do."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.caption = f"Less {first}, pair by pair; ± {first}: over its seeds and folds"
-    for heading in ("model", "variant", "of"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("change", "95% interval", f"± {first}"):
+    table.caption = f"change: less {first}, pair by pair; ±: of {first} over seeds and folds"
+    for heading in ("model", "variant"):
+        table.add_column(heading)
+    table.add_column("of", no_wrap=True)
+    for heading in ("change", "95% interval", "±"):
         table.add_column(heading, justify="right", no_wrap=True)
     for one in compared:
         found = one.difference
