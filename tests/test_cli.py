@@ -35,6 +35,15 @@ def trained(tmp_path_factory):
     return folder
 
 
+def test_the_command_line_starts_without_what_few_commands_need():
+    slow = ["scipy.stats", "scipy.optimize", "pandas", "sklearn", "matplotlib", "ray", "onnx"]
+    code = f"import sys, multiembed.cli; print([name for name in {slow} if name in sys.modules])"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert done.stdout.strip() == "[]", done.stderr
+
+
 def test_evaluate_prints_json_that_machines_read(call, trained):
     code, out, _ = call("evaluate", trained / "run", "--json", "-")
 

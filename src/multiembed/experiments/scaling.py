@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from jaxtyping import Float64
-from scipy import stats
 
 from multiembed.experiments.results import Point
 from multiembed.experiments.statistics import CONFIDENCE, PairedDifference, paired_difference
@@ -239,7 +239,7 @@ def rank_correlation(
 
     Both NaN where x or y is constant.
     """
-    ranks = [stats.rankdata(values) - (len(values) + 1) / 2 for values in (x, y)]
+    ranks = [scipy.stats.rankdata(values) - (len(values) + 1) / 2 for values in (x, y)]
     scale = float(np.sqrt((ranks[0] @ ranks[0]) * (ranks[1] @ ranks[1])))
     if scale == 0:
         return float("nan"), float("nan")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # scipy loads `stats`, an eighth of the command line's start, when it is asked for
 from jaxtyping import Float, Int
-from scipy import stats
 
 from multiembed.training.metrics import auc
 
@@ -127,13 +127,13 @@ def paired_difference(
 
 
 def _t_reach(error: float, count: int) -> float:
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error
+    return float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error
 
 
 def _p_value(mean: float, error: float, count: int) -> float:
     if error == 0:
         return 1.0 if mean == 0 else 0.0
-    return float(2 * stats.t.sf(abs(mean) / error, count - 1))
+    return float(2 * scipy.stats.t.sf(abs(mean) / error, count - 1))
 
 
 def seeds_needed(std: float, difference: float, *, power: float = 0.8, most: int = 100_000) -> int:
@@ -166,11 +166,11 @@ def seeds_needed(std: float, difference: float, *, power: float = 0.8, most: int
 
 def paired_power(effect: float, count: int) -> float:
     """Return how often a two-sided paired t test at 5% finds a difference of `effect` std."""
-    critical = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1))
+    critical = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, count - 1))
     shift = effect * math.sqrt(count)
     # Far out, scipy's noncentral tails turn to NaN where the power is 1 to all digits.
-    above = float(stats.nct.sf(critical, count - 1, shift))
-    below = float(stats.nct.cdf(-critical, count - 1, shift))
+    above = float(scipy.stats.nct.sf(critical, count - 1, shift))
+    below = float(scipy.stats.nct.cdf(-critical, count - 1, shift))
     return 1.0 if math.isnan(above) else above + (0.0 if math.isnan(below) else below)
 
 

@@ -1,8 +1,8 @@
 """Calibration fitted on a split that training did not learn from."""
 
 import numpy as np
+import scipy  # scipy loads `optimize`, a tenth of our start, when it is first asked for
 from jaxtyping import Float, Int
-from scipy.optimize import isotonic_regression, minimize
 from scipy.special import expit, logit
 
 from multiembed.errors import DataError
@@ -49,7 +49,7 @@ def fit_isotonic(
         probabilities.astype(np.float64), return_inverse=True, return_counts=True
     )
     shares = np.bincount(row_of, weights=labels) / rows
-    after = isotonic_regression(shares, weights=rows).x
+    after = scipy.optimize.isotonic_regression(shares, weights=rows).x
     # Only the ends of the steps matter: between equal values the lines are level.
     inner = np.zeros(len(after), bool)
     inner[1:-1] = (after[:-2] == after[1:-1]) & (after[1:-1] == after[2:])
@@ -74,7 +74,9 @@ def fit_platt(
         value = np.mean(np.logaddexp(0, z) - labels * z)
         return float(value), inputs @ (expit(z) - labels) / len(z)
 
-    slope, intercept = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS").x
+    slope, intercept = scipy.optimize.minimize(
+        loss, np.array([1.0, 0.0]), jac=True, method="BFGS"
+    ).x
     return Calibration(
         method="platt", weights=weights, slope=float(slope), intercept=float(intercept)
     )
