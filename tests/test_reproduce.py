@@ -179,6 +179,16 @@ def test_several_seeds_give_deviations_and_words(call, folder, tmp_path):
         aucs = [float(r["test_auc"]) for r in runs if (r["architecture"], r["size"]) == place]
         assert float(row["test_auc"]) == pytest.approx(np.mean(aucs))
         assert float(row["test_auc_std"]) == pytest.approx(np.std(aucs, ddof=1))
+    wide = sorted((tmp_path / "out" / "runs").glob("dnn-20x1-*"))
+    assert len(wide) == 2
+    of_runs = [{f.name: f.information_abundance for f in diagnose(run).fields} for run in wide]
+    for row in rows(tmp_path / "out" / "figure6_fields.csv"):
+        if row["model"] == "dnn":
+            own = [run[row["field"]] for run in of_runs]
+            assert float(row["information_abundance"]) == pytest.approx(np.mean(own))
+            assert float(row["information_abundance_std"]) == pytest.approx(np.std(own, ddof=1))
+    said = " ".join(out.split())
+    assert re.search(r"(dcnv2 and dnn differ|Dcnv2 is \w+ dnn) \(abundance over a random", said)
 
 
 def test_correlations_and_diversity_are_those_of_all_runs_and_compared_run_by_run(

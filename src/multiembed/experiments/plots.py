@@ -1,4 +1,4 @@
-"""Panels drawn side by side as PNG and SVG.
+"""Panels drawn side by side, or in rows of three, as PNG and SVG.
 
 With matplotlib (extra `[plots]`), since plotly draws a still picture only with a browser at hand.
 """
@@ -15,6 +15,10 @@ from multiembed.experiments.paper.study import Bars, Heatmap, Lines, Panel
 from multiembed.training.checkpoint import write_whole
 
 PANEL_INCHES = (5.2, 4.0)
+ABREAST = 4
+"""As many panels fit beside each other; more stand in rows of three."""
+TICKS = 8
+"""Places on the x axis that are few enough for each to be named."""
 
 
 def draw(panels: Sequence[Panel], folder: Path, name: str) -> list[Path]:
@@ -27,9 +31,11 @@ def draw(panels: Sequence[Panel], folder: Path, name: str) -> list[Path]:
     # Without these, equal figures would differ in their bytes.
     _matplotlib("matplotlib").rcParams["svg.hashsalt"] = "multiembed"
     width, height = PANEL_INCHES
-    figure = figure_type(figsize=(width * len(panels), height), layout="constrained")
+    columns = len(panels) if len(panels) <= ABREAST else 3
+    rows = -(-len(panels) // columns)
+    figure = figure_type(figsize=(width * columns, height * rows), layout="constrained")
     for at, panel in enumerate(panels, start=1):
-        axes = figure.add_subplot(1, len(panels), at)
+        axes = figure.add_subplot(rows, columns, at)
         axes.set_title(panel.title, fontsize=10)
         if isinstance(panel, Lines):
             _lines(axes, panel)
@@ -86,6 +92,9 @@ def _lines(axes: Any, panel: Lines) -> None:  # noqa: ANN401
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(panel.y_label)
     axes.ticklabel_format(axis="y", useOffset=False)
+    places = sorted({x for series in panel.series for x in series.x})
+    if len(places) <= TICKS:
+        axes.set_xticks(places, [f"{place:g}" for place in places])
     if len(panel.series) > 1:
         axes.legend(fontsize=7)
 

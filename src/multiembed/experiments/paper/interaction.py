@@ -14,6 +14,7 @@ from multiembed.collapse.diagnosis import Diagnosis
 from multiembed.collapse.interaction import LayerDiagnosis
 from multiembed.errors import DataError
 from multiembed.experiments.grid import Case
+from multiembed.experiments.paper.fields import compare_fields
 from multiembed.experiments.paper.published import published
 from multiembed.experiments.paper.quality import auc_lines, quality
 from multiembed.experiments.paper.study import (
@@ -27,7 +28,6 @@ from multiembed.experiments.paper.study import (
     Study,
     largest,
 )
-from multiembed.experiments.paper.tables import compare_fields
 from multiembed.experiments.results import Point
 from multiembed.experiments.scaling import compare_values
 from multiembed.experiments.statistics import spread
@@ -103,24 +103,26 @@ def analyse_figure5(study: Study) -> Analysis:
     size = largest(study)
     names = ("standard", "regularized")
     named = {name: study.find("dcnv2", size, "single", name) for name in names}
-    rows, table, chart = compare_fields(study, named)
+    fields = compare_fields(study, named)
     auc = quality(study)
     records = {name: study.run(point).records for name, point in named.items()}
-    panels = [chart, auc_lines(study.points), *_training_panels(records)]
+    panels = [fields.chart, auc_lines(study.points), *_training_panels(records)]
     training = [{"model": name, **record} for name, found in records.items() for record in found]
-    data = {**auc.data, "fields": rows, "training": training}
-    return Analysis(data, [*auc.tables, table], panels, auc.findings)
+    data = {**auc.data, "fields": fields.rows, "training": training}
+    findings = [*auc.findings, *fields.findings]
+    return Analysis(data, [*auc.tables, fields.table], panels, findings)
 
 
 def analyse_figure6(study: Study) -> Analysis:
     """Draw abundance by field and test AUC against size, DNN beside DCNv2."""
     size = largest(study)
     named = {name: study.find(name, size, "single") for name in ("dnn", "dcnv2")}
-    rows, table, chart = compare_fields(study, named)
+    fields = compare_fields(study, named)
     auc = quality(study, published_of="criteo")
-    panels = [chart, auc_lines(study.points)]
-    data = {**auc.data, "fields": rows}
-    return Analysis(data, [*auc.tables, table], panels, auc.findings)
+    panels = [fields.chart, auc_lines(study.points)]
+    data = {**auc.data, "fields": fields.rows}
+    findings = [*auc.findings, *fields.findings]
+    return Analysis(data, [*auc.tables, fields.table], panels, findings)
 
 
 def plan_figure17(scope: Scope) -> list[Case]:

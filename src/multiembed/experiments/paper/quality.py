@@ -36,7 +36,7 @@ def plan_table1(scope: Scope) -> list[Case]:
 def analyse_table1(study: Study) -> Analysis:
     """Set the test AUC of every point beside the paper's."""
     near = nearest_dataset(len(study.scope.dataset.cardinalities))
-    return quality(study, published_of=near, panels=[auc_lines(study.points)])
+    return quality(study, published_of=near, panels=auc_panels(study.points))
 
 
 def plan_curves(scope: Scope) -> list[Case]:
@@ -46,12 +46,12 @@ def plan_curves(scope: Scope) -> list[Case]:
 
 def analyse_figure12(study: Study) -> Analysis:
     """Draw Table 1 beside the paper's Criteo."""
-    return quality(study, published_of="criteo", panels=[auc_lines(study.points)])
+    return quality(study, published_of="criteo", panels=auc_panels(study.points))
 
 
 def analyse_figure13(study: Study) -> Analysis:
     """Draw Table 1 beside the paper's Avazu."""
-    return quality(study, published_of="avazu", panels=[auc_lines(study.points)])
+    return quality(study, published_of="avazu", panels=auc_panels(study.points))
 
 
 def plan_table3(scope: Scope) -> list[Case]:
@@ -184,6 +184,15 @@ def auc_lines(points: Sequence[Point], title: str = "Test AUC") -> Lines:
             )
         )
     return Lines(title, "multiple of the base size", "test AUC", series)
+
+
+def auc_panels(points: Sequence[Point]) -> list[Panel]:
+    """Draw test AUC against size, a panel for each architecture."""
+    names = dict.fromkeys(point.labels.architecture for point in points)
+    return [
+        auc_lines([point for point in points if point.labels.architecture == name], name)
+        for name in names
+    ]
 
 
 def _gains(points: Sequence[Point]) -> list[str]:

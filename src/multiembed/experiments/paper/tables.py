@@ -10,6 +10,14 @@ from multiembed.collapse.field import FieldDiagnosis
 from multiembed.collapse.readers import read_checkpoint
 from multiembed.errors import ConfigError
 from multiembed.experiments.grid import Case
+from multiembed.experiments.paper.fields import (
+    ABUNDANCE,
+    BY_CARDINALITY,
+    abundance_series,
+    compare_fields,
+    fields_by_cardinality,
+    printed_fields,
+)
 from multiembed.experiments.paper.published import published
 from multiembed.experiments.paper.quality import auc_lines, point_row, quality
 from multiembed.experiments.paper.study import (
@@ -23,7 +31,6 @@ from multiembed.experiments.paper.study import (
 from multiembed.experiments.results import Point
 
 FIGURE_1A = ("dnn", "ipnn", "nfwfm", "xdeepfm", "dcnv2", "finalmlp")
-ABUNDANCE = "information abundance"
 
 
 def plan_table2(scope: Scope) -> list[Case]:
@@ -130,86 +137,31 @@ def plan_enlarged(scope: Scope) -> list[Case]:
 
 def analyse_figure2(study: Study) -> Analysis:
     """Draw every field's abundance beside that of a random table of its shape."""
-    found = study.diagnosis(study.points[0])
-    fields = sorted(found.fields, key=lambda field: field.cardinality)
-    rows = [field_row(field) for field in fields]
-    x = [float(at) for at in range(1, len(fields) + 1)]
-    series = [
-        Series("learned", x, [f.information_abundance for f in fields]),
-        Series("random", x, [f.null_information_abundance for f in fields], dashed=True),
-    ]
-    share = found.summary.normalized_information_abundance
+    (point,) = study.points
+    rows = fields_by_cardinality(study, point)
+    random = [float(row["random_information_abundance"]) for row in rows]
+    x = [float(at) for at in range(1, len(rows) + 1)]
+    series = [abundance_series("learned", rows), Series("random", x, random, dashed=True)]
+    share = point.spread("normalized_information_abundance").mean
     said = (
         f"Learned tables use {share:.0%} of the abundance of random ones, on average over fields."
     )
-    chart = Lines("Figure 2", "fields by number of values", ABUNDANCE, series)
-    return Analysis({"fields": rows}, [_field_table(fields)], [chart], [said])
-
-
-def field_row(field: FieldDiagnosis) -> dict[str, object]:
-    """Return the abundances of one field as column to value."""
-    return {
-        "field": field.name,
-        "cardinality": field.cardinality,
-        "dim": field.dim,
-        "sets": field.sets,
-        "information_abundance": field.information_abundance,
-        "centered_information_abundance": field.centered_information_abundance,
-        "random_information_abundance": field.null_information_abundance,
-        "normalized_information_abundance": field.normalized_information_abundance,
-    }
-
-
-def _field_table(fields: Sequence[FieldDiagnosis]) -> list[dict[str, str]]:
-    return [
-        {
-            "field": field.name,
-            "values": f"{field.cardinality:,}",
-            "abundance": f"{field.information_abundance:.2f}",
-            "centred": f"{field.centered_information_abundance:.2f}",
-            "random": f"{field.null_information_abundance:.2f}",
-        }
-        for field in fields
-    ]
-
-
-def compare_fields(
-    study: Study, named: dict[str, Point]
-) -> tuple[list[dict[str, object]], list[dict[str, str]], Lines]:
-    """Return every field's abundance in several models: rows, lines to print, and a chart."""
-    found = {name: study.diagnosis(point) for name, point in named.items()}
-    first = next(iter(found.values()))
-    order = np.argsort([field.cardinality for field in first.fields], kind="stable")
-    rows = [
-        {"model": name, **field_row(one.fields[int(at)])}
-        for name, one in found.items()
-        for at in order
-    ]
-    x = [float(at) for at in range(1, len(order) + 1)]
-    series = [
-        Series(name, x, [one.fields[int(at)].information_abundance for at in order])
-        for name, one in found.items()
-    ]
-    table = [
-        {
-            "model": name,
-            "mean abundance": f"{one.summary.information_abundance:.2f}",
-            "centred": f"{one.summary.centered_information_abundance:.2f}",
-            "over random": f"{one.summary.normalized_information_abundance:.2f}",
-        }
-        for name, one in found.items()
-    ]
-    return rows, table, Lines("By field", "fields by number of values", ABUNDANCE, series)
+    chart = Lines("Figure 2", BY_CARDINALITY, ABUNDANCE, series)
+    return Analysis({"fields": rows}, [printed_fields(rows)], [chart], [said])
 
 
 def analyse_figure8(study: Study) -> Analysis:
     """Draw DCNv2's test AUC against size, and each field's abundance, single beside multi."""
     size = largest(study)
     named = {f"{way} {size}x": study.find("dcnv2", size, way) for way in ("single", "multi")}
-    rows, table, chart = compare_fields(study, named)
+    fields = compare_fields(study, named)
     auc = quality(study, published_of="criteo")
-    panels = [auc_lines(study.points, "8a: test AUC"), chart]
-    return Analysis({**auc.data, "fields": rows}, [*auc.tables, table], panels, auc.findings)
+    return Analysis(
+        {**auc.data, "fields": fields.rows},
+        [*auc.tables, fields.table],
+        [auc_lines(study.points, "8a: test AUC"), fields.chart],
+        [*auc.findings, *fields.findings],
+    )
 
 
 def plan_figure15(scope: Scope) -> list[Case]:
