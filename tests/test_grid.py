@@ -309,6 +309,7 @@ def test_points_gather_seeds_and_keep_their_order(dataset, tmp_path):
 def test_scale_prints_a_table_and_writes_every_run(call, dataset, tmp_path):
     (tmp_path / "grid.toml").write_text(
         "sizes = [1, 4]\nseeds = 2\n[model.options]\nhidden = [8, 4]\n[training]\nmax_epochs = 1\n"
+        "[variants.alone]\n"
     )
 
     code, out, err = call(
@@ -320,6 +321,7 @@ def test_scale_prints_a_table_and_writes_every_run(call, dataset, tmp_path):
     assert code == 0
     assert "dcnv2 single 2x" in out
     assert "4x" not in out, "flags take precedence over the file"
+    assert "change" not in out, "one variant has nothing to be compared to"
     assert all(len(line) <= 80 for line in out.splitlines() if "results.csv" not in line)
     assert "[4/4]" in err
     with (tmp_path / "out" / "results.csv").open() as file:

@@ -66,8 +66,9 @@ def scale(
         raise DataError(f"{out_}: all {len(state.failed)} runs failed: {state.failed[0].reason}")
     found = points(state.done)
     out.print(points_table(found))
-    if first := next(iter(asked.variants), None):
-        out.print(contrasts_table(contrasts(found, first), first))
+    first = next(iter(asked.variants), "")
+    if compared := contrasts(found, first):
+        out.print(contrasts_table(compared, first))
     _advise(found, out_)
     if state.failed:
         raise DataError(f"{len(state.failed)} of {len(cases)} runs failed: see {out_}/results.json")
