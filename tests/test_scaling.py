@@ -309,7 +309,7 @@ def test_variants_are_compared_to_the_first_seed_by_seed():
         ("dcnv2 single 4x", "other", "log loss", 2),
     ]
     assert found[0].difference.p_value == pytest.approx(stats.ttest_rel(other, plain).pvalue)
-    assert found[0].std == pytest.approx(np.std(plain, ddof=1))
+    assert found[0].first.std == pytest.approx(np.std(plain, ddof=1))
     assert found[1].difference.difference == pytest.approx(-found[0].difference.difference)
     assert found[2].difference.difference == pytest.approx(
         np.mean(other[:2]) - np.mean(plain[[3, 1]])

@@ -124,7 +124,7 @@ def contrasts_table(compared: list[Contrast], first: str) -> Table:
             one.measure,
             f"{found.difference:+.5f}",
             "" if found.count < 2 else f"{found.t.low:+.5f} to {found.t.high:+.5f}",
-            "" if found.count < 2 else f"{one.std:.5f}".removeprefix("0"),
+            _deviation(one.first),
         )
     return table
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from multiembed.experiments.results import Point
 from multiembed.experiments.scaling import compare
-from multiembed.experiments.statistics import PairedDifference
+from multiembed.experiments.statistics import PairedDifference, Spread
 
 MEASURES = {"test_auc": "AUC", "test_log_loss": "log loss"}
 
@@ -19,7 +19,7 @@ class Contrast:
     variant: str
     measure: str
     difference: PairedDifference
-    std: float
+    first: Spread
     """Of the first variant's runs: how far seeds and folds alone move the measure."""
 
 
@@ -43,7 +43,7 @@ def _contrast(point: Point, first: Point, measure: str) -> Contrast:
         variant=point.labels.variant,
         measure=MEASURES[measure],
         difference=compare(point, first, measure),
-        std=first.spread(measure).std,
+        first=first.spread(measure),
     )
 
 
