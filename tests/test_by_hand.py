@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from multiembed.models import crossing, hidden
+from multiembed.models import cin, crossing, hidden
 from multiembed.models.bits import bits, narrow, widen
+from multiembed.models.cin import compressed_interaction
 from multiembed.models.crossing import cross
 from multiembed.models.interactions import ffm
 from multiembed.models.layers import SetBlock
@@ -85,6 +86,76 @@ def test_cross_layers_in_bfloat16_are_as_exact_as_autocast_makes_torch_s():
             output = cross(x0, matrices, biases, training=training)
         found = torch.autograd.grad(output, inputs, direction.to(output.dtype))
         assert output.dtype == (torch.bfloat16 if training else torch.float32)
+        pairs = zip(found, exact, strict=True)
+        errors.append([((ours - best).norm() / best.norm()).item() for ours, best in pairs])
+
+    for ours, torch_s in zip(*errors, strict=True):
+        assert ours < 1.2 * torch_s + 1e-3
+
+
+FIELDS, DIM, MAPS = 5, 3, (4, 6, 2)
+
+
+def maps(*, shared=False, batch=BATCH):
+    """Embeddings, and the parameters of three layers of a compressed interaction."""
+    torch.manual_seed(2)
+    own = 1 if shared else SETS
+    x0 = torch.randn(SETS, batch, FIELDS, DIM).transpose(0, 1).requires_grad_()
+    pairs = [FIELDS * inputs for inputs in (FIELDS, *MAPS[:-1])]
+    shapes = zip(MAPS, pairs, strict=True)
+    weights = [(torch.randn(own, h, p) / p**0.5).requires_grad_() for h, p in shapes]
+    return x0, weights, [torch.randn(own, h).requires_grad_() for h in MAPS]
+
+
+def sums_of_maps(x0, *parameters):
+    """Lian et al., equation 6, all products of a field and a map written out."""
+    x, sums = x0, []
+    for weight, bias in zip(parameters[:3], parameters[3:], strict=True):
+        weight, bias = (tensor.expand(SETS, *tensor.shape[1:]) for tensor in (weight, bias))
+        products = torch.einsum("bsid,bsjd->bsijd", x0, x).flatten(2, 3)
+        x = F.relu(torch.einsum("bspd,shp->bshd", products, weight) + bias.unsqueeze(2))
+        sums.append(x.sum(dim=3))
+    return torch.cat(sums, dim=2)
+
+
+@pytest.mark.parametrize("cached", [1, 1000, 1 << 30], ids=["row", "ragged", "batch"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_compressed_interaction_and_both_derivatives_are_those_of_float64(
+    monkeypatch, shared, cached
+):
+    monkeypatch.setattr(cin, "CACHED", cached)
+    x0, weights, biases = maps(shared=shared)
+    inputs = [x0, *weights, *biases]
+    doubles = in_double(inputs)
+
+    def both(output, tensors):
+        first = torch.autograd.grad(output.pow(3).mean(), tensors, create_graph=True)
+        steepness = torch.stack([slope.square().sum() for slope in first]).sum()
+        return [*first, *torch.autograd.grad(steepness, tensors)]
+
+    output = compressed_interaction(x0, weights, biases, training=True)
+    once = torch.autograd.grad(output.pow(3).mean(), inputs, retain_graph=True)
+    expected = sums_of_maps(*doubles)
+
+    assert "Cin" in output.grad_fn.name()
+    close([output], [expected], 1e-6)
+    best = both(expected, doubles)
+    close(once, best[: len(once)], 2e-6)
+    close(both(output, inputs), best, 1e-5)
+
+
+@needs_bfloat16
+def test_a_compressed_interaction_in_bfloat16_is_as_exact_as_autocast_makes_torch_s():
+    x0, weights, biases = maps(batch=500)
+    inputs, direction = [x0, *weights, *biases], torch.randn(500, SETS, sum(MAPS))
+    doubles = in_double(inputs)
+    exact = torch.autograd.grad(sums_of_maps(*doubles), doubles, direction.double())
+
+    errors = []
+    for training in (True, False):
+        with torch.autocast("cpu", torch.bfloat16):
+            output = compressed_interaction(x0, weights, biases, training=training)
+        found = torch.autograd.grad(output, inputs, direction.to(output.dtype))
         pairs = zip(found, exact, strict=True)
         errors.append([((ours - best).norm() / best.norm()).item() for ours, best in pairs])
 
@@ -223,13 +294,16 @@ def test_torch_s_generator_decides_what_is_dropped_whatever_the_number_of_thread
     assert not torch.equal(block(x) == 0, block(x) == 0)
 
 
-def test_two_threads_cross_as_one_does():
-    x0, matrices, biases = network(batch=2000)
+@pytest.mark.parametrize(
+    ("apply", "build"), [(cross, network), (compressed_interaction, maps)], ids=["cross", "cin"]
+)
+def test_two_threads_do_as_one_does(apply, build):
+    x0, weights, biases = build(batch=2000)
     found, threads = [], torch.get_num_threads()
     for count in (1, 2):
         torch.set_num_threads(count)
-        output = cross(x0, matrices, biases, training=True)
-        found.append([output, *torch.autograd.grad(output.sum(), [x0, *matrices, *biases])])
+        output = apply(x0, weights, biases, training=True)
+        found.append([output, *torch.autograd.grad(output.sum(), [x0, *weights, *biases])])
     torch.set_num_threads(threads)
 
     close(found[0], found[1], 1e-6)
@@ -252,13 +326,15 @@ def test_pairs_of_fields_are_summed_where_they_lie_and_can_be_derived_twice(own_
 
 @pytest.mark.parametrize("setting", ["evaluation", "no gradients", "double", "float16", "export"])
 def test_everything_else_is_torch_s_own(monkeypatch, setting):
-    for function in (crossing._Cross, hidden._Hidden):
+    for function in (crossing._Cross, hidden._Hidden, cin._Cin):
         monkeypatch.setattr(function, "apply", lambda *_: pytest.fail("written by hand"))
     dtype = torch.double if setting == "double" else torch.float32
     block = layer().to(dtype).train(setting != "evaluation")
     x0, matrices, biases = network()
     x = x0.detach().to(dtype)
     crossed = [[tensor.to(dtype) for tensor in tensors] for tensors in (matrices, biases)]
+    embeddings, *mixing = maps()
+    mixed = [[tensor.to(dtype) for tensor in tensors] for tensors in mixing]
 
     if setting == "export":
         torch.export.export(block, (x,))
@@ -267,6 +343,8 @@ def test_everything_else_is_torch_s_own(monkeypatch, setting):
     with torch.set_grad_enabled(setting != "no gradients"), half:
         block(x)
         cross(x, *crossed, training=setting != "evaluation")
+        embeddings = embeddings.detach().to(dtype)
+        compressed_interaction(embeddings, *mixed, training=setting != "evaluation")
 
 
 def test_one_row_has_no_statistics():

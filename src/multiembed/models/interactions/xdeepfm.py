@@ -4,15 +4,14 @@ import math
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
+from multiembed.models.cin import compressed_interaction
 from multiembed.models.embedding import Row
 from multiembed.models.interactions.base import DeepArchitecture, Interaction, TwoBranchHead
-from multiembed.models.layers import set_linear
 
 
 class XDeepFm(DeepArchitecture):
@@ -60,22 +59,14 @@ class CompressedInteraction(Interaction):
         if self.linear:
             parts.append(embeddings[..., -1].sum(dim=2, keepdim=True))
             embeddings = embeddings[..., :-1]
-        batch, _, _, dim = embeddings.shape
-        # The CIN works on each of the dim numbers alone, so they are rows to it.
-        x0 = x = embeddings.permute(0, 3, 1, 2).flatten(0, 1)  # (batch * dim, sets, fields)
-        for layer in self.cin:
-            x = layer(x0, x)
-            parts.append(x.unflatten(0, (batch, dim)).sum(dim=1))
+        weights, biases = zip(*(layer.parameters() for layer in self.cin), strict=True)
+        parts.append(compressed_interaction(embeddings, weights, biases, training=self.training))
         parts.append(self.projection(embeddings.flatten(start_dim=2)))
         return torch.cat(parts, dim=2)
 
 
 class CinLayer(nn.Module):
-    """Map h is `relu(sum_ij W[h, i, j] * (x0_i * x_j) + b[h])` (Lian et al., equation 6).
-
-    x0 are the fields, x the maps of the layer before; the maps of all layers, summed over their
-    `dim` numbers, are what the CIN returns.
-    """
+    """Weights of all pairs of a field and a map of the layer before, and a bias, for every map."""
 
     # DIFFERS: Lian et al. have neither bias nor, where they found it best, an activation; we have
     # both, as in the reference code.
@@ -85,12 +76,3 @@ class CinLayer(nn.Module):
         weight = torch.empty(sets, maps, fields * inputs).uniform_(-bound, bound)
         self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(torch.empty(sets, maps).uniform_(-bound, bound))
-
-    def forward(
-        self, x0: Float[Tensor, "rows sets fields"], x: Float[Tensor, "rows sets inputs"]
-    ) -> Float[Tensor, "rows sets maps"]:
-        """Return the next maps."""
-        # Mixing x first and multiplying by x0 then leaves the products of all pairs unwritten.
-        weight = self.weight.view(len(self.weight), -1, x.shape[2])  # (sets, maps*fields, inputs)
-        mixed = set_linear(x, weight).unflatten(2, (-1, x0.shape[2]))
-        return F.relu((mixed @ x0.unsqueeze(3)).squeeze(3) + self.bias)
