@@ -143,6 +143,9 @@ def test_an_impossible_point_is_refused_before_anything_runs(dataset):
         expand(Grid(architectures=("dnn", "dcnv3")), dataset, NOWHERE)
     with pytest.raises(ConfigError, match="learning_rate"):
         expand(Grid(training={"lerning_rate": 1}), dataset, NOWHERE)
+    variants = {"slow": {}, "fast": {"training": {"learning_rate": -1}}}
+    with pytest.raises(ConfigError, match="^grid: variant 'fast': training.learning_rate must be"):
+        expand(Grid(variants=variants), dataset, NOWHERE)
 
 
 def test_finished_runs_are_not_run_again(dataset, tmp_path, monkeypatch):

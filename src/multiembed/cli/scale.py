@@ -91,12 +91,10 @@ def points_table(found: list[Point]) -> Table:
     for heading in ("dim", "params", "AUC", "±", "log loss", "±", "abund.", "/rand.", "n"):
         table.add_column(heading, justify="right", no_wrap=True)
     for point in found:
-        labels, first = point.labels, point.outcomes[0]
-        size = "" if labels.size is None else f" {labels.size}x"
-        share = "" if labels.share == 1 else f" {labels.share:.0%} of rows"
+        first = point.outcomes[0]
         auc, loss = point.spread("test_auc"), point.spread("test_log_loss")
         table.add_row(
-            f"{labels.architecture} {labels.scaling}{size} {labels.variant}".rstrip() + share,
+            point.labels.point,
             f"{first.sets}x{first.dim}" if first.sets > 1 else str(first.dim),
             f"{first.parameters / 1e6:.2f}M",
             *(f"{auc.mean:.5f}", _deviation(auc), f"{loss.mean:.5f}", _deviation(loss)),

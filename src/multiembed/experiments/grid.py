@@ -64,6 +64,14 @@ class Labels:
     fold: int | None = None
     seed: int = 0
 
+    @property
+    def point(self) -> str:
+        """What tables call the runs that differ in fold and seed alone."""
+        size = None if self.size is None else f"{self.size}x"
+        share = None if self.share == 1 else f"{self.share:.0%} of rows"
+        parts = self.architecture, self.scaling, size, self.variant, share
+        return " ".join(part for part in parts if part)
+
 
 @dataclass(frozen=True)
 class Case:
@@ -154,10 +162,11 @@ def _points(grid: Grid) -> Iterator[tuple[RunConfig, Labels]]:
         grid.architectures, (grid.variants or {"": {}}).items(), grid.sizes, grid.scaling
     )
     for architecture, (variant, changes), size, scaling in points:
+        source = f"grid: variant '{variant}'" if variant else "grid"
         table = merged(merged(common, changes), {"model": {"architecture": architecture}})
         table = merged(table, {"model": {"size": size, "scaling": scaling}})
         for seed in range(grid.seeds):
-            config = parse_config(merged(table, {"training": {"seed": seed}}), source="grid")
+            config = parse_config(merged(table, {"training": {"seed": seed}}), source=source)
             labels = Labels(
                 architecture=architecture,
                 size=size,

@@ -1,7 +1,7 @@
 """What a setting changes: the variants of a grid beside the first, at every point."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from multiembed.experiments.results import Point
 from multiembed.experiments.scaling import compare
@@ -39,7 +39,7 @@ def contrasts(points: Sequence[Point], first: str) -> list[Contrast]:
 
 def _contrast(point: Point, first: Point, measure: str) -> Contrast:
     return Contrast(
-        model=_model(point),
+        model=replace(point.labels, variant="").point,
         variant=point.labels.variant,
         measure=MEASURES[measure],
         difference=compare(point, first, measure),
@@ -50,10 +50,3 @@ def _contrast(point: Point, first: Point, measure: str) -> Contrast:
 def _place(point: Point) -> tuple[object, ...]:
     labels = point.labels
     return labels.architecture, labels.scaling, labels.size, labels.share
-
-
-def _model(point: Point) -> str:
-    labels = point.labels
-    size = "" if labels.size is None else f" {labels.size}x"
-    share = "" if labels.share == 1 else f" {labels.share:.0%} of rows"
-    return f"{labels.architecture} {labels.scaling}{size}{share}"

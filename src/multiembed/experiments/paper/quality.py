@@ -152,15 +152,14 @@ def printed_row(
     point: Point, published: tuple[float, float | None] | None = None
 ) -> dict[str, str]:
     """Return one point as a line to print, beside mean and deviation of what was published."""
-    labels, found = point.labels, point.spread("test_auc")
+    found = point.spread("test_auc")
     line: dict[str, str] = {}
     if published is not None:
         line["published"] = f"{published[0]:.5f}"
         if published[1] is not None:
             line["its ±"] = _short(published[1])
-    size = "" if labels.size is None else f" {labels.size}x"
     return {
-        "model": f"{labels.architecture} {labels.scaling}{size} {labels.variant}".rstrip(),
+        "model": point.labels.point,
         **line,
         "measured": f"{found.mean:.5f}",
         "±": "" if found.count < 2 else _short(found.std),
