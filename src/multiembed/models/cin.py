@@ -1,8 +1,8 @@
 """The compressed interaction network of xDeepFM; in training on a CPU, a few rows at a time.
 
-Before they are summed, a layer has `maps * fields` numbers for every number of an embedding: for a
-batch, hundreds of times what the tables gave. Those of a few rows stay in cache. None is kept;
-backwards they are computed again, which costs a third more products and less time.
+A layer multiplies every field by every map of the layer before: for a batch, hundreds of times the
+numbers that the tables gave. Those of a few rows stay in cache and are not kept; backwards they
+are multiplied again.
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ from multiembed.allocator import fitting
 from multiembed.compiling import run_shares
 from multiembed.models.bits import bits
 from multiembed.models.by_hand import derive_again, product_dtype
-from multiembed.models.cin_kernels import join_maps, split_maps
+from multiembed.models.cin_kernels import multiply_pairs, split_pairs
 from multiembed.models.layers import set_linear
 from multiembed.models.products import product
 
 Weights = Sequence[Float[Tensor, "parameter_sets _ _"]]
 Biases = Sequence[Float[Tensor, "parameter_sets _"]]
 CACHED = 1 << 19
-"""Numbers that a layer of a few rows may have before they are summed."""
+"""Numbers that all pairs of a few rows may have."""
 
 
 def compressed_interaction(
@@ -52,21 +52,15 @@ def _plain(
     pooled = []
     for weight, bias in zip(parameters[:layers], parameters[layers:], strict=True):
         # Mixing x first and multiplying by x0 then leaves the products of all pairs unwritten.
-        mixed = set_linear(x, _mixing(weight, fields)).unflatten(2, (-1, fields))
+        mixing = weight.view(len(weight), -1, x.shape[2])  # (sets, maps * fields, inputs)
+        mixed = set_linear(x, mixing).unflatten(2, (-1, fields))
         x = F.relu((mixed @ start.unsqueeze(3)).squeeze(3) + bias)
         pooled.append(x.unflatten(0, (batch, dim)).sum(dim=1))
     return torch.cat(pooled, dim=2)
 
 
-def _mixing(
-    weight: Float[Tensor, "parameter_sets maps pairs"], fields: int
-) -> Float[Tensor, "parameter_sets mixed inputs"]:
-    """View a layer's weight as the map of x to a number for every map and field."""
-    return weight.reshape(len(weight), -1, weight.shape[2] // fields)
-
-
 class _Cin(Function):
-    """Keeps what it was given."""
+    """Keeps what it was given, and every layer's maps."""
 
     @staticmethod
     @torch.autocast("cpu", enabled=False)
@@ -76,14 +70,17 @@ class _Cin(Function):
         dtype: torch.dtype,
         *parameters: Tensor,
     ) -> Float[Tensor, "batch sets width"]:
-        ctx.save_for_backward(x0, *parameters)
-        ctx.dtype = dtype
         batch, sets, fields, dim = x0.shape
-        stack = [_layers_of(parameters, fields, m, dtype) for m in range(sets)]
-        pooled = fitting(sets, batch, sum(len(layer.bias) for layer in stack[0]))
-        for m, layers in enumerate(stack):
+        width = sum(bias.shape[1] for bias in parameters[len(parameters) // 2 :])
+        pooled, kept = fitting(sets, batch, width), fitting(sets, width, batch * dim)
+        for m in range(sets):
+            layers = _layers_of(parameters, fields, m, dtype)
             for few in _few(layers, batch, dim):
-                _forwards(_columns(x0.detach()[few, m]), layers, pooled[m, few])
+                maps = _forwards(_columns(x0.detach()[few, m]), layers)
+                pooled[m, few] = maps.unflatten(1, (-1, dim)).sum(dim=2).mT
+                kept[m, :, few.start * dim : few.stop * dim] = maps
+        ctx.save_for_backward(x0, kept, *parameters)
+        ctx.dtype = dtype
         return pooled.transpose(0, 1)
 
     @staticmethod
@@ -93,7 +90,7 @@ class _Cin(Function):
         *gradients: Float[Tensor, "batch sets width"],
     ) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
-        x0, *parameters = ctx.saved_tensors
+        x0, kept, *parameters = ctx.saved_tensors
         if torch.is_grad_enabled():
             of_x0, _, *needed = ctx.needs_input_grad
             found = derive_again(_plain, [x0, *parameters], [of_x0, *needed], gradient)
@@ -101,36 +98,59 @@ class _Cin(Function):
         batch, sets, fields, dim = x0.shape
         of_x0 = fitting(sets, batch, fields, dim)
         of_parameters = [torch.zeros_like(parameter) for parameter in parameters]
-        gradient = gradient.float()
         for m in range(sets):
             layers = _layers_of(parameters, fields, m, ctx.dtype)
-            slopes = _layers_of(of_parameters, fields, m, torch.float32)
+            slopes = [_Layer(*(torch.zeros(part.shape) for part in layer)) for layer in layers]
             for few in _few(layers, batch, dim):
-                of_start = _backwards(_columns(x0[few, m]), layers, gradient[few, m], slopes)
+                maps = kept[m, :, few.start * dim : few.stop * dim]
+                of_maps = gradient[few, m].mT.float().repeat_interleave(dim, dim=1)
+                of_start = _backwards(_columns(x0[few, m]), layers, maps, of_maps, slopes)
                 of_x0[m, few] = of_start.unflatten(1, (-1, dim)).transpose(0, 1)
+            _add_slopes(of_parameters, fields, m, slopes)
         return of_x0.transpose(0, 1), None, *of_parameters
 
 
 class _Layer(NamedTuple):
-    weight: Float[Tensor, "mixed inputs"]
+    """One set's weights of all pairs, in the first layer of fields i <= j alone, and biases."""
+
+    weight: Float[Tensor, "maps pairs"]
     bias: Float[Tensor, " maps"]
 
 
 def _layers_of(
     parameters: Sequence[Tensor], fields: int, m: int, dtype: torch.dtype
 ) -> list[_Layer]:
-    """Return one set's layers: weights in the precision of products, biases in float32."""
-    half = len(parameters) // 2
-    layers = []
-    for weight, bias in zip(parameters[:half], parameters[half:], strict=True):
-        own = m if len(weight) > 1 else 0
-        layers.append(_Layer(_mixing(weight.detach(), fields)[own].to(dtype), bias.detach()[own]))
+    half, layers = len(parameters) // 2, []
+    for k, (weights, biases) in enumerate(zip(parameters[:half], parameters[half:], strict=True)):
+        own = m if len(weights) > 1 else 0
+        weight = weights.detach()[own]
+        if k == 0:  # both factors are the fields
+            square = weight.unflatten(1, (fields, fields))
+            i, j = torch.triu_indices(fields, fields)
+            weight = (square + square.mT.triu(1))[:, i, j]
+        layers.append(_Layer(weight.to(dtype), biases.detach()[own]))
     return layers
 
 
+def _add_slopes(
+    of_parameters: Sequence[Tensor], fields: int, m: int, slopes: Sequence[_Layer]
+) -> None:
+    """Add the gradients of one set's layers to those of the parameters they were made of."""
+    for k, (of_weight, of_bias) in enumerate(slopes):
+        weights, biases = of_parameters[k], of_parameters[len(slopes) + k]
+        own = m if len(weights) > 1 else 0
+        biases[own] += of_bias
+        if k == 0:
+            square = of_weight.new_zeros(len(of_weight), fields, fields)
+            i, j = torch.triu_indices(fields, fields)
+            square[:, i, j] = of_weight
+            of_weight = (square + square.triu(1).mT).flatten(1)
+        weights[own] += of_weight
+
+
 def _few(layers: Sequence[_Layer], batch: int, dim: int) -> list[slice]:
-    """Cut a batch into pieces whose numbers stay in cache."""
-    size = max(1, CACHED // (dim * max(len(layer.weight) for layer in layers)))
+    """Cut a batch into pieces whose pairs stay in cache."""
+    size = max(1, CACHED // (dim * max(layer.weight.shape[1] for layer in layers)))
     return [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
 
 
@@ -139,59 +159,48 @@ def _columns(x0: Float[Tensor, "few fields dim"]) -> Float[Tensor, "fields numbe
     return x0.transpose(0, 1).flatten(1)
 
 
-def _forwards(
-    start: Float[Tensor, "fields numbers"],
-    layers: Sequence[_Layer],
-    pooled: Float[Tensor, "few width"],
-) -> list[tuple[Float[Tensor, "inputs numbers"], Float[Tensor, "mixed numbers"]]]:
-    """Fill `pooled` with a few rows' maps; return what each layer read and mixed, and the last x.
+def _pairs(
+    start: Float[Tensor, "fields numbers"], x: Float[Tensor, "inputs numbers"], layer: _Layer
+) -> Float[Tensor, "pairs numbers"]:
+    pairs = fitting(layer.weight.shape[1], start.shape[1], dtype=layer.weight.dtype)
+    arrays = start.numpy(), x.numpy(), bits(pairs)
+    run_shares(multiply_pairs, x is start, *arrays, work=pairs.numel())
+    return pairs
 
-    The last x stands where a further layer would read it, and has nothing mixed.
-    """
-    kept, first = [], 0
-    x = start.to(layers[0].weight.dtype)
-    for weight, bias in layers:
-        mixed = product(weight, x.mT)
-        kept.append((x, mixed))
-        x = fitting(len(bias), start.shape[1], dtype=weight.dtype)
-        run_shares(
-            join_maps,
-            bits(mixed).reshape(len(bias), *start.shape),
-            start.numpy(),
-            bias.numpy(),
-            pooled[:, first : first + len(bias)].numpy(),
-            bits(x),
-            work=mixed.numel(),
-        )
-        first += len(bias)
-    return [*kept, (x, x[:0])]
+
+def _forwards(
+    start: Float[Tensor, "fields numbers"], layers: Sequence[_Layer]
+) -> Float[Tensor, "width numbers"]:
+    """Return the maps of all layers, of a few rows."""
+    maps, x = [], start
+    for layer in layers:
+        mapped = product(layer.weight, _pairs(start, x, layer).mT)
+        x = (mapped.float() + layer.bias.unsqueeze(1)).relu_()
+        maps.append(x)
+    return torch.cat(maps)
 
 
 def _backwards(
     start: Float[Tensor, "fields numbers"],
     layers: Sequence[_Layer],
-    gradient: Float[Tensor, "few width"],
+    maps: Float[Tensor, "width numbers"],
+    of_maps: Float[Tensor, "width numbers"],
     slopes: Sequence[_Layer],
 ) -> Float[Tensor, "fields numbers"]:
-    """Add to the gradients of one set's parameters; return that of x0."""
-    kept = _forwards(start, layers, fitting(*gradient.shape))
-    of_start, last = torch.zeros_like(start), gradient.shape[1]
-    added = kept[-1][0]
+    """Add to the gradients of one set's layers; return that of the fields."""
+    sizes = [len(layer.bias) for layer in layers]
+    outputs, of_outputs = maps.split(sizes), list(of_maps.split(sizes))
+    of_start = torch.zeros_like(start)
     for k in reversed(range(len(layers))):
-        (x, mixed), (after, _), maps = kept[k], kept[k + 1], len(layers[k].bias)
-        of_maps = fitting(maps, start.shape[1])
-        run_shares(
-            split_maps,
-            k == len(layers) - 1,
-            bits(mixed).reshape(maps, *start.shape),
-            start.numpy(),
-            gradient[:, last - maps : last].numpy(),
-            (bits(added), bits(after)),
-            (of_maps.numpy(), of_start.numpy()),
-            work=mixed.numel(),
-        )
-        last -= maps
-        slopes[k].weight.add_(product(mixed, x))
-        slopes[k].bias.add_(of_maps.sum(dim=1))
-        added = product(layers[k].weight.mT, mixed.mT)
-    return of_start.add_(added)
+        x = outputs[k - 1].contiguous() if k else start
+        of_x = torch.zeros_like(x) if k else of_start
+        slope = torch.ops.aten.threshold_backward(of_outputs[k], outputs[k], 0)
+        operand = slope.to(layers[k].weight.dtype)
+        slopes[k].weight.add_(product(operand, _pairs(start, x, layers[k])))
+        slopes[k].bias.add_(slope.sum(dim=1))
+        of_pairs = product(layers[k].weight.mT, operand.mT)
+        arrays = start.numpy(), x.numpy(), bits(of_pairs), of_start.numpy(), of_x.numpy()
+        run_shares(split_pairs, k == 0, *arrays, work=of_pairs.numel())
+        if k:
+            of_outputs[k - 1] = of_outputs[k - 1] + of_x
+    return of_start

@@ -1,7 +1,7 @@
-"""What a compressed interaction does number by number, on a few rows in cache. Compiled, for CPU.
+"""The pairs of a compressed interaction, of a few rows in cache. Compiled, for CPU.
 
-Arrays end in `numbers`: the `dim` numbers of the first row, then of the next. Those of `bits` are
-in the precision of products.
+Arrays end in numbers: those of the first row's embedding, then of the next. Pairs are of a field
+and a map; in the first layer, where both are fields, of fields i <= j.
 """
 
 # ruff: noqa: ANN001, ANN201
@@ -16,61 +16,36 @@ from multiembed.models.bits import narrow, widen
 
 @compiled
 @no_type_check
-def join_maps(share, shares, mixed, x0, bias, pooled, maps):
-    """Write `relu(sum_i x0_i * mixed_i + bias)`, and its sum over the numbers of every row."""
-    few = len(pooled)
-    dim = x0.shape[1] // few
-    rows = range(share * few // shares, (share + 1) * few // shares)
-    first, last = rows.start * dim, rows.stop * dim
+def multiply_pairs(share, shares, first_layer, x0, x, pairs):
+    """Write every field times every map, in the precision of products."""
+    first, last = share * x0.shape[1] // shares, (share + 1) * x0.shape[1] // shares
     wide = np.empty(last - first, dtype=np.uint32)
     numbers = wide.view(np.float32)
-    sums = np.empty(last - first, dtype=np.float32)
-    for h in range(len(mixed)):
-        sums[:] = bias[h]
-        for i in range(len(x0)):
-            widen(mixed[h, i, first:last], wide)
-            field = x0[i, first:last]
-            for j in range(len(sums)):
-                sums[j] += field[j] * numbers[j]
-        for j in range(len(sums)):
-            numbers[j] = np.float32(0) if sums[j] <= 0 else sums[j]
-        for row in rows:
-            pooled[row, h] = numbers[row * dim - first : (row + 1) * dim - first].sum()
-        narrow(wide, maps[h, first:last])
+    pair = 0
+    for i in range(len(x0)):
+        for j in range(i if first_layer else 0, len(x)):
+            one, other = x0[i, first:last], x[j, first:last]
+            for k in range(len(numbers)):
+                numbers[k] = one[k] * other[k]
+            narrow(wide, pairs[pair, first:last])
+            pair += 1
 
 
 @compiled
 @no_type_check
-def split_maps(share, shares, last_layer, mixed, x0, gradient, maps, results):
-    """Carry the gradient of a layer's maps to what they were made of; that of `mixed` over it.
-
-    `maps` are the gradient through the next layer, where there is one, and the maps themselves.
-    `results` are the gradient before ReLU, and that of x0, summed up over the layers.
-    """
-    added, active = maps
-    of_maps, of_x0 = results
-    few = len(gradient)
-    dim = x0.shape[1] // few
-    rows = range(share * few // shares, (share + 1) * few // shares)
-    first, last = rows.start * dim, rows.stop * dim
+def split_pairs(share, shares, first_layer, x0, x, of_pairs, of_x0, of_x):
+    """Add the gradient of the pairs to those of fields and maps, in the first layer the same."""
+    first, last = share * x0.shape[1] // shares, (share + 1) * x0.shape[1] // shares
     wide = np.empty(last - first, dtype=np.uint32)
     numbers = wide.view(np.float32)
-    for h in range(len(mixed)):
-        slope = of_maps[h, first:last]
-        slope[:] = 0
-        if not last_layer:
-            widen(added[h, first:last], wide)
-            slope[:] = numbers
-        for row in rows:
-            slope[row * dim - first : (row + 1) * dim - first] += gradient[row, h]
-        widen(active[h, first:last], wide)
-        for j in range(len(slope)):
-            slope[j] = np.float32(0) if numbers[j] <= 0 else slope[j]
-        for i in range(len(x0)):
-            widen(mixed[h, i, first:last], wide)
-            field, of_field = x0[i, first:last], of_x0[i, first:last]
-            for j in range(len(slope)):
-                of_field[j] += slope[j] * numbers[j]
-            for j in range(len(slope)):
-                numbers[j] = slope[j] * field[j]
-            narrow(wide, mixed[h, i, first:last])
+    pair = 0
+    for i in range(len(x0)):
+        for j in range(i if first_layer else 0, len(x)):
+            widen(of_pairs[pair, first:last], wide)
+            one, other = x0[i, first:last], x[j, first:last]
+            of_one, of_other = of_x0[i, first:last], of_x[j, first:last]
+            for k in range(len(numbers)):
+                of_one[k] += numbers[k] * other[k]
+            for k in range(len(numbers)):
+                of_other[k] += numbers[k] * one[k]
+            pair += 1
