@@ -144,7 +144,7 @@ def test_an_impossible_point_is_refused_before_anything_runs(dataset):
     with pytest.raises(ConfigError, match="learning_rate"):
         expand(Grid(training={"lerning_rate": 1}), dataset, NOWHERE)
     variants = {"slow": {}, "fast": {"training": {"learning_rate": -1}}}
-    with pytest.raises(ConfigError, match="^grid: variant 'fast': training.learning_rate must be"):
+    with pytest.raises(ConfigError, match=r"^grid: variant 'fast': training\.learning_rate must"):
         expand(Grid(variants=variants), dataset, NOWHERE)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from scipy import stats
 
 from multiembed.cli import main, watching
 from multiembed.collapse.diagnosis import diagnose
@@ -109,6 +110,25 @@ def test_all_items_are_made_and_a_second_time_costs_no_run(call, folder, everyth
     code, again, err = call("table1", *asked[1:])
     assert code == 0, err
     assert "dcnv2 multi 2x" in again
+    _means_over_architectures_are_those_of_the_table(everything, " ".join(again.split()))
+
+
+def _means_over_architectures_are_those_of_the_table(everything, said):
+    auc = {
+        (row["architecture"], row["scaling"], row["size"]): float(row["test_auc"])
+        for row in rows(everything / "table1_quality.csv")
+    }
+    names = sorted({architecture for architecture, _, _ in auc})
+    for one, other, rival in (
+        (("single", "2"), ("single", "1"), "the base"),
+        (("multi", "2"), ("single", "1"), "the base"),
+        (("multi", "2"), ("single", "2"), "single 2x"),
+    ):
+        differences = [auc[name, *one] - auc[name, *other] for name in names]
+        low, high = stats.t.interval(0.95, 5, np.mean(differences), stats.sem(differences))
+        numbers = f"AUC {np.mean(differences):+.5f}, 95% interval {low:+.5f} to {high:+.5f}"
+        about = rf"{one[0]} 2x, mean over 6 architectures, (is \w+|and) {rival}"
+        assert re.search(rf"{about}( differ)? \({re.escape(numbers)}, 6 pairs\)", said, re.I)
 
 
 def _numbers_are_those_of_the_runs(everything):

@@ -15,6 +15,7 @@ from multiembed.experiments.outcome import Outcome
 from multiembed.experiments.results import Point
 from multiembed.experiments.scaling import (
     abundance_against_gain,
+    compare_on_average,
     curves,
     fit_law,
     hold_out,
@@ -164,6 +165,22 @@ def test_models_are_matched_by_size_and_by_cost():
     # Two sets have 2000: half way, in logarithms, from the base to twice the width.
     assert found["flops", 2].difference == pytest.approx(0.002 - 0.0005, abs=1e-5)
     assert all(difference.count == 5 for difference in found.values())
+
+
+def test_architectures_are_compared_by_their_means():
+    names, random = ("dnn", "ipnn", "dcnv2", "ffm"), np.random.default_rng(0)
+    first, second = random.normal(0.75, 0.01, (2, 4, 3))
+    pairs = [
+        (point(ours, size=4, scaling="multi", architecture=name), point(theirs, architecture=name))
+        for name, ours, theirs in zip(names, first, second[:, :2], strict=True)
+    ]
+
+    found = compare_on_average(pairs)
+
+    expected = stats.ttest_rel(first.mean(axis=1), second[:, :2].mean(axis=1))
+    low, high = expected.confidence_interval()
+    assert found.t == pytest.approx((found.difference, low, high))
+    assert found.p_value == pytest.approx(expected.pvalue)
 
 
 def test_nothing_is_compared_beyond_what_was_run():

@@ -133,6 +133,18 @@ def compare_values(
     return paired_difference([of_first[r] for r in common], [of_second[r] for r in common])
 
 
+def compare_on_average(
+    pairs: Sequence[tuple[Point, Point]], measure: str = "test_auc"
+) -> PairedDifference:
+    """Compare two ways to build a model over architectures, of each the mean of its replicas.
+
+    The interval is that of the mean over architectures like these: how far they differ counts,
+    besides what seeds do.
+    """
+    means = [[point.spread(measure).mean for point in pair] for pair in pairs]
+    return paired_difference([first for first, _ in means], [second for _, second in means])
+
+
 def errors(curve: Curve, measure: str) -> list[list[float]]:
     """Return what a law describes, size by size: log loss, or 1 less the AUC."""
     sign, shift = (-1.0, 1.0) if measure.endswith("auc") else (1.0, 0.0)

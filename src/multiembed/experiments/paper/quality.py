@@ -15,7 +15,7 @@ from multiembed.experiments.paper.study import (
     Study,
 )
 from multiembed.experiments.results import Point
-from multiembed.experiments.scaling import compare, curves
+from multiembed.experiments.scaling import Curve, compare, compare_on_average, curves
 
 TABLE_1 = ("dnn", "ipnn", "nfwfm", "xdeepfm", "dcnv2", "finalmlp")
 MEASURES = (
@@ -26,6 +26,8 @@ MEASURES = (
     "normalized_information_abundance",
     "seconds",
 )
+ENOUGH = 3
+"""Architectures whose mean says more than each."""
 
 
 def plan_table1(scope: Scope) -> list[Case]:
@@ -198,14 +200,15 @@ def _gains(points: Sequence[Point]) -> list[str]:
     """Say of every curve what its largest size brought over the base, and multi over single."""
     findings = []
     by_name = {}
-    for curve in curves(points):
+    found = curves(points)
+    for curve in found:
         last = curve.points[-1]
         by_name[curve.architecture, curve.variant, curve.scaling] = last
         if last is not curve.points[0] and curve.sizes[0] == 1:
             name = f"{curve.name} {curve.sizes[-1]}x"
             findings.append(compare(last, curve.points[0]).sentence(name, "its base"))
     findings += _single_against_multi(by_name)
-    return findings
+    return findings + _on_average(found)
 
 
 def _single_against_multi(last: Mapping[tuple[str, str, str], Point]) -> list[str]:
@@ -217,6 +220,28 @@ def _single_against_multi(last: Mapping[tuple[str, str, str], Point]) -> list[st
             rival = f"single, {point.labels.size}x"
             found.append(compare(point, single).sentence(f"{name} multi", rival))
     return found
+
+
+def _on_average(found: Sequence[Curve]) -> list[str]:
+    """Say of every size what three architectures or more show together."""
+    ways: dict[str, dict[str, Curve]] = {"single": {}, "multi": {}}
+    for curve in found:
+        if not curve.variant:
+            ways[curve.scaling][curve.architecture] = curve
+    single, multi = ways.values()
+    sentences = []
+    for size in sorted({size for curve in found for size in curve.sizes} - {1}):
+        for name, ours, rival, theirs, at in (
+            (f"single {size}x", single, "the base", single, 1),
+            (f"multi {size}x", multi, "the base", multi, 1),
+            (f"multi {size}x", multi, f"single {size}x", single, size),
+        ):
+            points = [(ours[a].at(size), theirs[a].at(at)) for a in ours if a in theirs]
+            pairs = [(one, other) for one, other in points if one and other]
+            if len(pairs) >= ENOUGH:
+                name = f"{name}, mean over {len(pairs)} architectures,"
+                sentences.append(compare_on_average(pairs).sentence(name, rival))
+    return sentences
 
 
 def _short(deviation: float) -> str:
