@@ -54,6 +54,9 @@ class Watching:
     def ended(self, state, case, result):
         self.ended_as[case.name] = result
 
+    def found(self, state):
+        pytest.fail("nothing was there")
+
 
 def test_a_grid_on_a_cluster_is_the_serial_one(dataset, address, tmp_path):
     cases = expand(

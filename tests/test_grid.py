@@ -255,6 +255,9 @@ def test_a_process_that_dies_costs_its_own_run_alone(dataset, tmp_path):
         def ended(self, state, case, result):
             pass
 
+        def found(self, state):
+            pass
+
     limited = [
         cases[0],
         case_of(expand(grid, dataset, NOWHERE)[1].config, dataset, cases[1].labels),

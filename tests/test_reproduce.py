@@ -110,6 +110,7 @@ def test_all_items_are_made_and_a_second_time_costs_no_run(call, folder, everyth
     code, again, err = call("table1", *asked[1:])
     assert code == 0, err
     assert "dcnv2 multi 2x" in again
+    assert err.startswith("18 of 18 runs are there\n")
     _means_over_architectures_are_those_of_the_table(everything, " ".join(again.split()))
 
 

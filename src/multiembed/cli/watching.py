@@ -21,9 +21,8 @@ SHOWN = 8
 class GridWatcher:
     """Watches an experiment, and writes its results after every run."""
 
-    def __init__(self, folder: Path, *, write: bool = True) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._write = write
         self._live = Live(console=err, transient=True, auto_refresh=False)
 
     def __enter__(self) -> "GridWatcher":
@@ -40,16 +39,21 @@ class GridWatcher:
         if err.is_terminal:
             self._live.update(_screen(state), refresh=True)
 
+    def found(self, state: GridState) -> None:
+        """Say how many runs need not be run."""
+        self._show(state, f"{len(state.done)} of {state.total} runs are there")
+
     def ended(self, state: GridState, case: Case, result: Outcome | Failure) -> None:
         """Say how a run ended."""
-        if self._write:
-            write_results(self._folder, state)
+        at = f"[{len(state.done) + len(state.failed)}/{state.total}]"
+        self._show(state, f"{at} {_said(case, result)}")
+
+    def _show(self, state: GridState, line: str) -> None:
+        write_results(self._folder, state)
         if err.is_terminal:
             self._live.update(_screen(state), refresh=True)
-            return
-        at = f"[{len(state.done) + len(state.failed)}/{state.total}]"
-        line = f"{at} {_said(case, result)}{_left(state)}"
-        err.print(line, highlight=False, markup=False, soft_wrap=True)
+        else:
+            err.print(line + _left(state), highlight=False, markup=False, soft_wrap=True)
 
 
 def run_watched(cases: Sequence[Case], folder: Path, *, workers: int, ray: str | None) -> GridState:
@@ -92,7 +96,7 @@ def _said(case: Case, result: Outcome | Failure) -> str:
 
 def _left(state: GridState) -> str:
     seconds = state.seconds_left
-    if seconds is None or seconds <= 0:
+    if seconds is None or seconds < 1:
         return ""
     hours, minutes = divmod(round(seconds / 60), 60)
     return f", about {hours} h {minutes:02} min left"

@@ -74,7 +74,10 @@ class GridObserver(Protocol):
         """Hear of a run that went on."""
 
     def ended(self, state: GridState, case: Case, result: Outcome | Failure) -> None:
-        """Hear of a run that was finished, found finished, or given up."""
+        """Hear of a run that was finished or given up."""
+
+    def found(self, state: GridState) -> None:
+        """Hear, before anything runs, that earlier experiments finished some of the runs."""
 
 
 def run_cases(
@@ -121,7 +124,9 @@ class Ledger:
         for case in waiting:
             if is_finished(self.folder / case.name):
                 self.state.waiting.remove(case)
-                self.end(case, outcome_of(self.folder / case.name, open_dataset(case.dataset)))
+                self._count(case, outcome_of(self.folder / case.name, open_dataset(case.dataset)))
+        if self.state.done and self.observer is not None:
+            self.observer.found(self.state)
 
     def begin(self, case: Case) -> None:
         """Note that a run begins."""
@@ -138,6 +143,11 @@ class Ledger:
     def end(self, case: Case, result: Outcome | Failure) -> None:
         """Note how a run ended."""
         self.state.running.pop(case.name, None)
+        self._count(case, result)
+        if self.observer is not None:
+            self.observer.ended(self.state, case, result)
+
+    def _count(self, case: Case, result: Outcome | Failure) -> None:
         work = self._work[case.name]
         self.state.work_left -= work
         if isinstance(result, Failure):
@@ -147,8 +157,6 @@ class Ledger:
             self._work_done += work
             self._seconds += result.seconds
             self.state.seconds_per_work = self._seconds / self._work_done
-        if self.observer is not None:
-            self.observer.ended(self.state, case, result)
 
 
 def expected_work(case: Case) -> float:
