@@ -115,21 +115,26 @@ def test_all_items_are_made_and_a_second_time_costs_no_run(call, folder, everyth
 
 
 def _means_over_architectures_are_those_of_the_table(everything, said):
-    auc = {
-        (row["architecture"], row["scaling"], row["size"]): float(row["test_auc"])
+    table = {
+        (row["architecture"], row["scaling"], row["size"]): row
         for row in rows(everything / "table1_quality.csv")
     }
-    names = sorted({architecture for architecture, _, _ in auc})
-    for one, other, rival in (
-        (("single", "2"), ("single", "1"), "the base"),
-        (("multi", "2"), ("single", "1"), "the base"),
-        (("multi", "2"), ("single", "2"), "single 2x"),
-    ):
-        differences = [auc[name, *one] - auc[name, *other] for name in names]
-        low, high = stats.t.interval(0.95, 5, np.mean(differences), stats.sem(differences))
-        numbers = f"AUC {np.mean(differences):+.5f}, 95% interval {low:+.5f} to {high:+.5f}"
-        about = rf"{one[0]} 2x, mean over 6 architectures, (is \w+|and) {rival}"
-        assert re.search(rf"{about}( differ)? \({re.escape(numbers)}, 6 pairs\)", said, re.I)
+    names = sorted({architecture for architecture, _, _ in table})
+    ways = [(("single", "2"), base := ("single", "1")), (("multi", "2"), base)]
+    ways.append((("multi", "2"), ("single", "2")))
+    found = rows(everything / "table1_averages.csv")
+    for row, (one, other) in zip(found, ways, strict=True):
+        assert (row["model"], row["architectures"]) == (" ".join(one) + "x", "6")
+        assert row["beside"] == ("the base" if other == base else "single 2x")
+        for measure in ("test_auc", "normalized_information_abundance"):
+            ours, theirs = ([float(table[n, *way][measure]) for n in names] for way in (one, other))
+            expected = stats.ttest_rel(ours, theirs)
+            assert float(row[measure]) == pytest.approx(np.mean(ours) - np.mean(theirs))
+            low, high = expected.confidence_interval()
+            assert float(row[f"{measure}_low"]) == pytest.approx(low)
+            assert float(row[f"{measure}_high"]) == pytest.approx(high)
+        auc = [float(row[f"test_auc{end}"]) for end in ("", "_low", "_high")]
+        assert "{:+.5f} ({:+.5f}, {:+.5f})".format(*auc) in said
 
 
 def _numbers_are_those_of_the_runs(everything):

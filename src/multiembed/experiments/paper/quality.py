@@ -1,10 +1,12 @@
 """Items about test AUC against size: Tables 1, 3, 7 and Figures 5, 6, 8a, 12, 13, 17."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 from multiembed.experiments.grid import Case
+from multiembed.experiments.paper.averages import averages, printed_average
 from multiembed.experiments.paper.published import nearest_dataset, published, published_auc
 from multiembed.experiments.paper.study import (
     Analysis,
@@ -15,7 +17,7 @@ from multiembed.experiments.paper.study import (
     Study,
 )
 from multiembed.experiments.results import Point
-from multiembed.experiments.scaling import Curve, compare, compare_on_average, curves
+from multiembed.experiments.scaling import compare, curves
 
 TABLE_1 = ("dnn", "ipnn", "nfwfm", "xdeepfm", "dcnv2", "finalmlp")
 MEASURES = (
@@ -26,8 +28,6 @@ MEASURES = (
     "normalized_information_abundance",
     "seconds",
 )
-ENOUGH = 3
-"""Architectures whose mean says more than each."""
 
 
 def plan_table1(scope: Scope) -> list[Case]:
@@ -38,7 +38,7 @@ def plan_table1(scope: Scope) -> list[Case]:
 def analyse_table1(study: Study) -> Analysis:
     """Set the test AUC of every point beside the paper's."""
     near = nearest_dataset(len(study.scope.dataset.cardinalities))
-    return quality(study, published_of=near, panels=auc_panels(study.points))
+    return _architectures(study, near)
 
 
 def plan_curves(scope: Scope) -> list[Case]:
@@ -48,12 +48,24 @@ def plan_curves(scope: Scope) -> list[Case]:
 
 def analyse_figure12(study: Study) -> Analysis:
     """Draw Table 1 beside the paper's Criteo."""
-    return quality(study, published_of="criteo", panels=auc_panels(study.points))
+    return _architectures(study, "criteo")
 
 
 def analyse_figure13(study: Study) -> Analysis:
     """Draw Table 1 beside the paper's Avazu."""
-    return quality(study, published_of="avazu", panels=auc_panels(study.points))
+    return _architectures(study, "avazu")
+
+
+def _architectures(study: Study, published_of: str) -> Analysis:
+    found = quality(study, published_of=published_of, panels=auc_panels(study.points))
+    together = averages(study.points)
+    if not together:
+        return found
+    return replace(
+        found,
+        data={**found.data, "averages": together},
+        tables=[*found.tables, [printed_average(row) for row in together]],
+    )
 
 
 def plan_table3(scope: Scope) -> list[Case]:
@@ -200,15 +212,14 @@ def _gains(points: Sequence[Point]) -> list[str]:
     """Say of every curve what its largest size brought over the base, and multi over single."""
     findings = []
     by_name = {}
-    found = curves(points)
-    for curve in found:
+    for curve in curves(points):
         last = curve.points[-1]
         by_name[curve.architecture, curve.variant, curve.scaling] = last
         if last is not curve.points[0] and curve.sizes[0] == 1:
             name = f"{curve.name} {curve.sizes[-1]}x"
             findings.append(compare(last, curve.points[0]).sentence(name, "its base"))
     findings += _single_against_multi(by_name)
-    return findings + _on_average(found)
+    return findings
 
 
 def _single_against_multi(last: Mapping[tuple[str, str, str], Point]) -> list[str]:
@@ -220,28 +231,6 @@ def _single_against_multi(last: Mapping[tuple[str, str, str], Point]) -> list[st
             rival = f"single, {point.labels.size}x"
             found.append(compare(point, single).sentence(f"{name} multi", rival))
     return found
-
-
-def _on_average(found: Sequence[Curve]) -> list[str]:
-    """Say of every size what three architectures or more show together."""
-    ways: dict[str, dict[str, Curve]] = {"single": {}, "multi": {}}
-    for curve in found:
-        if not curve.variant:
-            ways[curve.scaling][curve.architecture] = curve
-    single, multi = ways.values()
-    sentences = []
-    for size in sorted({size for curve in found for size in curve.sizes} - {1}):
-        for name, ours, rival, theirs, at in (
-            (f"single {size}x", single, "the base", single, 1),
-            (f"multi {size}x", multi, "the base", multi, 1),
-            (f"multi {size}x", multi, f"single {size}x", single, size),
-        ):
-            points = [(ours[a].at(size), theirs[a].at(at)) for a in ours if a in theirs]
-            pairs = [(one, other) for one, other in points if one and other]
-            if len(pairs) >= ENOUGH:
-                name = f"{name}, mean over {len(pairs)} architectures,"
-                sentences.append(compare_on_average(pairs).sentence(name, rival))
-    return sentences
 
 
 def _short(deviation: float) -> str:
