@@ -10,6 +10,7 @@ from scipy import optimize, stats
 
 from multiembed.experiments.advice import advise, law_words
 from multiembed.experiments.advice_page import advice_page
+from multiembed.experiments.averages import averages, printed_average
 from multiembed.experiments.grid import Labels
 from multiembed.experiments.outcome import Outcome
 from multiembed.experiments.results import Point
@@ -181,6 +182,29 @@ def test_architectures_are_compared_by_their_means():
     low, high = expected.confidence_interval()
     assert found.t == pytest.approx((found.difference, low, high))
     assert found.p_value == pytest.approx(expected.pvalue)
+
+
+def test_three_architectures_are_averaged_and_two_are_not():
+    gains = {"dnn": (0.001, 0.004), "ipnn": (0.002, 0.002), "ffm": (0.003, 0.009)}
+    found = []
+    for name, (wide, sets) in gains.items():
+        found.append(point([0.75, 0.752], architecture=name))
+        found.append(point([0.75 + wide, 0.752 + wide], size=4, architecture=name))
+        of_sets = [0.75 + sets, 0.752 + sets]
+        found.append(point(of_sets, size=4, scaling="multi", architecture=name))
+
+    rows = averages(found)
+
+    assert [(row["model"], row["beside"]) for row in rows] == [
+        ("single 4x", "the base"),
+        ("multi 4x", "the base"),
+        ("multi 4x", "single 4x"),
+    ]
+    assert [row["test_auc"] for row in rows] == pytest.approx([0.002, 0.005, 0.003])
+    reach = stats.t.ppf(0.975, 2) * 0.001 / 3**0.5
+    printed = printed_average(rows[0])
+    assert printed["AUC, 95%"] == f"+0.00200 ({0.002 - reach:+.5f}, {0.002 + reach:+.5f})"
+    assert averages(found[:6]) == []
 
 
 def test_nothing_is_compared_beyond_what_was_run():

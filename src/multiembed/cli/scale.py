@@ -12,6 +12,7 @@ from multiembed.data.dataset import open_dataset
 from multiembed.errors import ConfigError, DataError
 from multiembed.experiments.advice import advise
 from multiembed.experiments.advice_page import advice_page
+from multiembed.experiments.averages import averages, printed_average
 from multiembed.experiments.grid import Grid, expand, merged, read_grid
 from multiembed.experiments.results import Point, points, write_results
 from multiembed.experiments.statistics import Spread
@@ -66,6 +67,8 @@ def scale(
         raise DataError(f"{out_}: all {len(state.failed)} runs failed: {state.failed[0].reason}")
     found = points(state.done)
     out.print(points_table(found))
+    if together := [printed_average(row) for row in averages(found)]:
+        out.print(averages_table(together))
     first = next(iter(asked.variants), "")
     if compared := contrasts(found, first):
         out.print(contrasts_table(compared, first))
@@ -102,6 +105,16 @@ def points_table(found: list[Point]) -> Table:
             f"{point.spread('normalized_information_abundance').mean:.2f}",
             str(auc.count),
         )
+    return table
+
+
+def averages_table(lines: list[dict[str, str]]) -> Table:
+    """Return one line per size and way: what it brings on average over architectures."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in lines[0]:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for line in lines:
+        table.add_row(*line.values())
     return table
 
 

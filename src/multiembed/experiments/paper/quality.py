@@ -5,8 +5,8 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
+from multiembed.experiments.averages import averages, printed_average
 from multiembed.experiments.grid import Case
-from multiembed.experiments.paper.averages import averages, printed_average
 from multiembed.experiments.paper.published import nearest_dataset, published, published_auc
 from multiembed.experiments.paper.study import (
     Analysis,
