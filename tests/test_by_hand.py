@@ -34,6 +34,13 @@ def close(found, expected, tolerance):
         assert (ours - theirs).norm() <= tolerance * theirs.norm()
 
 
+def both_derivatives(output, tensors):
+    """Gradients of the output, and those of their length."""
+    first = torch.autograd.grad(output.pow(3).mean(), tensors, create_graph=True)
+    steepness = torch.stack([slope.square().sum() for slope in first]).sum()
+    return [*first, *torch.autograd.grad(steepness, tensors)]
+
+
 def network(*, shared=False, batch=BATCH):
     """x0 and the parameters of three cross layers."""
     torch.manual_seed(0)
@@ -56,11 +63,6 @@ def test_cross_layers_and_both_derivatives_are_those_of_float64(shared):
     x0, matrices, biases = network(shared=shared)
     inputs = [x0, *matrices, *biases]
 
-    def both(output, tensors):
-        first = torch.autograd.grad(output.pow(3).mean(), tensors, create_graph=True)
-        steepness = torch.stack([slope.square().sum() for slope in first]).sum()
-        return [*first, *torch.autograd.grad(steepness, tensors)]
-
     output = cross(x0, matrices, biases, training=True)
     once = torch.autograd.grad(output.pow(3).mean(), inputs, retain_graph=True)
     doubles = in_double(inputs)
@@ -68,9 +70,9 @@ def test_cross_layers_and_both_derivatives_are_those_of_float64(shared):
 
     assert "Cross" in output.grad_fn.name()
     close([output], [expected], 1e-6)
-    best = both(expected, doubles)
+    best = both_derivatives(expected, doubles)
     close(once, best[: len(once)], 2e-6)
-    close(both(output, inputs), best, 1e-5)
+    close(both_derivatives(output, inputs), best, 1e-5)
 
 
 @needs_bfloat16
@@ -128,20 +130,15 @@ def test_a_compressed_interaction_and_both_derivatives_are_those_of_float64(
     inputs = [x0, *weights, *biases]
     doubles = in_double(inputs)
 
-    def both(output, tensors):
-        first = torch.autograd.grad(output.pow(3).mean(), tensors, create_graph=True)
-        steepness = torch.stack([slope.square().sum() for slope in first]).sum()
-        return [*first, *torch.autograd.grad(steepness, tensors)]
-
     output = compressed_interaction(x0, weights, biases, training=True)
     once = torch.autograd.grad(output.pow(3).mean(), inputs, retain_graph=True)
     expected = sums_of_maps(*doubles)
 
     assert "Cin" in output.grad_fn.name()
     close([output], [expected], 1e-6)
-    best = both(expected, doubles)
+    best = both_derivatives(expected, doubles)
     close(once, best[: len(once)], 2e-6)
-    close(both(output, inputs), best, 1e-5)
+    close(both_derivatives(output, inputs), best, 1e-5)
 
 
 @needs_bfloat16

@@ -15,8 +15,8 @@ def averages(points: Sequence[Point]) -> list[dict[str, Any]]:
     """Compare both ways to every size to the base, and to each other, over all architectures.
 
     Returns:
-        One row for each comparison: by measure the mean difference and its 95% interval. None
-        where fewer than three architectures were run.
+        One row for each comparison: by measure the mean difference and its 95% interval; no row
+        where fewer than three architectures allow it.
     """
     ways: dict[str, dict[str, Curve]] = {"single": {}, "multi": {}}
     for curve in curves(points):
