@@ -9,9 +9,10 @@ architecture is slower. The textbook is textbook.py: the same model, a DataLoade
 per row, dense Adam. First, both must compute the same loss from the same weights.
 
 Every contender is a process of its own and they take turns, step by step; a step begins with
-fetching its batch. Peak memory is that of the whole process. Only multiembed sets the allocator,
-as its command line does, unless `--tune-all`. A model is ARCHITECTURE:single|multi:SIZE. Tables
-have as many numbers as 1.09M rows at DCNv2's base size have, whatever the architecture's own base.
+fetching its batch. Peak memory is that of the whole process. Only multiembed sets the allocator
+and how long OpenMP's threads spin, as its command line does, unless `--tune-all`. A model is
+ARCHITECTURE:single|multi:SIZE. Tables have as many numbers as 1.09M rows at DCNv2's base size have,
+whatever the architecture's own base.
 
 The floor is the time that the products of matrices would take at the fastest rate measured for
 their precision, and the bytes that must move at the rate of a copy: Adam's 28 per parameter of the
@@ -38,6 +39,7 @@ from textbook import INTERACTIONS, TextbookModel
 from turns import CLOCKS, Contender
 
 from multiembed import ClickModel
+from multiembed.cli import SPINS
 from multiembed.config import TrainingConfig
 from multiembed.models.interactions import ARCHITECTURES
 from multiembed.models.named import shape_of_size
@@ -134,8 +136,13 @@ def contenders(model, data, options):
         wanted[f"multiembed, {precision}"] = (sys.executable, "trainer_contender.py", own)
     if options.fuxictr and model.architecture == "dcnv2" and model.sets == 1:
         wanted["FuxiCTR"] = (options.fuxictr, "fuxictr_contender.py", {})
+    briefly = {"GOMP_SPINCOUNT": SPINS}
     return {
-        name: Contender((run, HERE / script, json.dumps(spec | own)), threads=options.threads)
+        name: Contender(
+            (run, HERE / script, json.dumps(spec | own)),
+            threads=options.threads,
+            environment=briefly if options.tune_all or script == "trainer_contender.py" else {},
+        )
         for name, (run, script, own) in wanted.items()
     }
 
@@ -196,7 +203,7 @@ def parse():
     parser.add_argument("--seconds", type=float, default=15, help="of turns for each model")
     parser.add_argument("--least", type=int, default=3, help="turns of each model at least")
     parser.add_argument("--warmup", type=int, default=200, help="steps that tables took before")
-    parser.add_argument("--tune-all", action="store_true", help="the baseline's allocator too")
+    parser.add_argument("--tune-all", action="store_true", help="the baselines too")
     parser.add_argument("--fuxictr", metavar="PYTHON", help="interpreter that has FuxiCTR")
     return parser.parse_args()
 

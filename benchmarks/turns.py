@@ -17,8 +17,9 @@ GO, PEAK = "go\n", "peak\n"
 class Contender:
     """A process that waits for its turn."""
 
-    def __init__(self, command, *, threads):
+    def __init__(self, command, *, threads, environment=None):
         numbers = {"OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
+        numbers |= environment or {}
         self.process = subprocess.Popen(
             [str(word) for word in command],
             stdin=subprocess.PIPE,

@@ -1,13 +1,14 @@
 """The command line as a new user meets it: what it prints, where, and how it says no."""
 
 import json
+import os
 import re
 import subprocess
 import sys
 
 import pytest
 
-from multiembed.cli import main
+from multiembed.cli import SPINS, main
 from multiembed.data.synthetic import PlantedClicks, write_planted
 
 FAST = ["--set", "training.max_epochs=1", "--set", "model.options.hidden=[8, 4]", "--dim", "3"]
@@ -37,11 +38,32 @@ def trained(tmp_path_factory):
 
 def test_the_command_line_starts_without_what_few_commands_need():
     slow = ["scipy.stats", "scipy.optimize", "pandas", "sklearn", "matplotlib", "ray", "onnx"]
-    code = f"import sys, multiembed.cli; print([name for name in {slow} if name in sys.modules])"
+    loaded = f"print([name for name in {slow} if name in sys.modules])"
+    code = f"import sys, multiembed.cli.commands; {loaded}"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_openmp_is_told_how_long_to_spin_before_torch_loads_it():
+    code = """
+import os, sys
+from multiembed.cli import SPINS, main
+assert "torch" not in sys.modules
+sys.argv = ["multiembed", "--version"]
+main()
+assert "torch" in sys.modules
+print(os.environ["GOMP_SPINCOUNT"])
+"""
+
+    def spins(environment):
+        command, every = [sys.executable, "-c", code], os.environ | environment
+        done = subprocess.run(command, capture_output=True, text=True, env=every)
+        return done.stdout.split()[-1:], done.stderr
+
+    assert spins({}) == ([SPINS], "")
+    assert spins({"GOMP_SPINCOUNT": "7"}) == (["7"], "")  # who knows better is left alone
 
 
 def test_evaluate_prints_json_that_machines_read(call, trained):

@@ -44,3 +44,18 @@ def derive_again(
     output = plain(*inputs)
     found = iter(torch.autograd.grad(output, wanted, gradient.to(output.dtype), create_graph=True))
     return [next(found) if need else None for need in needed]
+
+
+def fold(whole: Tensor, own: int, m: int, part: Tensor) -> None:
+    """Fold a gradient that set `m` has into those of parameters, which are uninitialised at first.
+
+    Args:
+        whole: Gradients of the parameters of all sets; written for set 0 before any other.
+        own: Whose parameters set `m` uses: its own, or those of set 0 where all share them.
+        m: Number of the set.
+        part: Its gradient.
+    """
+    if m == own:
+        whole[own] = part
+    else:
+        whole[own] += part

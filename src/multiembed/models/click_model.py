@@ -57,7 +57,9 @@ class SetGroup(nn.Module):
 
 
 def equal_mean(views: Float[Tensor, "batch sets width"]) -> Float[Tensor, "batch width"]:
-    """Return the mean over sets, of bfloat16 in float32."""
+    """Return the mean over sets, of several in bfloat16 in float32."""
+    if views.shape[1] == 1:
+        return views.squeeze(1)
     # Unlike that of `mean`, the gradient of a sum is a view: one row of numbers for all sets.
     dtype = torch.promote_types(views.dtype, torch.float32)
     return views.sum(dim=1, dtype=dtype) / views.shape[1]

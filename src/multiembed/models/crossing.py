@@ -15,7 +15,7 @@ from torch.autograd import Function
 from multiembed.allocator import fitting
 from multiembed.compiling import run_shares
 from multiembed.models.bits import bits
-from multiembed.models.by_hand import derive_again, product_dtype
+from multiembed.models.by_hand import derive_again, fold, product_dtype
 from multiembed.models.cross_kernels import add_rows, cross_rows, uncross_rows
 from multiembed.models.layers import set_linear
 from multiembed.models.products import product, sum_of_outer
@@ -90,7 +90,7 @@ class _Cross(Function):
             found = derive_again(_plain, [x0, *parameters], [of_x0, *needed], gradient)
             return found[0], None, *found[1:]
         of_x0 = fitting(*x0.transpose(0, 1).shape)
-        of_parameters = [torch.zeros_like(parameter) for parameter in parameters]
+        of_parameters = [torch.empty_like(parameter) for parameter in parameters]
         for m, start in enumerate(x0.unbind(1)):
             own = [m if len(weight) > 1 else 0 for weight in weights]
             slopes = _backwards(
@@ -101,8 +101,8 @@ class _Cross(Function):
                 of_x0[m],
             )
             for layer, (of_weight, of_bias) in zip(reversed(range(layers)), slopes, strict=True):
-                of_parameters[layer][own[layer]] += of_weight
-                of_parameters[layers + layer][own[layer]] += of_bias
+                fold(of_parameters[layer], own[layer], m, of_weight)
+                fold(of_parameters[layers + layer], own[layer], m, of_bias)
         return of_x0.transpose(0, 1), None, *of_parameters
 
 

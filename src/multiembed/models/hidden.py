@@ -18,7 +18,7 @@ from torch.autograd import Function
 from multiembed.allocator import fitting
 from multiembed.compiling import run_shares
 from multiembed.models.bits import bits
-from multiembed.models.by_hand import derive_again
+from multiembed.models.by_hand import derive_again, fold
 from multiembed.models.dropout import LEVELS
 from multiembed.models.hidden_kernels import activate_rows, deactivate_rows, sum_slopes
 from multiembed.models.products import product, sum_of_outer
@@ -118,7 +118,7 @@ class _Hidden(Function):
                 plain, [inputs, *parameters], ctx.needs_input_grad[1:], gradient
             )
         of_inputs = fitting(*inputs.transpose(0, 1).shape, dtype=inputs.dtype)
-        of_parameters = [torch.zeros_like(parameter) for parameter in parameters]
+        of_parameters = [torch.empty_like(parameter) for parameter in parameters]
         for m, rows in enumerate(operands.unbind(1)):
             own = m if len(weights) > 1 else 0
             scale = parameters[2].detach()[own] if len(parameters) > 2 else None
@@ -127,8 +127,8 @@ class _Hidden(Function):
             )
             of_map = sum_of_outer(of_mapped, rows), of_mapped.sum(dim=0)
             for whole, part in zip(of_parameters, (*of_map, *of_affine), strict=True):
-                whole[own] += part
-            of_inputs[m] = product(of_mapped, weights[own].mT)
+                fold(whole, own, m, part)
+            product(of_mapped, weights[own].mT, out=of_inputs[m])
         return None, of_inputs.transpose(0, 1), *of_parameters
 
 
