@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from multiembed.errors import ConfigError
-from multiembed.models import ARCHITECTURES, ClickModel, named_architecture
+from multiembed.models import ARCHITECTURES, ClickModel, named_architecture, products
 from multiembed.models.sizes import sized_models
 
 CARDINALITIES = [7, 5, 4]
@@ -16,13 +16,14 @@ CRITEO = [190_000, *[23_421] * 38]
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("sets", [1, 3])
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_counts_are_torch_s_own(name, sets, shared):
+def test_counts_are_torch_s_own(monkeypatch, name, sets, shared):
     model = ClickModel(
         named_architecture(name), CARDINALITIES, dim=4, sets=sets, shared_interaction=shared
     )
     ids = torch.zeros(6, 3, dtype=torch.long)
-    # Without gradients every product is one that torch's counter knows.
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    # Without gradients and oneDNN every product is one that torch's counter knows.
+    with monkeypatch.context() as patch, torch.no_grad(), FlopCounterMode(display=False) as counter:
+        patch.setattr(products, "onednn_is_faster", lambda: False)
         model(ids)
 
     budget = model.summary()

@@ -72,18 +72,25 @@ def test_strided_operands_are_read_as_they_lie():
 @pytest.mark.parametrize(
     ("context", "dtype"),
     [
-        (torch.no_grad(), torch.float32),
-        (torch.inference_mode(), torch.float32),
         (torch.autocast("cpu", torch.bfloat16), torch.float32),
         (torch.enable_grad(), torch.float64),
     ],
 )
-def test_everything_but_training_in_float32_is_torch_s_choice(monkeypatch, context, dtype):
+def test_what_is_not_computed_in_float32_is_torch_s_choice(monkeypatch, context, dtype):
     monkeypatch.setattr(products, "_onednn", lambda *_: pytest.fail("oneDNN was asked"))
     inputs, weight, bias = (tensor.detach().to(dtype).requires_grad_() for tensor in operands())
 
     with context:
         assert torch.equal(linear(inputs, weight, bias), F.linear(inputs, weight, bias))
+
+
+@pytest.mark.parametrize("rows", [64, 128, 512, 8192])
+def test_a_row_is_scored_alike_in_company_of_any_size(rows):
+    torch.manual_seed(1)
+    inputs, weight, bias = torch.randn(8192, 390), torch.randn(400, 390), torch.randn(400)
+
+    with torch.inference_mode():
+        assert torch.equal(linear(inputs[:rows], weight, bias), linear(inputs, weight, bias)[:rows])
 
 
 def test_an_export_holds_torch_s_own_operator():
