@@ -11,30 +11,36 @@ import numpy as np
 
 from multiembed.compiling import compiled
 
+LINE = 16
+"""Numbers of 32 bits in a line of a CPU's cache."""
+
 
 @compiled
 @no_type_check
 def mark_rows(share, shares, ids, offsets, last, index, found):
     """Number the distinct rows of each field by first appearance, in `index` and `found`.
 
+    `index` is laid out field by field here, so that no two threads write to one line of a cache.
+
     A row seen in this batch has minus its number minus one in `last`. What stood there goes to the
     upper half of `keys`; the lower half says where the row stands in `rows`.
     """
     rows, keys, counts = found
     batch, fields = ids.shape
-    for sample in range(batch):
-        for field in range(share * fields // shares, (share + 1) * fields // shares):
+    for field in range(share * fields // shares, (share + 1) * fields // shares):
+        number = 0
+        for sample in range(batch):
             row = offsets[field] + ids[sample, field]
             step = last[row]
             if step < 0:
-                index[sample, field] = -step - 1
+                index[field, sample] = -step - 1
                 continue
-            number = counts[field]
-            counts[field] = number + 1
             last[row] = -number - 1
-            index[sample, field] = number
+            index[field, sample] = number
             rows[field, number] = row
             keys[field, number] = (np.int64(step) << 32) | (field * batch + number)
+            number += 1
+        counts[field] = number
 
 
 @compiled
@@ -51,12 +57,14 @@ def number_rows(keys, marked_rows, last, order, touched_rows, touched_last):
 
 @compiled
 @no_type_check
-def renumber(share, shares, index, order):
+def renumber(share, shares, index, order, positions):
     """Turn the numbers that `mark_rows` gave into positions among all touched rows."""
-    batch, fields = index.shape
-    for sample in range(share * batch // shares, (share + 1) * batch // shares):
+    batch, fields = positions.shape
+    start, end = share * batch // shares, (share + 1) * batch // shares
+    for block in range(start, end, LINE):
         for field in range(fields):
-            index[sample, field] = order[field * batch + index[sample, field]]
+            for sample in range(block, min(block + LINE, end)):
+                positions[sample, field] = order[field * batch + index[field, sample]]
 
 
 @compiled

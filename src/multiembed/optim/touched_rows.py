@@ -56,8 +56,8 @@ def _find_on_cpu(
 ) -> TouchedRows:
     """Find rows without sorting ids: `last` itself notes, for a moment, which were seen."""
     batch, fields = ids.shape
-    index, order, rows = np.empty((3, batch * fields), dtype=np.int32)
-    index = index.reshape(batch, fields)
+    index, order, rows, positions = np.empty((4, batch * fields), dtype=np.int32)
+    index, positions = index.reshape(fields, batch), positions.reshape(batch, fields)
     keys = np.empty((fields, batch), dtype=np.int64)
     counts = np.zeros(fields, dtype=np.int64)
     found = rows.reshape(fields, batch), keys, counts
@@ -67,5 +67,6 @@ def _find_on_cpu(
     keys = np.sort(np.concatenate([keys[field, : counts[field]] for field in range(fields)]))
     touched_rows, touched_last = np.empty((2, len(keys)), dtype=np.int32)
     number_rows(keys, rows, last.numpy(), order, touched_rows, touched_last)
-    run_shares(renumber, index, order, work=batch * fields)
-    return TouchedRows(*(torch.from_numpy(part) for part in (touched_rows, touched_last, index)))
+    run_shares(renumber, index, order, positions, work=batch * fields)
+    found = touched_rows, touched_last, positions
+    return TouchedRows(*(torch.from_numpy(part) for part in found))
