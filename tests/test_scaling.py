@@ -147,6 +147,20 @@ def test_a_law_that_breaks_at_the_largest_size_is_told_from_one_that_holds():
     assert rises(single, "test_auc") == [10]
 
 
+def test_how_many_largest_sizes_were_predicted_is_counted_in_a_sentence():
+    advice = advise(grid((0.005, 0.0075, -0.02), (0.005, 0.0075, 0.009)))
+
+    held = {law.curve: law.held_out for law in advice.laws if law.measure == "test_auc"}
+    assert [one.inside for one in held.values()] == [False, True]
+    # The single curve falls by 0.0275 where the law rises; the size below is nearer by half.
+    assert [one.nearer for one in held.values()] == [False, True]
+    assert (
+        "predicts for AUC in 1 of 2, 1 nearer than that and for log loss in "
+        in advice.held_out_words
+    )
+    assert advise(grid((0.005, 0.0075, -0.02), (0.005, 0.0075, 0.009))[:3]).held_out_words is None
+
+
 def test_a_curve_that_is_not_monotone_is_warned_of():
     advice = advise(grid((0.001, 0.003, -0.002), (0.001, 0.002, 0.003)))
 
@@ -255,7 +269,7 @@ def test_abundance_that_predicts_the_gain_is_said_to():
     assert rho == pytest.approx(1.0)
     assert p_value < 0.05
     assert "the larger it" in advise(found).abundance_words
-    assert "no evidence" in advise(found[:3]).abundance_words
+    assert "No evidence" in advise(found[:3]).abundance_words
 
 
 def test_more_sets_are_recommended_where_they_win():

@@ -10,7 +10,7 @@ from multiembed.cli.console import app, out, write
 from multiembed.cli.watching import run_watched
 from multiembed.data.dataset import open_dataset
 from multiembed.errors import ConfigError, DataError
-from multiembed.experiments.advice import advise
+from multiembed.experiments.advice import ABUNDANCE_QUESTION, advise
 from multiembed.experiments.advice_page import advice_page
 from multiembed.experiments.averages import averages, printed_average
 from multiembed.experiments.grid import Grid, expand, merged, read_grid
@@ -83,6 +83,9 @@ def _advise(found: list[Point], folder: Path) -> None:
     for recommendation in advice.recommendations:
         out.print(recommendation.text, highlight=False)
         out.print(f"Confidence: {recommendation.confidence}.", highlight=False)
+    if advice.held_out_words is not None:
+        out.print(advice.held_out_words, highlight=False)
+        out.print(f"{ABUNDANCE_QUESTION} {advice.abundance_words}", highlight=False)
     out.print(f"{folder}/advice.html explains it; {folder}/results.csv has every run")
 
 

@@ -21,7 +21,8 @@ from multiembed.experiments.scaling import (
 )
 from multiembed.experiments.statistics import NO_EVIDENCE, PairedDifference, seeds_needed
 
-MEASURES = ("test_auc", "test_log_loss")
+ABUNDANCE_QUESTION = "Does abundance at the first evaluation predict the gain?"
+MEASURES = {"test_auc": "AUC", "test_log_loss": "log loss"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,18 +68,34 @@ class Advice:
     def abundance_words(self) -> str:
         """Whether abundance at the first evaluation predicts the gain, in a sentence."""
         count = len(self.abundance_rows)
+        unsure = NO_EVIDENCE.capitalize()
         if count < 4:
-            return f"{NO_EVIDENCE}: {count} scaled models are too few for a rank correlation."
+            return f"{unsure}: {count} scaled models are too few for a rank correlation."
         numbers = (
             f"rank correlation {self.abundance_correlation:+.2f}, p = "
             f"{self.abundance_p_value:.2g}, {count} models"
         )
         if not self.abundance_p_value < 0.05:
-            return f"{NO_EVIDENCE} that abundance at the first evaluation predicts it ({numbers})."
+            return f"{unsure} that abundance at the first evaluation predicts it ({numbers})."
         rises = self.abundance_correlation > 0
         sign, why = ("larger", "; a greater size alone raises both") if rises else ("smaller", "")
         said = f"The more abundance had grown by the first evaluation, the {sign} it"
         return f"{said} ({numbers}){why}."
+
+    @property
+    def held_out_words(self) -> str | None:
+        """How well smaller sizes predict the largest, in a sentence; `None` where none was held."""
+        inside, nearer = [], []
+        for measure, name in MEASURES.items():
+            held = [law.held_out for law in self.laws if law.measure == measure and law.held_out]
+            if not held:
+                return None
+            inside.append(f"{sum(one.inside for one in held)} of {len(held)} curves of {name}")
+            nearer.append(f"{sum(one.nearer for one in held)}")
+        return (
+            "A law of the smaller sizes predicts the largest within its interval in "
+            f"{' and '.join(inside)}; it is nearer than the size below in {' and '.join(nearer)}."
+        )
 
 
 def advise(points: Sequence[Point]) -> Advice:

@@ -7,7 +7,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from multiembed.experiments.advice import Advice, CurveLaw, law_words
+from multiembed.experiments.advice import ABUNDANCE_QUESTION, Advice, CurveLaw, law_words
 from multiembed.experiments.results import Point
 from multiembed.experiments.scaling import Curve, Matched
 from multiembed.experiments.statistics import mean_interval
@@ -71,8 +71,9 @@ def advice_page(advice: Advice) -> str:
             "<h2>Laws</h2><p>a x^-b + c, x the multiple of the base; of AUC, the law is of 1 less "
             "the AUC. The last column predicts the largest size from the smaller ones.</p>",
             _table(("curve", "of", "law", "largest size held out"), map(_law_row, advice.laws)),
-            "<h2>Does abundance at the first evaluation predict the gain?</h2>",
-            f"<p>{escape(advice.abundance_words[0].upper() + advice.abundance_words[1:])}</p>",
+            f"<p>{escape(advice.held_out_words or '')}</p>",
+            f"<h2>{ABUNDANCE_QUESTION}</h2>",
+            f"<p>{escape(advice.abundance_words)}</p>",
             _table(("model", "abundance over the base's", "gain of test AUC"), _growth(advice)),
         ]
     )

@@ -86,6 +86,11 @@ class HeldOut:
         """Whether the measurement lies in the interval."""
         return self.predicted.low <= self.measured <= self.predicted.high
 
+    @property
+    def nearer(self) -> bool:
+        """Whether the prediction is nearer to the measurement than the size below is."""
+        return abs(self.predicted.value - self.measured) < abs(self.unchanged - self.measured)
+
 
 @dataclass(frozen=True)
 class Matched:
