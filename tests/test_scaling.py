@@ -154,10 +154,8 @@ def test_how_many_largest_sizes_were_predicted_is_counted_in_a_sentence():
     assert [one.inside for one in held.values()] == [False, True]
     # The single curve falls by 0.0275 where the law rises; the size below is nearer by half.
     assert [one.nearer for one in held.values()] == [False, True]
-    assert (
-        "predicts for AUC in 1 of 2, 1 nearer than that and for log loss in "
-        in advice.held_out_words
-    )
+    assert "in 1 of 2 curves of AUC and " in advice.held_out_words
+    assert "nearer than the size below in 1 and " in advice.held_out_words
     assert advise(grid((0.005, 0.0075, -0.02), (0.005, 0.0075, 0.009))[:3]).held_out_words is None
 
 
