@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import multiembed
+
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "multiembed"
 MODULES = sorted(SOURCE.rglob("*.py"))
 
@@ -116,3 +118,14 @@ def test_no_room_knows_of_other_processes():
         if room(path) != "cluster":
             known = imports(parsed(path))
             assert not any(n.startswith(("ray", "torchrec", "torch.distributed")) for n in known)
+
+
+def test_every_public_name_has_one_home_and_loads_from_it():
+    homes = [name for names in multiembed.HOMES.values() for name in names]
+
+    assert sorted(homes) == sorted(multiembed.__all__)
+    for name in homes:
+        assert getattr(multiembed, name).__module__.startswith("multiembed.")
+        assert name in dir(multiembed)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = multiembed.nothing

@@ -56,7 +56,11 @@ def count_flops(
     work: Callable[[Tensor], Tensor], inputs: Float[Tensor, "..."]
 ) -> tuple[Float[Tensor, "..."], int]:
     """Return what `work` makes of `inputs`, and the floating-point operations that took."""
-    formulas = {torch.ops.mkldnn._linear_pointwise: _of_map} if torch._C._has_mkldnn else {}
+    formulas = (
+        {torch.ops.mkldnn._linear_pointwise: _of_map}
+        if torch.backends.mkldnn.is_available()
+        else {}
+    )
     counter = FlopCounterMode(display=False, custom_mapping=formulas)
     with counter, torch.no_grad():
         outputs = work(inputs)
