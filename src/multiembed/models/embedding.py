@@ -132,10 +132,11 @@ class EmbeddingSets(nn.Module):
     def arrange(
         self, gathered: Float[Tensor, "batch columns numbers"], ids: Int[Tensor, "batch columns"]
     ) -> Float[Tensor, "batch sets fields dim"]:
-        """View rows read from `weight` as embeddings, one for each field."""
+        """Lay out rows read from `weight` as embeddings, one for each field."""
         batch, columns, _ = gathered.shape
-        values = gathered.view(batch, columns, self.sets, self.width).transpose(1, 2)
-        return self.combine(values, ids)
+        values = gathered.view(batch, columns, self.sets, self.width)
+        sets_first = values.permute(2, 0, 1, 3).contiguous()  # as interactions want them in memory
+        return self.combine(sets_first.transpose(0, 1), ids)
 
     def combine(
         self, values: Float[Tensor, "batch sets columns dim"], ids: Int[Tensor, "batch columns"]
