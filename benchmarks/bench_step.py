@@ -8,11 +8,11 @@ than the textbook in bfloat16, 2 times in float32, in 0.7 of its memory at multi
 architecture is slower. The textbook is textbook.py: the same model, a DataLoader of one record
 per row, dense Adam. First, both must compute the same loss from the same weights.
 
-Every contender is a process of its own and they take turns, step by step; a step begins with
-fetching its batch. Peak memory is that of the whole process. Only multiembed sets the allocator
-and how long OpenMP's threads spin, as its command line does, unless `--tune-all`. A model is
-ARCHITECTURE:single|multi:SIZE. Tables have as many numbers as 1.09M rows at DCNv2's base size have,
-whatever the architecture's own base.
+Every contender is a process of its own and they take turns of about a second, as many steps each;
+a step begins with fetching its batch. Peak memory is that of the whole process. Only multiembed
+sets the allocator and how long OpenMP's threads spin, as its command line does, unless
+`--tune-all`. A model is ARCHITECTURE:single|multi:SIZE. Tables have as many numbers as 1.09M rows
+at DCNv2's base size have, whatever the architecture's own base.
 
 The floor is the time that the products of matrices would take at the fastest rate measured for
 their precision, and the bytes that must move at the rate of a copy: Adam's 28 per parameter of the
@@ -46,6 +46,7 @@ from multiembed.models.named import shape_of_size
 
 HERE = Path(__file__).parent
 NUMBERS = 1.09e6 * 10
+TURN = 1.0
 BATCHES = 100
 """Rows to train on, in batches: more than are ever asked for."""
 DCNV2 = ("dcnv2:single:1", "dcnv2:single:10", "dcnv2:multi:4", "dcnv2:multi:10")
@@ -148,14 +149,21 @@ def contenders(model, data, options):
 
 
 def take_turns(processes, *, seconds, least):
-    """Let them step in turns; return seconds of steps and of fetching batches, by name."""
-    for process in processes.values():
-        process.go()
+    """Let them step in turns; return seconds of steps and of fetching batches, by name.
+
+    In a turn each takes as many steps as the baseline takes in `TURN` seconds, one at least: the
+    first of them finds nothing of its own in the cache, which in a training no step does.
+    """
+    steps = 1
+    for name, process in processes.items():
+        warm = process.go(2)
+        if name == "textbook":
+            steps = max(1, round(TURN / warm["seconds"]))
     reports = {name: [] for name in processes}
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(next(iter(reports.values()))) < least:
         for name, process in processes.items():
-            reports[name].append(process.go())
+            reports[name].append(process.go(steps))
     return reports
 
 

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import mean
 
-GO, PEAK = "go\n", "peak\n"
+GO, PEAK = "go", "peak\n"
 
 
 class Contender:
@@ -29,9 +30,9 @@ class Contender:
         )
         self.about = self._answer()
 
-    def go(self):
-        """Let it work once; return what it measured."""
-        return self._ask(GO)
+    def go(self, times=1):
+        """Let it work so many times in a row; return the means of what it measured."""
+        return self._ask(f"{GO} {times}\n")
 
     def peak(self):
         """Bytes it has held at most."""
@@ -58,7 +59,11 @@ def serve(work, about):
     """Be a contender: call `work` whenever asked to. It returns what to report."""
     print(json.dumps(about), flush=True)
     for line in sys.stdin:
-        report = work() if line == GO else {"peak": peak_memory()}
+        if line == PEAK:
+            report = {"peak": peak_memory()}
+        else:
+            reports = [work() for _ in range(int(line.removeprefix(GO)))]
+            report = {name: mean(one[name] for one in reports) for name in reports[0]}
         print(json.dumps(report), flush=True)
 
 
