@@ -1,6 +1,6 @@
-"""One contender of bench_step.py, which starts it: multiembed's trainer, or the textbook.
+"""The contender of bench_step.py that is multiembed's trainer.
 
-python benchmarks/step_contenders.py '{"name": "textbook", "data": FOLDER, …}'
+Run: python benchmarks/trainer_contender.py '{"data": FOLDER, "architecture": "dcnv2", …}'
 """
 
 import json

@@ -38,12 +38,7 @@ def onednn_is_faster() -> bool:
     2048 x 390 by 390 x 390, forward; 54 and 95 for its input's gradient; 60 to 67 and 98 for
     2048 x 3900 by 3900 x 3900. On Zen 5, two threads: 222 and 490. On Intel's CPUs MKL is at home.
     """
-    return _has_onednn() and "AuthenticAMD" in _cpu()
-
-
-@cache
-def _has_onednn() -> bool:
-    return torch.backends.mkldnn.is_available()
+    return torch.backends.mkldnn.is_available() and "AuthenticAMD" in _cpu()
 
 
 def _cpu() -> str:
@@ -105,7 +100,9 @@ def product(
     """
     if inputs.dtype == torch.float32 and onednn_is_faster():
         mapped = _onednn(inputs, weight, bias)
-    elif bias is not None and inputs.dtype == torch.bfloat16 and _has_onednn():
+    elif (
+        inputs.dtype == torch.bfloat16 and bias is not None and torch.backends.mkldnn.is_available()
+    ):
         mapped = _onednn(inputs, weight, bias)  # torch's own copies the bias to every row first
     elif out is not None and out.dtype == inputs.dtype:
         return torch.mm(inputs, weight.mT, out=out)

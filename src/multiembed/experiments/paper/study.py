@@ -28,9 +28,9 @@ from multiembed.experiments.results import Point, points
 from multiembed.experiments.views import subset
 from multiembed.models import ARCHITECTURES
 from multiembed.models.named import Scaling
+from multiembed.models.sizes import PAPER_SIZES
 from multiembed.training import Run, load_run
 
-PAPER_SIZES = (1, 2, 3, 4, 10)
 SCALINGS: tuple[Scaling, ...] = ("single", "multi")
 
 
