@@ -1,6 +1,8 @@
 """Batches of an encoded dataset: every row once, in an order that can be resumed."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import polars as pl
@@ -179,3 +181,17 @@ def test_a_schema_is_read_back_as_it_was_written(planted, tmp_path):
 
     assert Schema.load(tmp_path / "copy.json") == schema
     assert json.loads((tmp_path / "copy.json").read_text())["splits"]["train"]["rows"] == 800
+
+
+def test_opening_a_split_leaves_pandas_alone(planted):
+    pytest.importorskip("pandas")
+    code = (
+        "import sys\n"
+        "from multiembed.data.dataset import open_dataset\n"
+        f"next(open_dataset({str(planted)!r}).split('train').batches(5))\n"
+        "assert 'pandas' not in sys.modules"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
