@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from multiembed.data import dataset as dataset_module
@@ -195,3 +196,16 @@ def test_opening_a_split_leaves_pandas_alone(planted):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("labels", [[1, 2**40], [1, None], ["a", "b"], [True, False]])
+def test_a_shard_of_other_labels_is_refused_by_name(labels, tmp_path):
+    path = tmp_path / shard_name(0)
+    numbers = pa.array([1, 2, 3, 4], pa.int32())
+    ids = pa.FixedSizeListArray.from_arrays(numbers, 2)
+    batch = pa.record_batch([pa.array(labels), ids], names=["label", "ids"])
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+
+    with pytest.raises(DataError, match=r"00000\.arrow must be a shard of an encoded dataset, got"):
+        map_shard(path, 2)
