@@ -48,7 +48,8 @@ def warm_up(tables, cardinalities, steps):
         embeddings = tables.lookup(ids.batch())
         if slopes is None:
             slopes = torch.randn_like(embeddings).mul_(1e-5)
-        embeddings.backward(slopes)
+        embeddings.register_hook(lambda _, slopes=slopes: slopes)
+        embeddings.sum().backward()  # from a number, as losses are
         tables.step()
 
 

@@ -271,7 +271,9 @@ def test_clipping_bounds_the_common_norm_of_all_gradients(dataset, tmp_path, tab
     batch = next(dataset.split("train").batches(64))
     embeddings = trainer.tables.lookup(torch.from_numpy(batch.ids))
     trainer._loss_of(embeddings, torch.from_numpy(batch.labels).float()).backward()
-    gradients = [p.grad for p in trainer.dense.values()] + trainer.tables.gradients()
+    table = trainer.model.embedding.weight
+    dense = [p.grad for p in trainer.model.parameters() if p is not table]
+    gradients = dense + trainer.tables.gradients()
     before = [gradient.clone() for gradient in gradients]
     norm = torch.cat([g.flatten() for g in before]).norm()
 
@@ -279,6 +281,22 @@ def test_clipping_bounds_the_common_norm_of_all_gradients(dataset, tmp_path, tab
 
     for ours, whole in zip(gradients, before, strict=True):
         torch.testing.assert_close(ours, whole / 3, rtol=1e-4, atol=1e-9)
+
+
+def test_training_leaves_torchs_compiler_alone(dataset, tmp_path):
+    code = (
+        "import sys\n"
+        "import multiembed\n"
+        "config = multiembed.RunConfig(\n"
+        "    model={'architecture': 'dcnv2', 'sets': 2}, training={'max_epochs': 1})\n"
+        f"multiembed.train(config, dataset={str(dataset.path)!r}, run={str(tmp_path / 'run')!r})\n"
+        "loaded = {'torch._dynamo', 'sympy'} & set(sys.modules)\n"
+        "assert not loaded, loaded"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_untrained_other_becomes_the_mean_by_training_counts():

@@ -6,13 +6,13 @@ checkpoints, spectra) calls `flush` first.
 
 from abc import ABC, abstractmethod
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 from typing_extensions import override
 
 from multiembed.models.embedding import EmbeddingSets
+from multiembed.optim.adam import Adam
 
 
 class TableOptimizer(ABC):
@@ -57,8 +57,8 @@ class DenseAdam(TableOptimizer):
     ) -> None:
         self.embedding = embedding
         self.learning_rate = learning_rate
-        self._adam = torch.optim.Adam(
-            [embedding.weight], lr=learning_rate, weight_decay=weight_decay, fused=True
+        self._adam = Adam(
+            {"weight": embedding.weight}, learning_rate=learning_rate, weight_decay=weight_decay
         )
 
     @override
@@ -68,13 +68,12 @@ class DenseAdam(TableOptimizer):
 
     @override
     def gradients(self) -> list[Tensor]:
-        return [] if self.embedding.weight.grad is None else [self.embedding.weight.grad]
+        return self._adam.gradients()
 
     @override
     def step(self) -> None:
-        self._adam.param_groups[0]["lr"] = self.learning_rate
+        self._adam.learning_rate = self.learning_rate
         self._adam.step()
-        self._adam.zero_grad()
 
     @override
     def flush(self) -> None:
@@ -82,8 +81,8 @@ class DenseAdam(TableOptimizer):
 
     @override
     def state(self) -> dict[str, Tensor]:
-        return dict(self._adam.state[self.embedding.weight])
+        return {n.removesuffix(".weight"): tensor for n, tensor in self._adam.state().items()}
 
     @override
     def load_state(self, state: dict[str, Tensor]) -> None:
-        self._adam.state[self.embedding.weight] = dict(state)
+        self._adam.load_state({f"{name}.weight": tensor for name, tensor in state.items()})

@@ -18,6 +18,7 @@ from multiembed.data.dataset import Batch, Dataset
 from multiembed.errors import ConfigError, DataError
 from multiembed.hardware import chosen_device
 from multiembed.models.regularizers import penalty
+from multiembed.optim.adam import Adam
 from multiembed.optim.named import table_optimizer
 from multiembed.training.checkpoint import (
     RunDirectory,
@@ -90,16 +91,15 @@ class Trainer:
             learning_rate=self.training.learning_rate,
             weight_decay=self.training.weight_decay if decay is None else decay,
         )
-        self.dense = {
+        dense = {
             name: parameter
             for name, parameter in self.model.named_parameters()
             if parameter is not self.model.embedding.weight
         }
-        self.adam = torch.optim.Adam(
-            self.dense.values(),
-            lr=self.training.learning_rate,
+        self.adam = Adam(
+            dense,
+            learning_rate=self.training.learning_rate,
             weight_decay=self.training.weight_decay,
-            fused=True,
         )
 
     def run(self) -> None:
@@ -163,10 +163,9 @@ class Trainer:
         loss.backward()
         if self.training.gradient_clip is not None:
             self._clip(self.training.gradient_clip)
-        self.tables.learning_rate = self.adam.param_groups[0]["lr"] = self.state.learning_rate
+        self.tables.learning_rate = self.adam.learning_rate = self.state.learning_rate
         self.tables.step()
         self.adam.step()
-        self.adam.zero_grad()
         self._loss += loss.detach()
         self.state.step += 1
         self.state.loss_steps += 1
@@ -191,8 +190,7 @@ class Trainer:
 
     def _clip(self, limit: float) -> None:
         """Scale all gradients so that their common norm is at most `limit`."""
-        gradients = [p.grad for p in self.dense.values() if p.grad is not None]
-        gradients += self.tables.gradients()
+        gradients = self.adam.gradients() + self.tables.gradients()
         norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
         scale = (limit / (norm + 1e-6)).clamp(max=1.0)
         for gradient in gradients:
@@ -295,9 +293,7 @@ class Trainer:
         self._loss.zero_()
         tensors = module_tensors(self.model, "model")
         tensors |= {f"tables.{name}": tensor for name, tensor in self.tables.state().items()}
-        for name, parameter in self.dense.items():
-            moments = self.adam.state[parameter].items()
-            tensors |= {f"adam.{key}.{name}": tensor for key, tensor in moments}
+        tensors |= {f"adam.{name}": tensor for name, tensor in self.adam.state().items()}
         tensors["random.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
@@ -310,11 +306,7 @@ class Trainer:
         self.state = TrainingState(**state)
         self.model.load_state_dict(under(tensors, "model"))
         self.tables.load_state(under(tensors, "tables"))
-        for key in ("step", "exp_avg", "exp_avg_sq"):
-            for name, tensor in under(tensors, f"adam.{key}").items():
-                self.adam.state[self.dense[name]][key] = tensor.to(
-                    self.device if key != "step" else tensor.device
-                )
+        self.adam.load_state(under(tensors, "adam"))
         torch.set_rng_state(tensors["random.cpu"])
         if self.device.type == "cuda" and "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
