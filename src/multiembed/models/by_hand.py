@@ -46,16 +46,21 @@ def derive_again(
     return [next(found) if need else None for need in needed]
 
 
-def fold(whole: Tensor, own: int, m: int, part: Tensor) -> None:
+def of_set(parameter: Tensor, m: int) -> Tensor:
+    """Return what set `m` uses of a parameter: its own part, or the one that all sets share."""
+    return parameter.detach()[m if len(parameter) > 1 else 0]
+
+
+def fold(whole: Tensor, m: int, part: Tensor) -> None:
     """Fold a gradient that set `m` has into those of parameters, which are uninitialised at first.
 
     Args:
-        whole: Gradients of the parameters of all sets; written for set 0 before any other.
-        own: Whose parameters set `m` uses: its own, or those of set 0 where all share them.
+        whole: Gradients of the parameters of all sets, or of those that all sets share; written
+            for set 0 before any other.
         m: Number of the set.
         part: Its gradient.
     """
-    if m == own:
-        whole[own] = part
+    if m == 0 or len(whole) > 1:
+        whole[m] = part
     else:
-        whole[own] += part
+        whole[0] += part

@@ -15,8 +15,8 @@ from multiembed.models.bits import narrow, widen
 
 @compiled
 @no_type_check
-def cross_rows(share, shares, x0, x, mapped, crossed, crossed_bits):
-    """Write `x0 * mapped + x` in float32, over x if wanted, and in the precision of products."""
+def cross_rows(share, shares, x0, x, mapped, bias, crossed, crossed_bits):
+    """Write `x0 * (mapped + bias) + x` in float32, over x if wanted, and for products."""
     rows, width = x0.shape
     wide = np.empty(width, dtype=np.uint32)
     numbers = wide.view(np.float32)
@@ -24,7 +24,7 @@ def cross_rows(share, shares, x0, x, mapped, crossed, crossed_bits):
         widen(mapped[row], wide)
         start, before, after = x0[row], x[row], crossed[row]
         for j in range(width):
-            numbers[j] = start[j] * numbers[j] + before[j]
+            numbers[j] = start[j] * (numbers[j] + bias[j]) + before[j]
         for j in range(width):  # apart: `after` may be `before`, which no vector loop allows for
             after[j] = numbers[j]
         narrow(wide, crossed_bits[row])
@@ -32,7 +32,28 @@ def cross_rows(share, shares, x0, x, mapped, crossed, crossed_bits):
 
 @compiled
 @no_type_check
-def uncross_rows(share, shares, last, x0, mapped, added, slope, results):
+def recross_rows(share, shares, x0, mapped, biases, operands):
+    """Write again what each layer read, from what each of them mapped, to the same bits."""
+    layers, rows, width = operands.shape
+    wide = np.empty(width, dtype=np.uint32)
+    numbers = wide.view(np.float32)
+    x_bits = np.empty(width, dtype=np.uint32)
+    x = x_bits.view(np.float32)
+    for row in range(share * rows // shares, (share + 1) * rows // shares):
+        start = x0[row]
+        x[:] = start
+        narrow(x_bits, operands[0][row])
+        for layer in range(1, layers):
+            widen(mapped[layer - 1][row], wide)
+            bias = biases[layer - 1]
+            for j in range(width):
+                x[j] = start[j] * (numbers[j] + bias[j]) + x[j]
+            narrow(x_bits, operands[layer][row])
+
+
+@compiled
+@no_type_check
+def uncross_rows(share, shares, last, x0, mapped, bias, added, slope, results):
     """Carry the gradient of a cross layer's output to what it was made of.
 
     That gradient is `slope + added`: its way past the layers that follow, and that through the
@@ -55,10 +76,10 @@ def uncross_rows(share, shares, last, x0, mapped, added, slope, results):
         widen(mapped[row], wide)
         if last:
             for j in range(width):
-                of_start[j] = whole[j] * numbers[j]
+                of_start[j] = whole[j] * (numbers[j] + bias[j])
         else:
             for j in range(width):
-                of_start[j] += whole[j] * numbers[j]
+                of_start[j] += whole[j] * (numbers[j] + bias[j])
         for j in range(width):
             so_far[j] = whole[j]
             numbers[j] = whole[j] * start[j]

@@ -1,7 +1,7 @@
 """Cross layers of DCN V2; in training on a CPU, forwards and backwards set by set.
 
 What is done number by number takes one pass over memory for each layer, the gradients of x0 are
-summed in place, and under autocast only what products read and wrote, in bfloat16, is kept.
+summed in place, and only what products gave, under autocast in bfloat16, is kept.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,8 +15,8 @@ from torch.autograd import Function
 from multiembed.allocator import fitting
 from multiembed.compiling import run_shares
 from multiembed.models.bits import bits
-from multiembed.models.by_hand import derive_again, fold, product_dtype
-from multiembed.models.cross_kernels import add_rows, cross_rows, uncross_rows
+from multiembed.models.by_hand import derive_again, fold, of_set, product_dtype
+from multiembed.models.cross_kernels import add_rows, cross_rows, recross_rows, uncross_rows
 from multiembed.models.layers import set_linear
 from multiembed.models.products import product, sum_of_outer
 
@@ -49,7 +49,11 @@ def _plain(
 
 
 class _Cross(Function):
-    """Keeps x and `W x + b` of every set and layer, in the precision of the products."""
+    """Keeps `W x` of every set and layer, in the precision of the products.
+
+    What layers read and weights in that precision are computed again set by set: cheaper than the
+    memory that all sets would take at once.
+    """
 
     @staticmethod
     @torch.autocast("cpu", enabled=False)
@@ -59,16 +63,12 @@ class _Cross(Function):
         dtype: torch.dtype,
         *parameters: Tensor,
     ) -> Float[Tensor, "batch sets width"]:
-        layers = len(parameters) // 2
-        operands = [parameter.detach().to(dtype) for parameter in parameters]
         output = fitting(*x0.transpose(0, 1).shape, dtype=dtype)
         kept = []
         for m, start in enumerate(x0.detach().unbind(1)):
-            own = [operand[m if len(operand) > 1 else 0] for operand in operands]
-            maps = list(zip(own[:layers], own[layers:], strict=True))
-            kept += _forwards(start.contiguous(), maps, output[m])
-        ctx.save_for_backward(x0, *parameters, *operands[:layers], *kept)
-        ctx.layers = layers
+            weights, biases = _of_set(parameters, m, dtype)
+            kept += _forwards(start.contiguous(), weights, biases, output[m])
+        ctx.save_for_backward(x0, *parameters, *kept)
         return output.transpose(0, 1)
 
     @staticmethod
@@ -78,54 +78,54 @@ class _Cross(Function):
         *gradients: Float[Tensor, "batch sets width"],
     ) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
-        layers = ctx.layers
         x0, *saved = ctx.saved_tensors
-        parameters, weights, kept = (
-            saved[: 2 * layers],
-            saved[2 * layers : 3 * layers],
-            saved[3 * layers :],
-        )
+        of_x0, _, *needed = ctx.needs_input_grad
+        parameters, kept = saved[: len(needed)], saved[len(needed) :]
         if torch.is_grad_enabled():
-            of_x0, _, *needed = ctx.needs_input_grad
             found = derive_again(_plain, [x0, *parameters], [of_x0, *needed], gradient)
             return found[0], None, *found[1:]
+        layers = len(parameters) // 2
         of_x0 = fitting(*x0.transpose(0, 1).shape)
-        of_parameters = [torch.empty_like(parameter) for parameter in parameters]
-        for m, start in enumerate(x0.unbind(1)):
-            own = [m if len(weight) > 1 else 0 for weight in weights]
-            slopes = _backwards(
-                gradient[:, m],
-                start.contiguous(),
-                kept[2 * layers * m : 2 * layers * (m + 1)],
-                [weight[i] for weight, i in zip(weights, own, strict=True)],
-                of_x0[m],
-            )
+        of_parameters = [fitting(*parameter.shape) for parameter in parameters]
+        for m, start in enumerate(x0.detach().unbind(1)):
+            mapped = kept[layers * m : layers * (m + 1)]
+            own = _of_set(parameters, m, mapped[0].dtype)
+            slopes = _backwards(gradient[:, m], start.contiguous(), mapped, *own, of_x0[m])
             for layer, (of_weight, of_bias) in zip(reversed(range(layers)), slopes, strict=True):
-                fold(of_parameters[layer], own[layer], m, of_weight)
-                fold(of_parameters[layers + layer], own[layer], m, of_bias)
+                fold(of_parameters[layer], m, of_weight)
+                fold(of_parameters[layers + layer], m, of_bias)
         return of_x0.transpose(0, 1), None, *of_parameters
+
+
+def _of_set(
+    parameters: Sequence[Tensor], m: int, dtype: torch.dtype
+) -> tuple[list[Float[Tensor, "width width"]], Float[Tensor, "layers width"]]:
+    """Return what set `m` uses: the weights as products read them, and the biases."""
+    own = [of_set(parameter, m) for parameter in parameters]
+    layers = len(own) // 2
+    return [weight.to(dtype) for weight in own[:layers]], torch.stack(own[layers:])
 
 
 def _forwards(
     start: Float[Tensor, "batch width"],
-    maps: Sequence[tuple[Float[Tensor, "width width"], Float[Tensor, " width"]]],
+    weights: Sequence[Float[Tensor, "width width"]],
+    biases: Float[Tensor, "layers width"],
     output: Float[Tensor, "batch width"],
 ) -> list[Float[Tensor, "batch width"]]:
-    """Fill `output` with one set's x after all layers; return what each layer read and mapped."""
+    """Fill `output` with one set's x after all layers; return what each layer mapped."""
     kept = []
     x, crossed = start, fitting(*start.shape)
     operand = start.to(output.dtype)
-    for weight, bias in maps:
-        mapped = product(operand, weight, bias)
-        kept += [operand, mapped]
-        operand = (
-            output if len(kept) == 2 * len(maps) else fitting(*output.shape, dtype=output.dtype)
-        )
+    for weight, bias in zip(weights, biases, strict=True):
+        mapped = product(operand, weight, out=fitting(*output.shape, dtype=output.dtype))
+        kept.append(mapped)
+        operand = output  # which the next layer reads before it is written again
         run_shares(
             cross_rows,
             start.numpy(),
             x.numpy(),
             bits(mapped),
+            bias.numpy(),
             crossed.numpy(),
             bits(operand),
             work=start.numel(),
@@ -139,23 +139,34 @@ def _backwards(
     start: Float[Tensor, "batch width"],
     kept: Sequence[Float[Tensor, "batch width"]],
     weights: Sequence[Float[Tensor, "width width"]],
+    biases: Float[Tensor, "layers width"],
     of_start: Float[Tensor, "batch width"],
 ) -> Iterator[tuple[Float[Tensor, "width width"], Float[Tensor, " width"]]]:
     """Fill the gradient of one set's x0; yield those of weight and bias, from the last layer."""
+    layers, dtype = len(kept), kept[0].dtype
+    operands = fitting(layers, *start.shape, dtype=dtype)
+    run_shares(
+        recross_rows,
+        start.numpy(),
+        tuple(bits(mapped) for mapped in kept),
+        biases.numpy(),
+        bits(operands),
+        work=operands.numel(),
+    )
     slope = fitting(*start.shape)
-    added, of_mapped = gradient, fitting(*start.shape, dtype=kept[0].dtype)
-    for layer in reversed(range(len(weights))):
-        operand, mapped = kept[2 * layer : 2 * layer + 2]
+    added, of_mapped = gradient, fitting(*start.shape, dtype=dtype)
+    for layer in reversed(range(layers)):
         run_shares(
             uncross_rows,
-            layer == len(weights) - 1,
+            layer == layers - 1,
             start.numpy(),
-            bits(mapped),
+            bits(kept[layer]),
+            biases[layer].numpy(),
             bits(added),
             slope.numpy(),
             (of_start.numpy(), bits(of_mapped)),
             work=start.numel(),
         )
-        yield sum_of_outer(of_mapped, operand), of_mapped.sum(dim=0)
+        yield sum_of_outer(of_mapped, operands[layer]), of_mapped.sum(dim=0)
         added = product(of_mapped, weights[layer].mT)
     run_shares(add_rows, slope.numpy(), bits(added), of_start.numpy(), work=start.numel())

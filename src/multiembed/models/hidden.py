@@ -18,7 +18,7 @@ from torch.autograd import Function
 from multiembed.allocator import fitting
 from multiembed.compiling import run_shares
 from multiembed.models.bits import bits
-from multiembed.models.by_hand import derive_again, fold
+from multiembed.models.by_hand import derive_again, fold, of_set
 from multiembed.models.dropout import LEVELS
 from multiembed.models.hidden_kernels import activate_rows, deactivate_rows, sum_slopes
 from multiembed.models.products import product, sum_of_outer
@@ -75,17 +75,17 @@ class _Hidden(Function):
         *parameters: Tensor,
     ) -> Float[Tensor, "batch sets outputs"]:
         batch, sets, _ = inputs.shape
-        weights, biases, *affine = [parameter.detach() for parameter in parameters]
-        weights = weights.to(layer.dtype)
         operands = inputs.detach().to(layer.dtype)
-        active = fitting(sets, batch, weights.shape[1], dtype=layer.dtype)
+        active = fitting(sets, batch, parameters[0].shape[1], dtype=layer.dtype)
         seed = int(torch.empty((), dtype=torch.int64).random_())
         kept = []
         for m, rows in enumerate(operands.unbind(1)):
-            own = m if len(weights) > 1 else 0
-            mapped = product(rows, weights[own], biases[own].to(layer.dtype))
-            mean, rate = _statistics(layer.running, mapped, m, own)
-            scale, shift = (part[own] for part in affine) if affine else (rate, mean)
+            weight, bias, *affine = (of_set(parameter, m) for parameter in parameters)
+            mapped = fitting(batch, len(weight), dtype=layer.dtype)
+            product(rows, weight.to(layer.dtype), out=mapped)
+            mean, rate = _statistics(layer.running, mapped, bias, m)
+            # A batch norm takes away what the bias added.
+            scale, shift = affine or (rate, bias)
             scale = layer.grown * rate * scale
             run_shares(
                 activate_rows,
@@ -99,7 +99,7 @@ class _Hidden(Function):
             # Without a batch norm nothing else of what was mapped is wanted again.
             kept += [mapped if affine else active[m], mean, rate]
         output = active.transpose(0, 1)
-        ctx.save_for_backward(output, inputs, *parameters, operands, weights, *kept)
+        ctx.save_for_backward(output, inputs, *parameters, operands, *kept)
         ctx.layer, ctx.parameters = layer, len(parameters)
         return output
 
@@ -111,37 +111,43 @@ class _Hidden(Function):
     ) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         active, inputs, *saved = ctx.saved_tensors
-        parameters, (operands, weights, *kept) = saved[: ctx.parameters], saved[ctx.parameters :]
+        parameters, (operands, *kept) = saved[: ctx.parameters], saved[ctx.parameters :]
         if torch.is_grad_enabled():
             plain = partial(_plain, ctx.layer, active != 0)
             return None, *derive_again(
                 plain, [inputs, *parameters], ctx.needs_input_grad[1:], gradient
             )
         of_inputs = fitting(*inputs.transpose(0, 1).shape, dtype=inputs.dtype)
-        of_parameters = [torch.empty_like(parameter) for parameter in parameters]
+        of_parameters = [fitting(*parameter.shape) for parameter in parameters]
         for m, rows in enumerate(operands.unbind(1)):
-            own = m if len(weights) > 1 else 0
-            scale = parameters[2].detach()[own] if len(parameters) > 2 else None
+            weight, _, *affine = (of_set(parameter, m) for parameter in parameters)
+            scale = affine[0] if affine else None
             of_mapped, of_affine = _of_mapped(
                 ctx.layer, gradient[:, m], active[:, m], kept[3 * m : 3 * m + 3], scale
             )
             of_map = sum_of_outer(of_mapped, rows), of_mapped.sum(dim=0)
             for whole, part in zip(of_parameters, (*of_map, *of_affine), strict=True):
-                fold(whole, own, m, part)
-            product(of_mapped, weights[own].mT, out=of_inputs[m])
+                fold(whole, m, part)
+            product(of_mapped, weight.to(of_mapped.dtype).mT, out=of_inputs[m])
         return None, of_inputs.transpose(0, 1), *of_parameters
 
 
 def _statistics(
-    running: Running | None, mapped: Float[Tensor, "batch width"], m: int, own: int
+    running: Running | None,
+    mapped: Float[Tensor, "batch width"],
+    bias: Float[Tensor, " width"],
+    m: int,
 ) -> tuple[Float[Tensor, " width"], Float[Tensor, " width"]]:
-    """Return every unit's mean and the inverse of its deviation; 0 and 1 without a batch norm."""
+    """Return the mean of what a unit mapped and the inverse of its deviation, or 0 and 1.
+
+    The running mean is that with the bias.
+    """
     if running is None:
         width = mapped.shape[1]
         return torch.zeros(width), torch.ones(width)
-    mean, var = torch.batch_norm_update_stats(
-        mapped, running.mean[own], running.var[own], running.momenta[m]
-    )
+    own, momentum = of_set(running.mean, m), running.momenta[m]
+    mean, var = torch.batch_norm_update_stats(mapped, own, of_set(running.var, m), momentum)
+    own.add_(bias, alpha=momentum)
     return mean, (var + running.eps).rsqrt()
 
 

@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import Function
 
+from multiembed.allocator import fitting
+
 MANY_ROWS = 1 << 14
 
 
@@ -90,25 +92,21 @@ class _OneDnnLinear(Function):
 def product(
     inputs: Float[Tensor, "rows inputs"],
     weight: Float[Tensor, "outputs inputs"],
-    bias: Float[Tensor, " outputs"] | None = None,
     *,
     out: Float[Tensor, "rows outputs"] | None = None,
 ) -> Float[Tensor, "rows outputs"]:
-    """Return `F.linear` by the fastest library, for code that knows its own gradients.
+    """Return `F.linear` on a CPU by the fastest library, for code that knows its own gradients.
 
-    `out` receives a product without bias, whatever its precision.
+    `out` receives the result, whatever its precision.
     """
     if inputs.dtype == torch.float32 and onednn_is_faster():
-        mapped = _onednn(inputs, weight, bias)
-    elif (
-        inputs.dtype == torch.bfloat16 and bias is not None and torch.backends.mkldnn.is_available()
-    ):
-        mapped = _onednn(inputs, weight, bias)  # torch's own copies the bias to every row first
-    elif out is not None and out.dtype == inputs.dtype:
-        return torch.mm(inputs, weight.mT, out=out)
-    else:
-        mapped = F.linear(inputs, weight, bias)
-    return mapped if out is None else out.copy_(mapped)
+        mapped = _onednn(inputs, weight)
+        return mapped if out is None else out.copy_(mapped)
+    if out is None or out.dtype != inputs.dtype:
+        mapped = fitting(len(inputs), len(weight), dtype=inputs.dtype)
+        torch.mm(inputs, weight.mT, out=mapped)
+        return mapped if out is None else out.copy_(mapped)
+    return torch.mm(inputs, weight.mT, out=out)
 
 
 def sum_of_outer(

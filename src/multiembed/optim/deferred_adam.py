@@ -66,6 +66,7 @@ class DeferredAdam(RowOptimizer):
     ) -> None:
         self._adam.schedule.advance(self.learning_rate)
         copies = self._copies._replace(values=values)
+        del self._copies
         self._implementation.step_rows(self._adam, rows, copies, gradients)
 
     @override
