@@ -76,7 +76,7 @@ class Watcher:
             f"{self.prefix}epoch {record['epoch']:g}  AUC {record['auc']:.5f}  "
             f"log loss {record['log_loss']:.5f}  "
             f"abundance {record['mean_information_abundance']:.2f}  "
-            f"{record['rows_per_second']:,.0f} rows/s",
+            f"{record['rows_per_second'] / 1e3:,.0f}k rows/s",
             highlight=False,
         )
 
