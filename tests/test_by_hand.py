@@ -11,6 +11,7 @@ from torch import nn
 
 from multiembed.models import cin, crossing, hidden
 from multiembed.models.bits import bits, narrow, widen
+from multiembed.models.cross_kernels import recross_rows
 from multiembed.models.cin import compressed_interaction
 from multiembed.models.crossing import cross
 from multiembed.models.interactions import ffm
@@ -366,3 +367,20 @@ def test_bits_are_rounded_as_torch_rounds():
     nothing = bits(torch.tensor([math.nan, 0.0]) / torch.tensor([1.0, 0.0]))
     narrow(nothing, found[:2])
     assert torch.from_numpy(found[:2].copy()).view(torch.bfloat16).isnan().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_cross_layers_read_is_written_again_as_torch_rounds_it(dtype):
+    torch.manual_seed(0)
+    x0, biases = torch.randn(BATCH, WIDTH), torch.randn(4, WIDTH)
+    mapped = [torch.randn(BATCH, WIDTH).to(dtype) for _ in range(4)]
+    operands = torch.empty(4, BATCH, WIDTH, dtype=dtype)
+
+    for share in range(2):
+        all_bits = tuple(bits(part) for part in mapped)
+        recross_rows(share, 2, x0.numpy(), all_bits, biases.numpy(), bits(operands))
+
+    x = x0
+    for read, part, bias in zip(operands, mapped, biases, strict=True):
+        assert torch.equal(read, x.to(dtype))
+        x = x0 * (part.float() + bias) + x
