@@ -11,8 +11,8 @@ from torch import nn
 
 from multiembed.models import cin, crossing, hidden
 from multiembed.models.bits import bits, narrow, widen
-from multiembed.models.cross_kernels import recross_rows
 from multiembed.models.cin import compressed_interaction
+from multiembed.models.cross_kernels import recross_rows
 from multiembed.models.crossing import cross
 from multiembed.models.interactions import ffm
 from multiembed.models.layers import SetBlock
