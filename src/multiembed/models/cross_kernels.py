@@ -53,13 +53,15 @@ def recross_rows(share, shares, x0, mapped, biases, operands):
 
 @compiled
 @no_type_check
-def uncross_rows(share, shares, last, x0, mapped, bias, added, slope, results):
+def uncross_rows(share, shares, last, x0, mapped, bias, gradient, results):
     """Carry the gradient of a cross layer's output to what it was made of.
 
-    That gradient is `slope + added`: its way past the layers that follow, and that through the
-    next one's map. Where the layer is the last, it is `added` alone. It is left in `slope`.
+    `gradient` is that in two parts, `slope` and `added`: its way past the layers that follow, and
+    that through the next one's map. Where the layer is the last, it is `added` alone. Their sum is
+    left in `slope`.
     `results` are the gradients of x0, summed up over the layers, and of `mapped`.
     """
+    slope, added = gradient
     of_x0, of_mapped = results
     rows, width = x0.shape
     wide = np.empty(width, dtype=np.uint32)

@@ -162,8 +162,7 @@ def _backwards(
             start.numpy(),
             bits(kept[layer]),
             biases[layer].numpy(),
-            bits(added),
-            slope.numpy(),
+            (slope.numpy(), bits(added)),
             (of_start.numpy(), bits(of_mapped)),
             work=start.numel(),
         )
