@@ -51,6 +51,7 @@ def warm_up(tables, cardinalities, steps):
         embeddings.register_hook(lambda _, slopes=slopes: slopes)
         embeddings.sum().backward()  # from a number, as losses are
         tables.step()
+        del embeddings  # or two batches of them would be held
 
 
 def main():
