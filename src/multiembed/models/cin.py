@@ -17,7 +17,7 @@ from torch.autograd import Function
 from multiembed.allocator import fitting
 from multiembed.compiling import run_shares
 from multiembed.models.bits import bits
-from multiembed.models.by_hand import derive_again, product_dtype
+from multiembed.models.by_hand import derive_again, of_set, product_dtype
 from multiembed.models.cin_kernels import multiply_pairs, split_pairs
 from multiembed.models.layers import set_linear
 from multiembed.models.products import product
@@ -122,13 +122,12 @@ def _layers_of(
 ) -> list[_Layer]:
     half, layers = len(parameters) // 2, []
     for k, (weights, biases) in enumerate(zip(parameters[:half], parameters[half:], strict=True)):
-        own = m if len(weights) > 1 else 0
-        weight = weights.detach()[own]
+        weight = of_set(weights, m)
         if k == 0:  # both factors are the fields
             square = weight.unflatten(1, (fields, fields))
             i, j = torch.triu_indices(fields, fields)
             weight = (square + square.mT.triu(1))[:, i, j]
-        layers.append(_Layer(weight.to(dtype), biases.detach()[own]))
+        layers.append(_Layer(weight.to(dtype), of_set(biases, m)))
     return layers
 
 
@@ -137,15 +136,14 @@ def _add_slopes(
 ) -> None:
     """Add the gradients of one set's layers to those of the parameters they were made of."""
     for k, (of_weight, of_bias) in enumerate(slopes):
-        weights, biases = of_parameters[k], of_parameters[len(slopes) + k]
-        own = m if len(weights) > 1 else 0
-        biases[own] += of_bias
+        whole_weight, whole_bias = (of_set(of_parameters[n], m) for n in (k, len(slopes) + k))
+        whole_bias += of_bias
         if k == 0:
             square = of_weight.new_zeros(len(of_weight), fields, fields)
             i, j = torch.triu_indices(fields, fields)
             square[:, i, j] = of_weight
             of_weight = (square + square.triu(1).mT).flatten(1)
-        weights[own] += of_weight
+        whole_weight += of_weight
 
 
 def _few(layers: Sequence[_Layer], batch: int, dim: int) -> list[slice]:

@@ -101,12 +101,12 @@ def product(
     """
     if inputs.dtype == torch.float32 and onednn_is_faster():
         mapped = _onednn(inputs, weight)
-        return mapped if out is None else out.copy_(mapped)
-    if out is None or out.dtype != inputs.dtype:
+    elif out is not None and out.dtype == inputs.dtype:
+        return torch.mm(inputs, weight.mT, out=out)
+    else:
         mapped = fitting(len(inputs), len(weight), dtype=inputs.dtype)
         torch.mm(inputs, weight.mT, out=mapped)
-        return mapped if out is None else out.copy_(mapped)
-    return torch.mm(inputs, weight.mT, out=out)
+    return mapped if out is None else out.copy_(mapped)
 
 
 def sum_of_outer(
