@@ -46,9 +46,9 @@ class Ids:
         self.random = np.random.default_rng(seed)
         self.sizes = np.array(sizes)
 
-    def batch(self):
+    def batch(self, rows=BATCH):
         """Invert the continuous law's distribution function, which is close enough."""
-        uniform = self.random.random((BATCH, FIELDS))
+        uniform = self.random.random((rows, FIELDS))
         power = 1 - EXPONENT
         drawn = (1 + uniform * ((self.sizes + 1.0) ** power - 1)) ** (1 / power)
         return torch.from_numpy(

@@ -37,7 +37,10 @@ def trainer_step(spec, folder):
         yield from trainer._epoch()
         trainer.state.epoch += 1
 
-    return for_ever(epoch), trainer._step, trainer.model
+    def step(batch):
+        trainer.step(batch, trainer.state.learning_rate)
+
+    return for_ever(epoch), step, trainer.model
 
 
 def warm_up(tables, cardinalities, steps):

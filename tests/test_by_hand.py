@@ -178,7 +178,7 @@ def torch_s(block, inputs):
         own = min(m, len(block.linear.weight) - 1)
         mapped = F.linear(inputs[:, m], block.linear.weight[own], block.linear.bias[own])
         if block.norm is not None:
-            first = nn.BatchNorm1d(mapped.shape[1], affine=False, momentum=1.0).double()
+            first = nn.BatchNorm1d(mapped.shape[1], affine=False, momentum=1.0).to(mapped)
             norm = norms.setdefault(own, first)
             mapped = norm(mapped)
             norm.momentum = 0.1

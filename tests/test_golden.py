@@ -51,8 +51,9 @@ class Case:
     penalties: dict[str, float]
 
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        numbers = self.numbers
-        return torch.from_numpy(numbers["ids"][step]), torch.from_numpy(numbers["labels"][step])
+        device = self.model.embedding.weight.device
+        ids, labels = (torch.from_numpy(self.numbers[name][step]) for name in ("ids", "labels"))
+        return ids.to(device), labels.to(device)
 
     def under(self, prefix: str) -> dict[str, np.ndarray]:
         found = {k: v for k, v in self.numbers.items() if k.startswith(f"{prefix}/")}
@@ -75,18 +76,30 @@ class Case:
 
     def ours(self, key: str, tensors: dict[str, torch.Tensor]) -> np.ndarray:
         part = self.places[key].part(tensors)
-        return part.detach().numpy().reshape(self.numbers[f"start/{key}"].shape)
+        return part.detach().cpu().numpy().reshape(self.numbers[f"start/{key}"].shape)
+
+
+@pytest.fixture(
+    params=[
+        "cpu",
+        pytest.param(
+            "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+        ),
+    ]
+)
+def device(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 @pytest.fixture(params=NAMES)
-def case(golden: Path, request: pytest.FixtureRequest) -> Case:
+def case(golden: Path, device: str, request: pytest.FixtureRequest) -> Case:
     with np.load(golden / f"{request.param}.npz") as file:
         numbers = dict(file)
     start = {k.removeprefix("start/"): v for k, v in numbers.items() if k.startswith("start/")}
     sizes = json.loads((golden / "index.json").read_text())["field_cardinalities"]
     model, places = reference_layout(request.param, start, sizes)
     penalties = [w for ending, w in PENALTIES.items() if request.param.endswith(ending)]
-    return Case(numbers, model, places, penalties[0] if penalties else {})
+    return Case(numbers, model.to(device), places, penalties[0] if penalties else {})
 
 
 def torch_adam(model: ClickModel) -> "Training":
@@ -133,7 +146,7 @@ def test_probabilities_in_evaluation_are_the_reference_s(case: Case):
     probabilities = case.model.eval()(ids).sigmoid()
 
     expected = case.numbers["eval_probability"]
-    np.testing.assert_allclose(probabilities.detach(), expected, rtol=RELATIVE)
+    np.testing.assert_allclose(probabilities.detach().cpu(), expected, rtol=RELATIVE)
 
 
 def test_one_step_in_training_gives_the_reference_s_loss_and_gradients(case: Case):
@@ -148,7 +161,7 @@ def test_one_step_in_training_gives_the_reference_s_loss_and_gradients(case: Cas
 
     numbers = case.numbers
     np.testing.assert_allclose(
-        logits.sigmoid().detach(), numbers["train_probability"], rtol=RELATIVE
+        logits.sigmoid().detach().cpu(), numbers["train_probability"], rtol=RELATIVE
     )
     np.testing.assert_allclose(cross_entropy.item(), numbers["train_bce"], rtol=RELATIVE)
     np.testing.assert_allclose(

@@ -13,8 +13,9 @@ from test_optim_deferred_adam import (
 )
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from multiembed.optim import compiled_adam, deferred_adam, eager_adam
-from multiembed.optim.schedule import Schedule
+from multiembed.models.embedding import EmbeddingSets
+from multiembed.optim import eager_adam
+from multiembed.optim.deferred_adam import by_triton
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -24,12 +25,18 @@ def kernels():
     pytest.importorskip("triton", reason="triton is not installed: 300 MB that only GPUs need")
     from multiembed.optim import triton_adam
 
-    return triton_adam
+    return triton_adam.TritonDeferredAdam
 
 
-def by(implementation, **options):
-    optimizer = make(device=DEVICE, **options)
-    optimizer._implementation = implementation
+def by(kind, *, weight_decay=1e-6, **options):
+    embedding = make(device=DEVICE, **options).embedding
+    return kind(embedding, learning_rate=1e-3, weight_decay=weight_decay)
+
+
+def plain(**options):
+    """Every row at every lookup, in plain torch."""
+    optimizer = make(**options)
+    optimizer._implementation = eager_adam
     return optimizer
 
 
@@ -50,19 +57,92 @@ def test_kernels_end_where_dense_adam_in_float64_ends(kernels, sets, dim, weight
 
 
 def test_kernels_and_plain_torch_give_the_same_numbers_at_every_lookup(kernels):
-    ours, plain = by(kernels), by(eager_adam)
+    ours, theirs = by(kernels), plain()
 
     for ids, gradient in gradients(zipf_batches(40)):
-        seen, expected = (optimizer.lookup(ids.to(DEVICE)) for optimizer in (ours, plain))
-        torch.testing.assert_close(seen, expected, rtol=2e-5, atol=1e-8)
-        for optimizer, embeddings in ((ours, seen), (plain, expected)):
-            embeddings.backward(gradient.to(DEVICE))
+        seen, expected = ours.lookup(ids.to(DEVICE)), theirs.lookup(ids)
+        torch.testing.assert_close(seen.cpu(), expected, rtol=2e-5, atol=1e-8)
+        for optimizer, embeddings in ((ours, seen), (theirs, expected)):
+            embeddings.backward(gradient.to(embeddings.device))
             optimizer.step()
-    for optimizer in (ours, plain):
+    for optimizer in (ours, theirs):
         optimizer.flush()
 
-    torch.testing.assert_close(ours.state()["moments"], plain.state()["moments"])
-    assert torch.equal(ours.state()["last_step"], plain.state()["last_step"])
+    states = [optimizer.state() for optimizer in (ours, theirs)]
+    torch.testing.assert_close(*(state["moments"].cpu() for state in states))
+    assert torch.equal(*(state["last_step"].cpu() for state in states))
+
+
+@pytest.mark.parametrize("sizes", [[2, 3], [500], [1, 700, 40]])
+def test_rows_that_half_a_batch_touches_get_the_sum_of_all_gradients(kernels, sizes):
+    """More ids of one row than a piece may have, up to many pieces of it."""
+    random = np.random.default_rng(0)
+    embedding = EmbeddingSets(sizes, dim=5, sets=3).to(DEVICE)
+    optimizer = kernels(embedding, learning_rate=1e-3, weight_decay=0.0)
+    columns = [np.minimum(random.zipf(1.2, 3000), size) - 1 for size in sizes]
+    ids = torch.from_numpy(np.stack(columns, axis=1).astype(np.int32))
+    gradient = torch.randn(3000, 3, len(sizes), 5)
+
+    optimizer.lookup(ids.to(DEVICE)).backward(gradient.to(DEVICE))
+    (sums,) = optimizer.gradients()
+    optimizer.step()
+
+    rows = ids + torch.tensor([0, *np.cumsum(sizes)[:-1]])
+    expected = torch.zeros(sum(sizes), 15, dtype=torch.float64)
+    expected.index_add_(0, rows.flatten(), gradient.transpose(1, 2).double().reshape(-1, 15))
+    torch.testing.assert_close(
+        optimizer.state()["moments"][:, 0].cpu().double(), 0.1 * expected, rtol=1e-4, atol=1e-5
+    )
+    # Clipping takes the norm of what is handed out: of every row once.
+    torch.testing.assert_close(sums.double().norm().cpu(), expected.norm())
+
+
+def test_several_values_of_a_field_share_rows(kernels):
+    """Columns of one field, and places without a value."""
+    embedding = make(device=DEVICE).embedding
+    embedding.pool([1, 2, 1], "mean")
+    optimizer = kernels(embedding.to(DEVICE), learning_rate=1e-3, weight_decay=1e-6)
+    theirs = plain()
+    theirs.embedding.pool([1, 2, 1], "mean")
+    random = np.random.default_rng(0)
+
+    for _ in range(5):
+        ids = torch.from_numpy(random.integers(0, [30, 3, 3, 200], (20, 4)).astype(np.int32))
+        ids[::3, 2] = -1
+        gradient = torch.randn(20, 2, 3, 3) * 1e-3
+        seen, expected = optimizer.lookup(ids.to(DEVICE)), theirs.lookup(ids)
+        torch.testing.assert_close(seen.cpu(), expected, rtol=2e-5, atol=1e-7)
+        for one, embeddings in ((optimizer, seen), (theirs, expected)):
+            embeddings.backward(gradient.to(embeddings.device))
+            one.step()
+
+
+def test_rates_are_those_of_the_schedule_however_it_changes(kernels):
+    """Also beyond what was sent ahead."""
+    optimizer = by(kernels)
+    for step in range(1200):
+        optimizer.learning_rate = 1e-3 / (1 + step // 7) if step < 500 else 1e-4
+        optimizer.begin_step()
+
+    schedule = optimizer._adam.schedule
+    rate, floor = optimizer._rates[:, :1201].cpu().numpy()
+
+    np.testing.assert_array_equal(rate, schedule.rate)
+    np.testing.assert_array_equal(floor, schedule.floor)
+
+
+def test_more_steps_than_there_was_room_for_move_the_rates(kernels):
+    optimizer = by(kernels)
+    optimizer._rates = optimizer._rates[:, :300].clone()
+    before = optimizer.memory
+
+    for _ in range(400):
+        optimizer.begin_step()
+
+    assert optimizer.memory != before
+    np.testing.assert_array_equal(
+        optimizer._rates[0, :401].cpu().numpy(), optimizer._adam.schedule.rate
+    )
 
 
 def test_rows_that_only_decay_end_early_and_keep_their_second_moment(kernels):
@@ -113,32 +193,13 @@ def test_a_resumed_training_has_the_same_bits(kernels):
 
 
 def test_tables_on_a_gpu_get_the_kernels_if_they_are_float32(kernels):
-    devices, dtypes = ("cpu", "cuda"), (torch.float32, torch.float64)
     with FakeTensorMode():
         chosen = {
-            (device, dtype): deferred_adam._implementation(
-                torch.empty(2, 2, device=device, dtype=dtype)
-            )
-            for device in devices
-            for dtype in dtypes
+            (device, dtype): by_triton(torch.empty(2, 2, device=device, dtype=dtype))
+            for device in ("cpu", "cuda")
+            for dtype in (torch.float32, torch.float64)
         }
 
-    assert chosen == {
-        ("cpu", torch.float32): compiled_adam,
-        ("cpu", torch.float64): eager_adam,
-        ("cuda", torch.float32): kernels,
-        ("cuda", torch.float64): eager_adam,
-    }
-
-
-def test_a_schedule_on_a_device_is_the_one_here_however_often_it_is_sent():
-    schedule = Schedule()
-    for step in range(2500):
-        schedule.advance(1e-3 / (1 + step))
-        if step % 7 == 0:
-            schedule.on(torch.device(DEVICE))
-
-    rate, floor = schedule.on(torch.device(DEVICE))[:, :2501].cpu().numpy()
-
-    np.testing.assert_array_equal(rate, schedule.rate)
-    np.testing.assert_array_equal(floor, schedule.floor)
+    assert [key for key, served in chosen.items() if served] == [("cuda", torch.float32)]
+    if DEVICE == "cuda":
+        assert type(make(device=DEVICE)) is kernels

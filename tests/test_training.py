@@ -85,7 +85,7 @@ def test_a_run_directory_holds_all_that_is_needed(dataset, tmp_path):
 
 
 def test_the_kept_model_is_the_one_that_was_measured(dataset, tmp_path):
-    run = train(config(), dataset=dataset, run=tmp_path / "run")
+    run = train(config(device="cpu"), dataset=dataset, run=tmp_path / "run")
 
     best = max(run.records, key=lambda record: record["auc"])
     measured = load_run(tmp_path / "run").evaluate("valid")
@@ -269,15 +269,15 @@ def test_clipping_bounds_the_common_norm_of_all_gradients(dataset, tmp_path, tab
     trainer = Trainer(run.config, dataset, run.directory)
     trainer.model.train()
     batch = next(dataset.split("train").batches(64))
-    embeddings = trainer.tables.lookup(torch.from_numpy(batch.ids))
-    trainer._loss_of(embeddings, torch.from_numpy(batch.labels).float()).backward()
+    ids, labels = (torch.from_numpy(part).to(trainer.device) for part in batch)
+    trainer.step.loss(trainer.tables.lookup(ids), labels.float()).backward()
     table = trainer.model.embedding.weight
     dense = [p.grad for p in trainer.model.parameters() if p is not table]
     gradients = dense + trainer.tables.gradients()
     before = [gradient.clone() for gradient in gradients]
     norm = torch.cat([g.flatten() for g in before]).norm()
 
-    trainer._clip(float(norm) / 3)
+    trainer.step._clip(float(norm) / 3)
 
     for ours, whole in zip(gradients, before, strict=True):
         torch.testing.assert_close(ours, whole / 3, rtol=1e-4, atol=1e-9)

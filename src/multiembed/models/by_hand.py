@@ -1,6 +1,8 @@
 """When gradients written by hand serve, and what they have in common."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -9,8 +11,9 @@ from torch import Tensor
 def product_dtype(inputs: Tensor, weight: Tensor, *, training: bool) -> torch.dtype | None:
     """Return the precision of products in which gradients written by hand serve, or `None`.
 
-    They serve training on a CPU, in float32 or under autocast to bfloat16. Everything else is
-    torch's own operators: evaluation, export, GPUs and other precisions.
+    They serve training on a CPU, in float32 or under autocast to bfloat16; `by_triton` says where
+    they serve on a GPU. Everything else is torch's own operators: evaluation, export and other
+    precisions.
     """
     if (
         not training
@@ -24,6 +27,38 @@ def product_dtype(inputs: Tensor, weight: Tensor, *, training: bool) -> torch.dt
         return torch.float32 if inputs.dtype == torch.float32 else None
     autocast = torch.get_autocast_dtype("cpu")
     return autocast if autocast == torch.bfloat16 else None
+
+
+def by_triton(inputs: Tensor, weight: Tensor, *, training: bool) -> bool:
+    """Say whether gradients written by hand, with kernels in Triton, serve on a GPU.
+
+    They serve training under autocast to bfloat16, where Triton is installed.
+    """
+    return (
+        training
+        and inputs.is_cuda
+        and torch.is_grad_enabled()
+        and inputs.dtype in {torch.float32, torch.bfloat16}
+        and weight.dtype == torch.float32
+        and torch.is_autocast_enabled("cuda")
+        and torch.get_autocast_dtype("cuda") == torch.bfloat16
+        and not torch.compiler.is_compiling()
+        and _triton_is_installed()
+    )
+
+
+@cache
+def _triton_is_installed() -> bool:
+    return find_spec("triton") is not None
+
+
+def product_in(dtype: torch.dtype, one: Tensor, other: Tensor) -> Tensor:
+    """Return a batched product of bfloat16 matrices, rounded once, to `dtype`."""
+    if one.dtype == dtype:
+        return torch.bmm(one, other)
+    if one.is_cuda:
+        return torch.bmm(one, other, out_dtype=dtype)
+    return torch.bmm(one.to(dtype), other.to(dtype))
 
 
 def derive_again(

@@ -1,7 +1,8 @@
 """Cross layers of DCN V2; in training on a CPU, forwards and backwards set by set.
 
 What is done number by number takes one pass over memory for each layer, the gradients of x0 are
-summed in place, and only what products gave, under autocast in bfloat16, is kept.
+summed in place, and only what products gave, under autocast in bfloat16, is kept. On a GPU, in
+bfloat16, `gpu_crossing` does all sets at once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from torch.autograd import Function
 from multiembed.allocator import fitting
 from multiembed.compiling import run_shares
 from multiembed.models.bits import bits
-from multiembed.models.by_hand import derive_again, fold, of_set, product_dtype
+from multiembed.models.by_hand import by_triton, derive_again, fold, of_set, product_dtype
 from multiembed.models.cross_kernels import add_rows, cross_rows, recross_rows, uncross_rows
 from multiembed.models.layers import set_linear
 from multiembed.models.products import product, sum_of_outer
@@ -29,9 +30,13 @@ def cross(
 ) -> Float[Tensor, "batch sets width"]:
     """Repeat `x <- x0 * (W x + b) + x` from `x = x0` (Wang et al., equation 1).
 
-    In training on a CPU under autocast to bfloat16 the result is in bfloat16, as the next product
-    will read it.
+    In training under autocast to bfloat16 the result is in bfloat16, as the next product will read
+    it: on a CPU, and on a GPU where Triton is installed.
     """
+    if matrices and by_triton(x0, matrices[0], training=training):
+        from multiembed.models.gpu_crossing import cross_on_gpu  # needs Triton to be defined
+
+        return cross_on_gpu(_plain, x0, matrices, biases)
     dtype = product_dtype(x0, matrices[0], training=training) if matrices else None
     if dtype is None or x0.dtype != torch.float32:
         return _plain(x0, *matrices, *biases)

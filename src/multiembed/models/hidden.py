@@ -113,7 +113,7 @@ class _Hidden(Function):
         active, inputs, *saved = ctx.saved_tensors
         parameters, (operands, *kept) = saved[: ctx.parameters], saved[ctx.parameters :]
         if torch.is_grad_enabled():
-            plain = partial(_plain, ctx.layer, active != 0)
+            plain = partial(plain_hidden, ctx.layer, active != 0)
             return None, *derive_again(
                 plain, [inputs, *parameters], ctx.needs_input_grad[1:], gradient
             )
@@ -178,13 +178,20 @@ def _of_mapped(
     return of_mapped, of_affine
 
 
-def _plain(
+def plain_hidden(
     layer: HiddenLayer,
     kept: Bool[Tensor, "batch sets outputs"],
     inputs: Float[Tensor, "batch sets inputs"],
     *parameters: Tensor,
 ) -> Float[Tensor, "batch sets outputs"]:
-    """Compute the layer by torch's own operators, units dropped as they were."""
+    """Compute the layer by torch's own operators, units dropped as they were.
+
+    Args:
+        layer: What it is; its running statistics stay.
+        kept: Which units ReLU and dropout let through.
+        inputs: Of every set.
+        parameters: As `hidden_layer` takes them.
+    """
     weights, biases, *affine = parameters
     weights = weights.expand(inputs.shape[1], -1, -1)
     hidden = torch.einsum("bsi,soi->bso", inputs.to(weights.dtype), weights) + biases

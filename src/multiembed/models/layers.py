@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from multiembed.models.by_hand import product_dtype
+from multiembed.models.by_hand import by_triton, product_dtype
 from multiembed.models.dropout import LEVELS, dropout
 from multiembed.models.hidden import HiddenLayer, Running, hidden_layer
 from multiembed.models.products import linear
@@ -154,9 +154,16 @@ class SetBlock(nn.Module):
         self, inputs: Float[Tensor, "batch sets inputs"]
     ) -> Float[Tensor, "batch sets outputs"]:
         """Apply the block to every set."""
-        dtype = product_dtype(inputs, self.linear.weight, training=self.training)
-        if dtype is not None and len(inputs) > 1:  # one row is batch norm's to refuse
-            return self._by_hand(inputs, dtype)
+        weight, training = self.linear.weight, self.training
+        dtype = product_dtype(inputs, weight, training=training)
+        if len(inputs) == 1:
+            pass  # one row is batch norm's to refuse
+        elif dtype is not None:
+            return hidden_layer(*self._by_hand(inputs, dtype))
+        elif by_triton(inputs, weight, training=training):
+            from multiembed.models.gpu_hidden import hidden_layer_on_gpu  # needs Triton
+
+            return hidden_layer_on_gpu(*self._by_hand(inputs, torch.bfloat16))
         hidden = self.linear(inputs)
         if self.norm is not None:
             hidden = self.norm(hidden)
@@ -164,14 +171,15 @@ class SetBlock(nn.Module):
 
     def _by_hand(
         self, inputs: Float[Tensor, "batch sets inputs"], dtype: torch.dtype
-    ) -> Float[Tensor, "batch sets outputs"]:
+    ) -> tuple[HiddenLayer, Float[Tensor, "batch sets inputs"], Sequence[nn.Parameter]]:
+        """Return what layers written by hand are applied to."""
         norm, running = self.norm, None
         if norm is not None:
             momenta = norm.momenta(inputs.shape[1])
             running = Running(norm.running_mean, norm.running_var, momenta, norm.eps)
         layer = HiddenLayer(dtype, round(self.dropout * LEVELS), running)
         parameters = [*self.linear.parameters(), *([] if norm is None else norm.parameters())]
-        return hidden_layer(layer, inputs, parameters)
+        return layer, inputs, parameters
 
 
 def set_mlp(

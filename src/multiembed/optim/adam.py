@@ -24,14 +24,28 @@ class Adam:
     def __init__(
         self, parameters: Mapping[str, Tensor], *, learning_rate: float, weight_decay: float
     ) -> None:
-        self.learning_rate = learning_rate
         self._weight_decay = weight_decay
         self._parameters = dict(parameters)
+        self._learning_rate = learning_rate
+        on_gpu = next((p.device for p in parameters.values() if p.is_cuda), None)
+        # Where the device reads it, a CUDA graph that holds a step sees it change.
+        self._rate = None if on_gpu is None else torch.tensor(learning_rate, device=on_gpu)
         self._state = {
             "step": {name: torch.zeros((), device=p.device) for name, p in parameters.items()},
             "exp_avg": {name: torch.zeros_like(p) for name, p in parameters.items()},
             "exp_avg_sq": {name: torch.zeros_like(p) for name, p in parameters.items()},
         }
+
+    @property
+    def learning_rate(self) -> float:
+        """Used by the next step."""
+        return self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        if self._rate is not None and value != self._learning_rate:
+            self._rate.fill_(value)
+        self._learning_rate = value
 
     def gradients(self) -> list[Tensor]:
         """Gradients since the last step, for clipping in place."""
@@ -53,7 +67,7 @@ class Adam:
             amsgrad=False,
             beta1=BETA1,
             beta2=BETA2,
-            lr=self.learning_rate,
+            lr=self._learning_rate if self._rate is None else self._rate,
             weight_decay=self._weight_decay,
             eps=EPSILON,
             maximize=False,

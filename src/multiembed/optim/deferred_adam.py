@@ -40,6 +40,21 @@ class DeferredAdam(RowOptimizer):
 
     _copies: RowCopies
 
+    def __new__(
+        cls,
+        embedding: EmbeddingSets,
+        *,
+        learning_rate: float,
+        weight_decay: float,
+        fast_forward: bool = False,
+    ) -> "DeferredAdam":
+        """Choose what serves such a table."""
+        if by_triton(embedding.weight):
+            from multiembed.optim.triton_adam import TritonDeferredAdam  # triton may not be there
+
+            return object.__new__(TritonDeferredAdam)
+        return object.__new__(cls)
+
     def __init__(
         self,
         embedding: EmbeddingSets,
@@ -85,12 +100,13 @@ class DeferredAdam(RowOptimizer):
         self._adam.schedule = Schedule.from_state(state)
 
 
+def by_triton(table: Tensor) -> bool:
+    """Say whether kernels for GPUs serve such a table."""
+    return table.dtype == torch.float32 and table.is_cuda and find_spec("triton") is not None
+
+
 def _implementation(table: Tensor) -> ModuleType:
-    """Return the module that does the work for such a table."""
+    """Return the module that does the work for such a table, if not Triton's kernels do."""
     if table.dtype == torch.float32 and table.device.type == "cpu":
         return compiled_adam
-    if table.dtype == torch.float32 and table.is_cuda and find_spec("triton") is not None:
-        from multiembed.optim import triton_adam  # its kernels need Triton to be defined
-
-        return triton_adam
     return eager_adam

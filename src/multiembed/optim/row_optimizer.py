@@ -43,6 +43,10 @@ class RowOptimizer(TableOptimizer):
         """Update the rows that `_read` returned last."""
 
     @override
+    def begin_step(self) -> None:
+        pass
+
+    @override
     def lookup(self, ids: Int[Tensor, "batch columns"]) -> Float[Tensor, "batch sets fields dim"]:
         tables = self.embedding
         find, gather = find_touched_rows, gather_embeddings

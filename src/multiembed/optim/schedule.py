@@ -26,8 +26,11 @@ class Schedule:
         self._learning_rates: list[float] = []
         self._rate = np.zeros(1024, dtype=np.float32)
         self._floor = np.zeros(1024, dtype=np.float32)
-        self._sent: Float[Tensor, "2 capacity"] = torch.zeros(2, 0)
-        self._sent_step = 0
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the last step; there must have been one."""
+        return self._learning_rates[-1]
 
     @property
     def rate(self) -> Float[np.ndarray, " steps"]:
@@ -39,17 +42,6 @@ class Schedule:
         """Adam's epsilon with the second moment's bias correction."""
         return self._floor[: self.step + 1]
 
-    def on(self, device: torch.device) -> Float[Tensor, "2 capacity"]:
-        """Return `rate` and `floor` on a device, with room behind them; only new steps are sent."""
-        if self._sent.device != device or self._sent.shape[1] != len(self._rate):
-            self._sent = torch.from_numpy(np.stack([self._rate, self._floor])).to(device)
-        elif self._sent_step < self.step:
-            new = slice(self._sent_step + 1, self.step + 1)
-            steps = np.stack([self._rate[new], self._floor[new]])
-            self._sent[:, new] = torch.from_numpy(steps).to(device)
-        self._sent_step = self.step
-        return self._sent
-
     def advance(self, learning_rate: float) -> None:
         """Begin the next step."""
         self.step += 1
@@ -59,9 +51,7 @@ class Schedule:
         if self.step >= len(self._rate):
             self._rate = np.concatenate([self._rate, np.zeros_like(self._rate)])
             self._floor = np.concatenate([self._floor, np.zeros_like(self._floor)])
-        correction = math.sqrt(1 - BETA2**self.step)
-        self._rate[self.step] = learning_rate * correction / (1 - BETA1**self.step)
-        self._floor[self.step] = EPSILON * correction
+        self._rate[self.step], self._floor[self.step] = entry(self.step, learning_rate)
 
     def state(self) -> dict[str, Tensor]:
         """Steps and learning rates, the latter only where they changed."""
@@ -80,3 +70,9 @@ class Schedule:
             for _ in range(starts[place], starts[place + 1]):
                 schedule.advance(learning_rate)
         return schedule
+
+
+def entry(step: int, learning_rate: float) -> tuple[float, float]:
+    """Return the rate and the floor of a step, counted from 1."""
+    correction = math.sqrt(1 - BETA2**step)
+    return learning_rate * correction / (1 - BETA1**step), EPSILON * correction

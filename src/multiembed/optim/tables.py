@@ -5,6 +5,7 @@ checkpoints, spectra) calls `flush` first.
 """
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -20,6 +21,15 @@ class TableOptimizer(ABC):
 
     learning_rate: float
     """Used by the next `step`; a schedule assigns it."""
+
+    recordable: ClassVar[bool] = False
+    """Whether a CUDA graph can hold `lookup` and `step`: they read nothing back from the device."""
+    memory: int = 0
+    """Changes when memory that such a graph reads has moved."""
+
+    @abstractmethod
+    def begin_step(self) -> None:
+        """Do what the next step needs from the host, which a replayed `step` does not do."""
 
     @abstractmethod
     def lookup(self, ids: Int[Tensor, "batch columns"]) -> Float[Tensor, "batch sets fields dim"]:
@@ -52,6 +62,8 @@ class TableOptimizer(ABC):
 class DenseAdam(TableOptimizer):
     """Adam with coupled L2 on every row at every step, as the paper trains (Appendix A)."""
 
+    recordable = True
+
     def __init__(
         self, embedding: EmbeddingSets, *, learning_rate: float, weight_decay: float
     ) -> None:
@@ -71,8 +83,12 @@ class DenseAdam(TableOptimizer):
         return self._adam.gradients()
 
     @override
-    def step(self) -> None:
+    def begin_step(self) -> None:
         self._adam.learning_rate = self.learning_rate
+
+    @override
+    def step(self) -> None:
+        self.begin_step()
         self._adam.step()
 
     @override

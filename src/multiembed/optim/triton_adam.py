@@ -1,160 +1,212 @@
-"""Adam on rows of a float32 table on a GPU, with kernels in Triton.
+"""Deferred Adam on a GPU: rows are brought up to date where they lie, and nothing waits for it."""
 
-One pass replays the steps that a batch's rows missed and copies them, another updates and writes
-back. Replay is always exact: what fast-forward would save is little beside reading the rows.
-"""
-
-# ruff: noqa: ANN001, ANN202
-
-import math
-from typing import no_type_check
+from typing import Any, NamedTuple
 
 import torch
 import triton  # pyright: ignore[reportMissingImports]
-import triton.language as tl  # pyright: ignore[reportMissingImports]
 from jaxtyping import Float, Int
 from torch import Tensor
+from typing_extensions import override
 
-from multiembed.optim import adam_kernels
-from multiembed.optim.adam_table import AdamTable, RowCopies
-from multiembed.optim.schedule import BETA1, BETA2
+from multiembed.models.embedding import EmbeddingSets
+from multiembed.optim import triton_kernels as kernels
+from multiembed.optim.deferred_adam import DeferredAdam
+from multiembed.optim.schedule import entry
 
-BLOCK = tl.constexpr(256)
-"""Numbers that go through time together. Rows come sorted by lag, so those of a block missed about
-as many steps."""
-CHUNK = 1 << 26
-"""Numbers copied at once when the whole table is brought up to date."""
-
-# Kernels see only such constants of their module; adam_kernels says what they mean.
-GAIN1, GAIN2 = tl.constexpr(1 - BETA1), tl.constexpr(1 - BETA2)
-LOG_BETA2 = tl.constexpr(math.log(BETA2))
-WINDOW = tl.constexpr(adam_kernels.WINDOW)
-FAINT_VALUE = tl.constexpr(float(adam_kernels.FAINT_VALUE))
-FAINT_MOMENT = tl.constexpr(float(adam_kernels.FAINT_MOMENT))
+AHEAD = 256
+"""Steps whose rates are sent to the device at once, as they will be if the learning rate stays."""
 
 
-def load_rows(
-    table: AdamTable, rows: Int[Tensor, " touched"], last: Int[Tensor, " touched"]
-) -> RowCopies:
-    """Return copies of rows, brought up to date. Those that lag most should come first."""
-    columns = table.values.shape[1]
-    copies = RowCopies(*table.values.new_empty(3, len(rows), columns))
-    numbers = copies.values.numel()
-    _load_and_replay[(triton.cdiv(numbers, BLOCK.value),)](  # pyright: ignore[reportIndexIssue]
-        (table.values, table.moments),
-        rows,
-        last,
-        tuple(copies),
-        _schedule(table),
-        table.schedule.step,
-        numbers,
-        COLUMNS=columns,
-    )
-    return copies
+BEHIND = 2 * kernels.LOOK.value
 
 
-def step_rows(
-    table: AdamTable,
-    rows: Int[Tensor, " touched"],
-    copies: RowCopies,
-    gradients: Float[Tensor, "touched columns"],
-) -> None:
-    """Take rows through the schedule's last step with these gradients."""
-    numbers = gradients.numel()
-    _step_and_store[(triton.cdiv(numbers, BLOCK.value),)](  # pyright: ignore[reportIndexIssue]
-        (table.values, table.moments, table.last),
-        rows,
-        tuple(copies),
-        gradients.contiguous(),
-        _schedule(table),
-        table.schedule.step,
-        numbers,
-        COLUMNS=table.values.shape[1],
-    )
+class Pieces(NamedTuple):
+    """The ids of a batch, sorted and cut into pieces."""
+
+    starts: Int[Tensor, " capacity+16"]
+    """Where each begins; behind the last, the number of ids, often enough to look ahead."""
+    keys: Int[Tensor, " ids"]
+    """Rows of the table in rising order."""
+    order: Int[Tensor, " ids"]
+    """Places in the batch, in the order of `keys`."""
+
+    @property
+    def capacity(self) -> int:
+        """How many pieces there could be."""
+        return len(self.starts) - BEHIND
 
 
-def bring_up_to_date(table: AdamTable) -> None:
-    """Take every row through the steps it missed."""
-    rows, columns = table.values.shape
-    chunk = max(1, CHUNK // columns)
-    now = table.schedule.step
-    for start in range(0, rows, chunk):
-        stale = table.stale(start, start + chunk, now)
-        last, order = table.last[stale].sort(stable=True)
-        stale = stale[order]
-        copies = load_rows(table, stale, last)
-        table.values[stale] = copies.values
-        table.moments[stale] = torch.stack([copies.first, copies.second], dim=1)
-        table.last[stale] = now
+class TritonDeferredAdam(DeferredAdam):
+    """`DeferredAdam` for float32 tables on a GPU.
+
+    A step has no dynamic shape and reads nothing back, so a CUDA graph can hold it, if
+    `begin_step` is called before each replay. The table's rows are brought up to date at `lookup`.
+    Replay is always exact: what fast-forward would save is little beside reading the rows.
+    """
+
+    recordable = True
+
+    def __init__(
+        self,
+        embedding: EmbeddingSets,
+        *,
+        learning_rate: float,
+        weight_decay: float,
+        fast_forward: bool = False,
+    ) -> None:
+        super().__init__(
+            embedding,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            fast_forward=fast_forward,
+        )
+        device = self._table.device
+        self._clock = torch.zeros((), dtype=torch.int32, device=device)
+        """Steps taken, where kernels see it."""
+        self._rates: Float[Tensor, "2 capacity"] = torch.zeros(2, 1 << 20, device=device)
+        """Rate and floor of every step, as in `Schedule`."""
+        self._sent = 0
+        """Last step whose rates are there."""
+        self.memory = self._rates.data_ptr()
+        self._begun = False
+        self._looked_up: Float[Tensor, "batch sets columns width"] | None = None
+        self._sums: Float[Tensor, "capacity numbers"] | None = None
+
+    @override
+    def begin_step(self) -> None:
+        schedule, step = self._adam.schedule, self._adam.schedule.step + 1
+        changed = step > 1 and self.learning_rate != schedule.learning_rate
+        schedule.advance(self.learning_rate)
+        if changed or step > self._sent:
+            self._send([entry(step + i, self.learning_rate) for i in range(AHEAD)], step)
+        self._begun = True
+
+    def _send(self, entries: list[tuple[float, float]], step: int) -> None:
+        self._sent = step + len(entries) - 1
+        if self._sent >= self._rates.shape[1]:
+            room = torch.zeros_like(self._rates)
+            self._rates = torch.cat([self._rates, room], dim=1)
+            self.memory = self._rates.data_ptr()
+        self._rates[:, step : self._sent + 1] = torch.tensor(entries, dtype=torch.float32).T
+
+    @override
+    def lookup(self, ids: Int[Tensor, "batch columns"]) -> Float[Tensor, "batch sets fields dim"]:
+        tables, (batch, columns) = self.embedding, ids.shape
+        rows = (tables.filled(ids) + tables.offsets).to(torch.int32)
+        self._pieces = cut(rows.flatten(), self._capacity(batch))
+        self._run(kernels.replay_pieces, self._pieces, self._arrays(), self._schedule())
+        by_set = self._table.new_empty(tables.sets, batch, columns, tables.width)
+        kernels.read_rows[(batch,)](  # pyright: ignore[reportIndexIssue]
+            rows,
+            self._table,
+            by_set,
+            batch,
+            FIELDS=columns,
+            SETS=tables.sets,
+            WIDTH=tables.width,
+        )
+        self._looked_up, self._sums = by_set.transpose(0, 1).requires_grad_(), None
+        return tables.combine(self._looked_up, ids)
+
+    @override
+    def gradients(self) -> list[Tensor]:
+        """Gradients of the rows of the batch; what belongs to no row is zero."""
+        if self._looked_up is None or self._looked_up.grad is None:
+            return []
+        if self._sums is None:
+            gradient = self._looked_up.grad.transpose(0, 1).contiguous()
+            sets, _, columns, width = gradient.shape
+            capacity = self._pieces.capacity
+            self._sums = self._table.new_empty(capacity, sets * width)
+            kernels.sum_pieces[(capacity,)](  # pyright: ignore[reportIndexIssue]
+                tuple(self._pieces),
+                gradient,
+                self._sums,
+                len(self._pieces.keys),
+                FIELDS=columns,
+                SETS=sets,
+                WIDTH=width,
+                BLOCK=_block(sets * width),
+                num_warps=2,
+            )
+            self._run(kernels.merge_pieces, self._pieces, self._sums)
+        return [self._sums]
+
+    @override
+    def step(self) -> None:
+        for sums in self.gradients():
+            if not self._begun:
+                self.begin_step()
+            self._run(kernels.step_pieces, self._pieces, self._arrays(), sums, self._schedule())
+            self._clock += 1
+            self._begun = False
+        self._looked_up = self._sums = None
+
+    @override
+    def flush(self) -> None:
+        rows, columns = self._table.shape
+        kernels.replay_all[(rows,)](  # pyright: ignore[reportIndexIssue]
+            self._arrays(),
+            self._schedule(),
+            rows,
+            COLUMNS=columns,
+            BLOCK=_block(columns),
+            num_warps=1,
+        )
+
+    @override
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        super().load_state(state)
+        schedule = self._adam.schedule
+        self._clock.fill_(schedule.step)
+        self._sent = 0
+        self._send(list(zip(schedule.rate.tolist(), schedule.floor.tolist(), strict=True)), 0)
+
+    def _capacity(self, batch: int) -> int:
+        """Return how many pieces a batch can have at most."""
+        pairs = zip(self.embedding.cardinalities, self.embedding.slots, strict=True)
+        rows = sum(min(size, batch * slots) for size, slots in pairs)
+        return rows + batch * sum(self.embedding.slots) // kernels.LONGEST.value + 1
+
+    def _arrays(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self._table, self._adam.moments, self._last
+
+    def _schedule(self) -> tuple[Tensor, Tensor, Tensor, float]:
+        rates, floors = self._rates.unbind(0)
+        return rates, floors, self._clock, self._adam.weight_decay
+
+    def _run(
+        self,
+        kernel: Any,  # noqa: ANN401 - Triton's interpreter has a type of its own
+        pieces: Pieces,
+        *arguments: object,
+    ) -> None:
+        """Start a program for every piece."""
+        columns = self._table.shape[1]
+        kernel[(pieces.capacity,)](
+            tuple(pieces),
+            *arguments,
+            len(pieces.keys),
+            COLUMNS=columns,
+            BLOCK=_block(columns),
+            num_warps=1,
+        )
 
 
-def _schedule(table: AdamTable) -> tuple[Tensor, Tensor, float]:
-    rates, floors = table.schedule.on(table.values.device)
-    return rates, floors, table.weight_decay
+def cut(rows: Int[Tensor, " ids"], capacity: int) -> Pieces:
+    """Sort rows of the table and cut them into pieces, of which there is room for `capacity`."""
+    keys, order = torch.sort(rows, stable=True)
+    place = torch.arange(len(keys), dtype=torch.int32, device=keys.device)
+    begins = place % kernels.LONGEST.value == 0
+    begins[1:] |= keys[1:] != keys[:-1]
+    number = begins.cumsum(0) - 1
+    room = capacity + BEHIND
+    starts = torch.full((room + 1,), len(keys), dtype=torch.int32, device=keys.device)
+    # Places where no piece begins are sent to the end, which is cut off.
+    starts.scatter_(0, torch.where(begins, number, room), place)
+    return Pieces(starts[:-1], keys, order)
 
 
-@triton.jit(do_not_specialize=["now", "numbers"])
-@no_type_check
-def _load_and_replay(table, rows, last, copies, schedule, now, numbers, COLUMNS: tl.constexpr):
-    values, moments = table
-    rates, floors, decay = schedule
-    to_values, to_first, to_second = copies
-    number = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = number < numbers
-    position, column = number // COLUMNS, number % COLUMNS
-    row = tl.load(rows + position, mask=inside, other=0).to(tl.int64)
-    value = tl.load(values + row * COLUMNS + column, mask=inside, other=0.0)
-    first = tl.load(moments + row * 2 * COLUMNS + column, mask=inside, other=0.0)
-    second = tl.load(moments + (row * 2 + 1) * COLUMNS + column, mask=inside, other=0.0)
-    stands = tl.load(last + position, mask=inside, other=2147483647)
-    stands = tl.minimum(stands, now)  # what lies outside misses no step
-    step = tl.min(stands) + 1
-    while step <= now:
-        behind = stands < step
-        gradient = decay * value
-        mean = first + GAIN1 * (gradient - first)
-        square = second + GAIN2 * (gradient * gradient - second)
-        stride = tl.load(rates + step) * mean
-        moved = value - tl.div_rn(stride, tl.sqrt_rn(square) + tl.load(floors + step))
-        value = tl.where(behind, moved, value)
-        first = tl.where(behind, mean, first)
-        second = tl.where(behind, square, second)
-        if step % WINDOW == 0:
-            # What can only decay and is faint becomes zero; what stands still is finished.
-            faint = behind & (tl.abs(first) < FAINT_MOMENT)
-            faint = faint & ((decay == 0) | (tl.abs(value) < FAINT_VALUE))
-            first = tl.where(faint, 0.0, first)
-            value = tl.where(faint & (decay != 0), 0.0, value)
-            still = behind & (first == 0) & (decay * value == 0)
-            share = tl.exp((now - step).to(tl.float64) * LOG_BETA2).to(tl.float32)
-            second = tl.where(still, second * share, second)
-            stands = tl.where(still, now, stands)
-            step = tl.maximum(step, tl.min(stands))
-        step += 1
-    tl.store(to_values + number, value, mask=inside)
-    tl.store(to_first + number, first, mask=inside)
-    tl.store(to_second + number, second, mask=inside)
-
-
-@triton.jit(do_not_specialize=["step", "numbers"])
-@no_type_check
-def _step_and_store(table, rows, copies, gradients, schedule, step, numbers, COLUMNS: tl.constexpr):
-    values, moments, last = table
-    rates, floors, decay = schedule
-    of_values, of_first, of_second = copies
-    number = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = number < numbers
-    position, column = number // COLUMNS, number % COLUMNS
-    row = tl.load(rows + position, mask=inside, other=0).to(tl.int64)
-    value = tl.load(of_values + number, mask=inside, other=0.0)
-    first = tl.load(of_first + number, mask=inside, other=0.0)
-    second = tl.load(of_second + number, mask=inside, other=0.0)
-    gradient = tl.load(gradients + number, mask=inside, other=0.0) + decay * value
-    mean = first + GAIN1 * (gradient - first)
-    square = second + GAIN2 * (gradient * gradient - second)
-    stride = tl.load(rates + step) * mean
-    moved = value - tl.div_rn(stride, tl.sqrt_rn(square) + tl.load(floors + step))
-    tl.store(values + row * COLUMNS + column, moved, mask=inside)
-    tl.store(moments + row * 2 * COLUMNS + column, mean, mask=inside)
-    tl.store(moments + (row * 2 + 1) * COLUMNS + column, square, mask=inside)
-    tl.store(last + row, step, mask=inside & (column == 0))
+def _block(columns: int) -> int:
+    """Return how many columns of a row a program takes at once."""
+    return min(512, triton.next_power_of_2(columns))

@@ -9,17 +9,11 @@ from dataclasses import asdict
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Integer
-from torch import Tensor
 
 from multiembed.config import RunConfig
 from multiembed.data.dataset import Batch, Dataset
 from multiembed.errors import ConfigError, DataError
 from multiembed.hardware import chosen_device
-from multiembed.models.regularizers import penalty
-from multiembed.optim.adam import Adam
-from multiembed.optim.named import table_optimizer
 from multiembed.training.checkpoint import (
     RunDirectory,
     load_tensors,
@@ -33,11 +27,12 @@ from multiembed.training.metrics import (
     reliability_curve,
 )
 from multiembed.training.monitor import Monitor, Observation
-from multiembed.training.precision import check_precision, products_in
+from multiembed.training.precision import check_precision
 from multiembed.training.progress import Observer, Progress, Record, TrainingState, is_better
 from multiembed.training.rows import count_rows, settle_other
 from multiembed.training.run import build_model, quality
 from multiembed.training.scoring import EVALUATION_BATCH, predict_batches
+from multiembed.training.step import TrainingStep
 from multiembed.training.trackers import Tracking
 
 REPORT_STEPS = 20
@@ -76,31 +71,12 @@ class Trainer:
         self.device = chosen_device(self.training.device)
         check_precision(self.training.precision, self.device)
         self.model = build_model(config, dataset.cardinalities, dataset.slots).to(self.device)
-        self._build_optimizers()
+        self.step = TrainingStep(self.model, self.training, self.device)
+        self.tables = self.step.tables
         self.state = TrainingState(learning_rate=self.training.learning_rate)
         self._saved_at = self._evaluated_at = time.monotonic()
-        self._loss = torch.zeros((), dtype=torch.float64, device=self.device)
         if not directory.config.exists():
             directory.write_inputs(config.to_toml(), dataset.path, self.row_counts)
-
-    def _build_optimizers(self) -> None:
-        decay = self.training.embedding_weight_decay
-        self.tables = table_optimizer(
-            self.training.table_optimizer,
-            self.model.embedding,
-            learning_rate=self.training.learning_rate,
-            weight_decay=self.training.weight_decay if decay is None else decay,
-        )
-        dense = {
-            name: parameter
-            for name, parameter in self.model.named_parameters()
-            if parameter is not self.model.embedding.weight
-        }
-        self.adam = Adam(
-            dense,
-            learning_rate=self.training.learning_rate,
-            weight_decay=self.training.weight_decay,
-        )
 
     def run(self) -> None:
         """Train until patience, epochs or time run out; does nothing if already finished."""
@@ -118,7 +94,9 @@ class Trainer:
         while not self.state.finished:
             self.model.train()
             for batch in self._epoch():
-                self._step(batch)
+                self.step(batch, self.state.learning_rate)
+                self.state.step += 1
+                self.state.loss_steps += 1
                 self.state.seconds = time.monotonic() - started
                 self._after_step()
                 if self.state.finished:
@@ -157,45 +135,6 @@ class Trainer:
         kept = (batch.labels != 0) | (drawn < rate)
         return Batch(batch.ids[kept], batch.labels[kept])
 
-    def _step(self, batch: Batch) -> None:
-        ids, labels = self._on_device(batch.ids), self._on_device(batch.labels)
-        loss = self._loss_of(self.tables.lookup(ids), labels.float())
-        loss.backward()
-        if self.training.gradient_clip is not None:
-            self._clip(self.training.gradient_clip)
-        self.tables.learning_rate = self.adam.learning_rate = self.state.learning_rate
-        self.tables.step()
-        self.adam.step()
-        self._loss += loss.detach()
-        self.state.step += 1
-        self.state.loss_steps += 1
-
-    def _on_device(self, array: Integer[np.ndarray, "..."]) -> Tensor:
-        tensor = torch.from_numpy(array)
-        if self.device.type == "cuda":
-            # From pinned memory it is copied while the device computes the step before.
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
-
-    def _loss_of(
-        self, embeddings: Float[Tensor, "batch sets fields dim"], labels: Float[Tensor, " batch"]
-    ) -> Float[Tensor, ""]:
-        """Return the cross-entropy, and what the regularizers add."""
-        with products_in(self.training.precision, self.device):
-            logits = self.model.score(embeddings)
-        loss = F.binary_cross_entropy_with_logits(logits.float(), labels)
-        if self.training.regularizers:
-            loss = loss + penalty(self.model, embeddings, self.training.regularizers)
-        return loss
-
-    def _clip(self, limit: float) -> None:
-        """Scale all gradients so that their common norm is at most `limit`."""
-        gradients = self.adam.gradients() + self.tables.gradients()
-        norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
-        scale = (limit / (norm + 1e-6)).clamp(max=1.0)
-        for gradient in gradients:
-            gradient.mul_(scale)
-
     def _after_step(self) -> None:
         if self.state.step % REPORT_STEPS == 0:
             self._report()
@@ -224,7 +163,7 @@ class Trainer:
         )
 
     def _mean_loss(self) -> float:
-        return (self.state.loss_sum + float(self._loss)) / max(1, self.state.loss_steps)
+        return (self.state.loss_sum + float(self.step.loss_sum)) / max(1, self.state.loss_steps)
 
     def _rows_per_second(self) -> float:
         seconds = time.monotonic() - self._evaluated_at
@@ -276,7 +215,7 @@ class Trainer:
         """Keep the best model, count evaluations without a better one, decide about stopping."""
         state = self.state
         state.loss_sum, state.loss_steps = 0.0, 0
-        self._loss.zero_()
+        self.step.loss_sum.zero_()
         if is_better(record, state.records, self.training.best_by):
             state.best_auc, state.best_step, state.worse_in_a_row = record["auc"], state.step, 0
             self.directory.write_best(self.model.state_dict(), record, curve)
@@ -289,11 +228,11 @@ class Trainer:
 
     def save(self) -> None:
         """Write `last.safetensors`: everything needed to go on."""
-        self.state.loss_sum += float(self._loss)
-        self._loss.zero_()
+        self.state.loss_sum += float(self.step.loss_sum)
+        self.step.loss_sum.zero_()
         tensors = module_tensors(self.model, "model")
         tensors |= {f"tables.{name}": tensor for name, tensor in self.tables.state().items()}
-        tensors |= {f"adam.{name}": tensor for name, tensor in self.adam.state().items()}
+        tensors |= {f"adam.{name}": tensor for name, tensor in self.step.adam.state().items()}
         tensors["random.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
@@ -306,7 +245,7 @@ class Trainer:
         self.state = TrainingState(**state)
         self.model.load_state_dict(under(tensors, "model"))
         self.tables.load_state(under(tensors, "tables"))
-        self.adam.load_state(under(tensors, "adam"))
+        self.step.adam.load_state(under(tensors, "adam"))
         torch.set_rng_state(tensors["random.cpu"])
         if self.device.type == "cuda" and "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
