@@ -9,8 +9,8 @@ so and ends.
 The step is that of `train`: batches begin as NumPy arrays, are pinned, copied and trained on.
 Plain PyTorch is textbook.py on the same GPU, as it stands and with autocast to bfloat16 and fused
 Adam; its batches are on the GPU before the clock starts. Contenders take turns of some steps, the
-device is waited for at the end of each, and medians of turns are compared. `loop` is a whole epoch
-of the trainer's batches, read from disk and shuffled.
+device is waited for at the end of each, and medians of turns are compared. `--loop` adds epochs
+of the trainer's batches, read from disk and shuffled; `--tables` lookup and optimizer alone.
 """
 
 import argparse
@@ -18,12 +18,23 @@ import itertools
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from bench_optimizer import LEARNING_RATE, WEIGHT_DECAY, Ids
+from bench_optimizer import (
+    BATCH,
+    DIM,
+    FIELDS,
+    LEARNING_RATE,
+    WEIGHT_DECAY,
+    Deferred,
+    Dense,
+    Ids,
+    cardinalities,
+)
 from bench_spectra import machine
 from bench_step import Model
 from click_rows import SHARE_OF_CLICKS, write_dataset
@@ -159,6 +170,57 @@ def loop(model, rows):
     )
 
 
+def tables(rows, turns, warmup=500):
+    """Print the time of lookup, gradient and update alone: deferred Adam beside torch's dense."""
+    sizes = cardinalities(rows)
+    drawer = Ids(sizes, seed=1)
+    batches = [drawer.batch().to(CUDA) for _ in range(warmup)]
+    gradient = torch.randn(BATCH, 1, FIELDS, DIM, device=CUDA) * 1e-3
+    contenders = {
+        "torch Adam": Dense(sizes, fused=False, device=CUDA),
+        "torch Adam, fused": Dense(sizes, fused=True, device=CUDA),
+        "deferred Adam, launch by launch": Deferred(sizes, device=CUDA),
+        "deferred Adam, recorded": Recorded(Deferred(sizes, device=CUDA)),
+    }
+    for name, contender in contenders.items():
+        for ids in batches if "deferred" in name else batches[:3]:
+            contender.step(ids, gradient)
+    times = {name: [] for name in contenders}
+    source = itertools.cycle(batches)
+    for _ in range(turns):
+        for name, contender in contenders.items():
+            run = partial(contender.step, gradient=gradient)
+            times[name].append(milliseconds(run, source, 50))
+    medians = {name: statistics.median(many) for name, many in times.items()}
+    for name, median in medians.items():
+        ratios = [medians[dense] / median for dense in list(medians)[:2]]
+        print(
+            f"| {rows / 1e6:g}M x {DIM} | {BATCH} | {name} | {median:.3f} "
+            f"| {ratios[0]:.1f} | {ratios[1]:.1f} |",
+            flush=True,
+        )
+
+
+class Recorded:
+    """Deferred Adam's step as a CUDA graph, as the trainer runs it."""
+
+    def __init__(self, deferred):
+        self.deferred, self.graph = deferred, None
+
+    def step(self, ids, gradient):
+        """Look up, take the gradient, update."""
+        tables = self.deferred.optimizer
+        tables.begin_step()
+        if self.graph is None:
+            self.deferred.step(ids, gradient)  # compiles kernels
+            tables.begin_step()
+            self.ids, self.graph = ids.clone(), torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.deferred.step(self.ids, gradient)
+        self.ids.copy_(ids)
+        self.graph.replay()
+
+
 def limits():
     """Print what the device does at most."""
     side = 8192
@@ -179,6 +241,7 @@ def main():
     parser.add_argument("--batches", nargs="*", type=int, default=[2048, 65536])
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--profile", action="store_true", help="the kernels of a step")
+    parser.add_argument("--tables", type=float, nargs="*", default=[], metavar="ROWS")
     parser.add_argument("--loop", action="store_true", help="with batches read from disk")
     options = parser.parse_args()
     if not torch.cuda.is_available():
@@ -194,6 +257,12 @@ def main():
         measure(Model(name), rows, options)
         if options.loop:
             loop(Model(name), rows)
+    if options.tables:
+        print("\n| table | batch | optimizer | ms | times torch Adam | times fused |")
+        print("|---|--:|---|--:|--:|--:|", flush=True)
+    for rows in options.tables:
+        torch.cuda.empty_cache()
+        tables(rows, options.turns)
 
 
 if __name__ == "__main__":

@@ -59,8 +59,8 @@ class Ids:
 class Dense:
     """What textbooks do: an embedding with a dense gradient, and Adam on all of it."""
 
-    def __init__(self, sizes, *, fused):
-        self.embedding = EmbeddingSets(sizes, dim=DIM)
+    def __init__(self, sizes, *, fused, device="cpu"):
+        self.embedding = EmbeddingSets(sizes, dim=DIM).to(device)
         self.adam = torch.optim.Adam(
             [self.embedding.weight], lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=fused
         )
@@ -76,9 +76,9 @@ class Dense:
 class Deferred:
     """Ours."""
 
-    def __init__(self, sizes, *, fast_forward=False):
+    def __init__(self, sizes, *, fast_forward=False, device="cpu"):
         self.optimizer = DeferredAdam(
-            EmbeddingSets(sizes, dim=DIM),
+            EmbeddingSets(sizes, dim=DIM).to(device),
             learning_rate=LEARNING_RATE,
             weight_decay=WEIGHT_DECAY,
             fast_forward=fast_forward,

@@ -48,6 +48,17 @@ def test_every_architecture_is_recorded(dataset, monkeypatch, architecture, prec
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=2e-5)
 
 
+@pytest.mark.parametrize(
+    ("regularizers", "recorded"),
+    [({"aligned_norms": 1.0, "unitary": 1e-5}, True), ({"singular_spread": 1e-3}, False)],
+)
+def test_steps_that_wait_for_the_device_are_not_recorded(dataset, regularizers, recorded):  # noqa: F811
+    step = trained(dataset, regularizers=regularizers)
+
+    assert (step._recorded is not None) == recorded
+    assert torch.isfinite(step.loss_sum)
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_gpu_trains_as_a_cpu_does(dataset, architecture):  # noqa: F811
     options = without_dropout(architecture)

@@ -203,3 +203,26 @@ def test_tables_on_a_gpu_get_the_kernels_if_they_are_float32(kernels):
     assert [key for key, served in chosen.items() if served] == [("cuda", torch.float32)]
     if DEVICE == "cuda":
         assert type(make(device=DEVICE)) is kernels
+
+
+def test_rounded_embeddings_lie_in_padded_rows_and_hand_rounded_gradients_over(
+    kernels,
+):
+    optimizer, theirs = by(kernels), plain()
+    optimizer.lookup_dtype = torch.bfloat16
+    ((ids, gradient),) = gradients(zipf_batches(1))
+
+    seen, expected = optimizer.lookup(ids.to(DEVICE)), theirs.lookup(ids)
+    seen.backward(gradient.to(seen))
+    expected.backward(gradient.bfloat16().float())
+    optimizer.step()
+    theirs.step()
+
+    assert seen.dtype == torch.bfloat16
+    # The interpreter rounds towards zero.
+    torch.testing.assert_close(seen.float().cpu(), expected, rtol=2**-7, atol=0)
+    whole = seen.detach().transpose(0, 1).as_strided((2, 8, 32), (256, 32, 1))
+    assert (whole[..., 9:] == 0).all()
+    torch.testing.assert_close(
+        optimizer.state()["moments"].cpu(), theirs.state()["moments"], rtol=2e-2, atol=1e-9
+    )

@@ -1,7 +1,7 @@
 """The model: ids -> embeddings -> interaction per set -> mean over sets -> head -> logit."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -143,6 +143,11 @@ class ClickModel(nn.Module):
         self.groups = nn.ModuleList(groups)
         self.gate = LearnedGate(self.embedding.sets, width) if gate == "learned" else None
         self.head = self.mix[0][0].head(width) if trunk is None else trunk.deep_head(width)
+
+    @property
+    def rounds(self) -> bool:
+        """Whether all that is done to embeddings first rounds them to the precision of products."""
+        return all(cast(SetGroup, group).interaction.rounds for group in self.groups)
 
     def forward(self, ids: Int[Tensor, "batch fields"]) -> Float[Tensor, " batch"]:
         """Return the logit of a click for every row of `ids`.

@@ -8,6 +8,7 @@ Numbers are kept in bfloat16 and computed with in float32.
 # ruff: noqa: ANN001, ANN202
 # pyright: reportIndexIssue=false, reportMissingImports=false
 
+from collections.abc import Sequence
 from typing import no_type_check
 
 import torch
@@ -22,8 +23,6 @@ BLOCK = tl.constexpr(1024)
 """Numbers that one program takes from memory as they lie, 16 bytes for each thread."""
 ROWS, COLUMNS = tl.constexpr(32), tl.constexpr(64)
 """Numbers that a program holds at once where columns are summed."""
-CHUNK = tl.constexpr(512)
-"""Rows that one program sums."""
 
 
 def padded(width: int) -> int:
@@ -31,24 +30,41 @@ def padded(width: int) -> int:
     return triton.cdiv(width, TOGETHER.value) * TOGETHER.value
 
 
-def chunks(rows: int) -> int:
+def chunk(rows: int, sets: int) -> int:
+    """Return how many rows of a set one program sums: fewer where there are few in all.
+
+    About 320 parts, each of as many programs as a row has blocks of columns, keep all
+    multiprocessors busy. Beyond that longer parts only leave fewer sums to add.
+    """
+    return max(64, min(512, triton.next_power_of_2(rows * sets // 320)))
+
+
+def chunks(rows: int, sets: int) -> int:
     """Return in how many parts columns of `rows` numbers are summed."""
-    return triton.cdiv(rows, CHUNK.value)
+    return triton.cdiv(rows, chunk(rows, sets))
 
 
 def pad_rows(
-    inputs: Float[Tensor, "batch sets width"], out: Float[Tensor, "..."]
-) -> Float[Tensor, "..."]:
-    """Write rows in the precision of `out`, with zeros up to the next multiple of 32 numbers.
+    inputs: Sequence[Float[Tensor, "batch sets width"]],
+    out: Float[Tensor, "inputs sets rows padded"],
+) -> Float[Tensor, "inputs sets rows padded"]:
+    """Write rows in the precision of `out`, with zeros to their right and below.
 
     Args:
-        inputs: Of any strides.
-        out: `sets * batch` rows, set after set; contiguous. Returned.
+        inputs: Of any strides, all of one precision.
+        out: At least as many rows of each set, as long as the next multiple of 32 numbers;
+            contiguous. Returned.
     """
-    batch, sets, width = inputs.shape
-    numbers = batch * out.shape[-1]
+    batch, sets, width = inputs[0].shape
+    numbers = out.shape[2] * out.shape[3]
     _pad[_blocks(numbers, sets)](
-        inputs, inputs.stride(), out, numbers, WIDTH=width, PADDED=out.shape[-1]
+        tuple(inputs),
+        tuple(part.stride() for part in inputs),
+        out,
+        (batch, numbers),
+        WIDTH=width,
+        PADDED=out.shape[3],
+        PARTS=len(inputs),
     )
     return out
 
@@ -69,7 +85,7 @@ def padded_rows(
     cut = inputs.transpose(0, 1).stride() == strides
     if inputs.dtype == dtype and cut and end <= inputs.untyped_storage().nbytes():
         return inputs.detach().as_strided(shape, strides, start)
-    return pad_rows(inputs, inputs.new_empty(shape, dtype=dtype))
+    return pad_rows([inputs], inputs.new_empty(1, *shape, dtype=dtype))[0]
 
 
 def cross_rows(
@@ -106,8 +122,9 @@ def uncross_rows(
     """
     own, rows, padding = x0.shape
     added, whole = further or (None, None)
-    grid = triton.cdiv(padding, COLUMNS.value), chunks(rows), own
-    _uncross[grid](gradient, added, whole, x0, (of_mapped, sums), rows, WIDTH=width, PADDED=padding)
+    grid = triton.cdiv(padding, COLUMNS.value), chunks(rows, own), own
+    shape = {"WIDTH": width, "PADDED": padding, "CHUNK": chunk(rows, own)}
+    _uncross[grid]((gradient, added, x0), (whole, of_mapped, sums), rows, **shape)
 
 
 def sum_of_start(
@@ -115,7 +132,8 @@ def sum_of_start(
     added: Float[Tensor, "own rows padded"],
     mapped: Float[Tensor, "layers own rows padded"],
     biases: Float[Tensor, "layers own padded"],
-    of_x0: Float[Tensor, "sets batch width"],
+    of_x0: Float[Tensor, "sets batch width_or_padded"],
+    width: int,
 ) -> None:
     """Fill the gradient of x0 from those of the output of every layer.
 
@@ -124,14 +142,14 @@ def sum_of_start(
         added: What came through the first layer's map.
         mapped: What every layer mapped, without the bias.
         biases: Of every layer.
-        of_x0: Filled; contiguous.
+        of_x0: Filled; contiguous. Its rows end with the width, or are padded with zeros.
+        width: Numbers of a row before the padding.
     """
     layers, own, rows, padding = mapped.shape
     numbers = rows * padding
     sources = (*gradients, added, mapped, biases)
-    _sum_of_start[_blocks(numbers, own)](
-        sources, of_x0, numbers, WIDTH=of_x0.shape[-1], PADDED=padding, LAYERS=layers
-    )
+    shape = {"WIDTH": width, "TAKEN": of_x0.shape[2], "PADDED": padding, "LAYERS": layers}
+    _sum_of_start[_blocks(numbers, own)](sources, of_x0, numbers, **shape)
 
 
 def _blocks(numbers: int, own: int) -> tuple[int, int]:
@@ -155,14 +173,20 @@ def _place(numbers, PADDED: tl.constexpr):
 
 @triton.jit
 @no_type_check
-def _pad(inputs, strides, out, numbers, WIDTH: tl.constexpr, PADDED: tl.constexpr):
+def _pad(
+    inputs, strides, out, sizes, WIDTH: tl.constexpr, PADDED: tl.constexpr, PARTS: tl.constexpr
+):
+    batch, numbers = sizes
     start, place, inside, row, column = _place(numbers, PADDED)
-    of_batch, of_set, of_column = strides
-    m = tl.program_id(1).to(tl.int64)
-    inputs += m * of_set + start // PADDED * of_batch
-    offset = row.to(tl.int64) * of_batch + column.to(tl.int64) * of_column
-    number = tl.load(inputs + offset, mask=inside & (column < WIDTH), other=0.0)
-    tl.store(out + (m * numbers + start) + place, number, mask=inside)
+    m, sets = tl.program_id(1).to(tl.int64), tl.num_programs(1)
+    first = start // PADDED
+    known = inside & (column < WIDTH) & (row < tl.minimum(batch - first, BLOCK).to(tl.int32))
+    for part in tl.static_range(PARTS):
+        of_batch, of_set, of_column = strides[part]
+        offset = row.to(tl.int64) * of_batch + column.to(tl.int64) * of_column
+        source = inputs[part] + (m * of_set + first * of_batch)
+        number = tl.load(source + offset, mask=known, other=0.0)
+        tl.store(out + ((part * sets + m) * numbers + start) + place, number, mask=inside)
 
 
 @triton.jit
@@ -180,8 +204,11 @@ def _cross(x0, x, mapped, bias, crossed, numbers, PADDED: tl.constexpr):
 
 @triton.jit
 @no_type_check
-def _uncross(gradient, added, whole, x0, results, rows, WIDTH: tl.constexpr, PADDED: tl.constexpr):
-    of_mapped, sums = results
+def _uncross(
+    tensors, results, rows, WIDTH: tl.constexpr, PADDED: tl.constexpr, CHUNK: tl.constexpr
+):
+    gradient, added, x0 = tensors
+    whole, of_mapped, sums = results
     m = tl.program_id(2).to(tl.int64)
     first = tl.program_id(1).to(tl.int64) * CHUNK
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
@@ -206,7 +233,13 @@ def _uncross(gradient, added, whole, x0, results, rows, WIDTH: tl.constexpr, PAD
 @triton.jit
 @no_type_check
 def _sum_of_start(
-    sources, of_x0, numbers, WIDTH: tl.constexpr, PADDED: tl.constexpr, LAYERS: tl.constexpr
+    sources,
+    of_x0,
+    numbers,
+    WIDTH: tl.constexpr,
+    TAKEN: tl.constexpr,
+    PADDED: tl.constexpr,
+    LAYERS: tl.constexpr,
 ):
     last, others, added, mapped, biases = sources
     start, place, inside, row, column = _place(numbers, PADDED)
@@ -224,5 +257,9 @@ def _sum_of_start(
         number = tl.load(mapped + of_layer + place, mask=inside).to(tl.float32)
         shift = tl.load(biases + (layer * own + m) * PADDED + column)
         total += slope * (number + shift)
-    of_x0 += (m * (numbers // PADDED) + start // PADDED) * WIDTH
-    tl.store(of_x0 + row * WIDTH + column, total, mask=inside & (column < WIDTH))
+    if TAKEN == PADDED:
+        total = tl.where(column < WIDTH, total, 0.0)
+        tl.store(of_x0 + first + place, total, mask=inside)
+    else:
+        of_x0 += (m * (numbers // PADDED) + start // PADDED) * WIDTH
+        tl.store(of_x0 + row * WIDTH + column, total, mask=inside & (column < WIDTH))

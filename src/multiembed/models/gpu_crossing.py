@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import Function
@@ -39,7 +38,8 @@ def cross_on_gpu(
 
     Args:
         plain: Computes the same from x0, matrices and biases by torch's own operators.
-        x0: In float32 or bfloat16.
+        x0: In float32 or bfloat16. Rows in bfloat16 cut from padded ones are read as they lie;
+            the padding holds zeros. Its gradient in bfloat16 is cut from such rows in turn.
         matrices: One for each layer; at least one.
         biases: One for each layer.
     """
@@ -47,7 +47,10 @@ def cross_on_gpu(
 
 
 class _GpuCross(Function):
-    """Keeps what every layer read and `W x`, of all sets."""
+    """Keeps what every layer read and `W x`, of all sets.
+
+    What the first layer read is apart from the rest, because x0 may lie in memory as it should.
+    """
 
     @staticmethod
     def forward(
@@ -59,13 +62,15 @@ class _GpuCross(Function):
         batch, sets, width = x0.shape
         weights, biases = _padded(parameters)
         layers, own, padding, _ = weights.shape
-        read = weights.new_empty(layers, own, sets * batch // own, padding)
-        mapped, output = torch.empty_like(read), torch.empty_like(read[0])
-        pad_rows(x0, read[0])
-        for layer, crossed in enumerate([*read[1:], output]):
-            torch.bmm(read[layer], weights[layer].mT, out=mapped[layer])
-            cross_rows(read[0], read[layer], mapped[layer], biases[layer], crossed)
-        ctx.save_for_backward(x0, *parameters, weights, biases, read, mapped)
+        start = padded_rows(x0, torch.bfloat16).view(own, -1, padding)
+        mapped = weights.new_empty(layers, *start.shape)
+        read, output = torch.empty_like(mapped[1:]), torch.empty_like(mapped[0])
+        x = start
+        for layer, crossed in enumerate([*read, output]):
+            torch.bmm(x, weights[layer].mT, out=mapped[layer])
+            cross_rows(start, x, mapped[layer], biases[layer], crossed)
+            x = crossed
+        ctx.save_for_backward(x0, *parameters, weights, biases, start, read, mapped)
         ctx.plain = plain
         return output.view(sets, batch, padding)[..., :width].transpose(0, 1)
 
@@ -75,30 +80,44 @@ class _GpuCross(Function):
         *gradients: Float[Tensor, "batch sets width"],
     ) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
-        x0, *parameters, weights, biases, read, mapped = ctx.saved_tensors
+        x0, *parameters, weights, biases, start, read, mapped = ctx.saved_tensors
         if torch.is_grad_enabled():
             plain = partial(_in_precision_of_parameters, ctx.plain)
             needed = ctx.needs_input_grad[1:]
             return None, *derive_again(plain, [x0, *parameters], needed, gradient)
-        layers, own, rows, _ = read.shape
-        width = x0.shape[2]
-        last = padded_rows(gradient, torch.bfloat16).view_as(read[0])
-        others = torch.empty_like(read[1:])
+        layers, own, rows, padding = mapped.shape
+        batch, sets, width = x0.shape
+        last = padded_rows(gradient, torch.bfloat16).view_as(start)
+        others = torch.empty_like(read)
         slopes = [*others, last]  # gradients of what the layers gave
-        of_mapped, added = torch.empty_like(last), torch.empty_like(last)
-        sums = biases.new_empty(layers, chunks(rows), own, read.shape[3])
-        of_weights = []
+        of_mapped, added = torch.empty_like(mapped), torch.empty_like(mapped[0])
+        sums = biases.new_empty(layers, chunks(rows, own), own, padding)
         for layer in reversed(range(layers)):
             after = slopes[min(layer + 1, layers - 1)]
             further = (added, slopes[layer]) if layer < layers - 1 else None
-            uncross_rows(after, further, read[0], of_mapped, sums[layer], width)
-            of_weight = product_in(torch.float32, of_mapped.mT, read[layer])
-            of_weights.insert(0, of_weight[:, :width, :width].contiguous())
-            torch.bmm(of_mapped, weights[layer], out=added)
-        of_x0 = x0.new_empty(x0.shape[1], x0.shape[0], width)
-        sum_of_start((last, others), added, mapped, biases, of_x0)
-        of_biases = sums.sum(dim=1)[..., :width].contiguous()
-        return None, of_x0.transpose(0, 1), *of_weights, *of_biases
+            uncross_rows(after, further, start, of_mapped[layer], sums[layer], width)
+            torch.bmm(of_mapped[layer], weights[layer], out=added)
+        of_weights = _of_weights(of_mapped, start, read, width)
+        of_biases = sums[..., :width].sum(dim=1)
+        taken = padding if x0.dtype == torch.bfloat16 else width
+        of_x0 = x0.new_empty(sets, batch, taken)
+        sum_of_start((last, others), added, mapped, biases, of_x0, width)
+        return None, of_x0[..., :width].transpose(0, 1), *of_weights, *of_biases
+
+
+def _of_weights(
+    of_mapped: Float[Tensor, "layers own rows padded"],
+    start: Float[Tensor, "own rows padded"],
+    read: Float[Tensor, "others own rows padded"],
+    width: int,
+) -> Float[Tensor, "layers own width width"]:
+    """Return the gradients of all layers' weights, from few products that fill the GPU."""
+    pairs = [(of_mapped[0], start)]
+    if len(read):
+        pairs.append((of_mapped[1:].flatten(0, 1), read.flatten(0, 1)))
+    products = [product_in(torch.float32, slopes.mT, rows) for slopes, rows in pairs]
+    whole = torch.cat([product[:, :width, :width] for product in products])
+    return whole.view(len(of_mapped), -1, width, width)
 
 
 def _in_precision_of_parameters(
@@ -113,8 +132,9 @@ def _padded(
     """Return weights as products read them, and biases, with zeros around them."""
     layers = len(parameters) // 2
     own, width = parameters[-1].shape
-    shape = layers, own, padded(width), padded(width)
-    weights = parameters[0].new_zeros(shape, dtype=torch.bfloat16)
-    for layer in range(layers):
-        weights[layer, :, :width, :width] = parameters[layer]
-    return weights, F.pad(torch.stack(parameters[layers:]), (0, padded(width) - width))
+    padding = padded(width)
+    weights = parameters[0].new_empty(layers, own, padding, padding, dtype=torch.bfloat16)
+    pad_rows([weight.transpose(0, 1) for weight in parameters[:layers]], weights)
+    biases = parameters[-1].new_empty(layers, 1, own, padding)
+    pad_rows([bias[:, None] for bias in parameters[layers:]], biases)
+    return weights, biases[:, 0]

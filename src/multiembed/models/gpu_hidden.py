@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from multiembed.models.by_hand import derive_again, product_in
-from multiembed.models.gpu_cross_kernels import padded, padded_rows
+from multiembed.models.gpu_cross_kernels import pad_rows, padded, padded_rows
 from multiembed.models.gpu_hidden_kernels import (
     Normal,
     activate_rows,
@@ -89,17 +89,18 @@ class _GpuHidden(Function):
             plain = partial(plain_hidden, ctx.layer, let_through)
             needed = ctx.needs_input_grad[1:]
             return None, *derive_again(plain, [inputs, *parameters], needed, gradient)
-        sums = sum_slopes(gradient, active, kept, mean)
+        sums = sum_slopes((gradient, active, kept), normal, grown)
         normalised = ctx.layer.running is not None
         factors = grown, 1 / len(gradient) if normalised else 0.0
         of_mapped = torch.empty_like(active)
         deactivate_rows((gradient, active, kept), normal, sums, factors, of_mapped)
         of_weight = product_in(torch.float32, of_mapped.mT, operands)[:, :outputs, :width]
-        total, along = grown * sums
-        of_bias, *of_affine = [total.new_zeros(()), along * rate, total] if normalised else [total]
+        of_scale, of_shift = sums
+        # A batch norm takes away what the bias added.
+        of_bias = [torch.zeros_like(parameters[1]), of_scale] if normalised else []
         of_parameters = [
             _of_owners(part, parameter)
-            for part, parameter in zip((of_weight, of_bias, *of_affine), parameters, strict=True)
+            for part, parameter in zip((of_weight, *of_bias, of_shift), parameters, strict=True)
         ]
         of_inputs = product_in(inputs.dtype, of_mapped, weights)[..., :width]
         return None, of_inputs.transpose(0, 1), *of_parameters
@@ -122,9 +123,8 @@ def _padded(
     """Return weights in bfloat16 with zeros around them, fewest where outputs can do without."""
     own, outputs, inputs = weight.shape
     rows = padded(outputs) if outputs % TOGETHER else outputs
-    whole = weight.new_zeros(own, rows, padded(inputs), dtype=torch.bfloat16)
-    whole[:, :outputs, :inputs] = weight
-    return whole
+    whole = weight.new_empty(1, own, rows, padded(inputs), dtype=torch.bfloat16)
+    return pad_rows([weight.transpose(0, 1)], whole)[0]
 
 
 def _of_owners(gradient: Float[Tensor, "..."], parameter: Tensor) -> Tensor:

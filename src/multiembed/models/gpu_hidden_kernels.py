@@ -15,12 +15,9 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from multiembed.models.gpu_cross_kernels import COLUMNS, ROWS, chunk, chunks
 from multiembed.models.hidden import HiddenLayer, Running
 
-ROWS, COLUMNS = tl.constexpr(32), tl.constexpr(64)
-"""Numbers that a program holds at once where columns are summed."""
-CHUNK = tl.constexpr(512)
-"""Rows that one program sums."""
 STRIP, DRAWS = tl.constexpr(16), tl.constexpr(8)
 """Rows that a program holds at once where nothing is summed, and how many times.
 
@@ -50,17 +47,18 @@ def find_statistics(
     """
     sets, rows, padded = mapped.shape
     own, outputs = bias.shape
-    shape = {"WIDTH": outputs, "PADDED": padded}
-    parts = bias.new_empty(2, sets, triton.cdiv(rows, CHUNK.value), outputs)
-    columns = triton.cdiv(outputs, COLUMNS.value)
-    _sum_moments[columns, parts.shape[2], sets](mapped, parts, parts.stride(0), rows, **shape)
+    shape = {"WIDTH": outputs, "CHUNK": chunk(rows, sets)}
+    parts = bias.new_empty(2, sets, chunks(rows, sets), outputs)
+    columns, second = triton.cdiv(outputs, COLUMNS.value), parts.stride(0)
+    grid = columns, parts.shape[2], sets
+    _sum_moments[grid](mapped, parts, second, rows, PADDED=padded, **shape)
     mean, rate = bias.new_empty(2, sets, outputs)
     _merge_moments[columns, own](
-        (parts, parts.stride(0), rows, sets // own),
+        (parts, second, rows, sets // own),
         (running.mean, running.var, bias, running.eps),
         (running.momenta[0], running.momenta[-1]),
         (mean, rate),
-        WIDTH=outputs,
+        **shape,
     )
     return mean, rate
 
@@ -88,28 +86,29 @@ def activate_rows(
 
 
 def sum_slopes(
-    gradient: Float[Tensor, "rows sets outputs"],
-    active: Float[Tensor, "sets rows padded"],
-    mapped: Float[Tensor, "sets rows padded"],
-    mean: Float[Tensor, "sets outputs"],
+    tensors: Sequence[Tensor], normal: Normal, grown: float
 ) -> Float[Tensor, "2 sets outputs"]:
-    """Sum over rows what comes back through active units, and that times `mapped - mean`.
+    """Return the gradients of scale and shift, of every set.
 
-    The gradient may have any strides.
+    Args:
+        tensors: Gradient of the activations, `(rows, sets, outputs)` of any strides; activations
+            and `mapped`, `(sets, rows, padded)`.
+        normal: How `mapped` was normalised.
+        grown: What units that are left were multiplied by.
     """
-    rows, sets, outputs = gradient.shape
-    parts = mean.new_empty(triton.cdiv(rows, CHUNK.value), 2, sets, outputs)
-    grid = triton.cdiv(outputs, COLUMNS.value), len(parts), sets
-    _sum_slopes[grid](
-        (gradient, active, mapped),
-        gradient.stride(),
-        mean,
-        parts,
-        rows,
-        WIDTH=outputs,
-        PADDED=mapped.shape[2],
+    rows, sets, outputs = tensors[0].shape
+    shape = {"WIDTH": outputs, "CHUNK": chunk(rows, sets)}
+    parts = normal.mean.new_empty(2, sets, chunks(rows, sets), outputs)
+    columns, second = triton.cdiv(outputs, COLUMNS.value), parts.stride(0)
+    grid = columns, parts.shape[2], sets
+    strides, padded = tensors[0].stride(), tensors[2].shape[2]
+    sums, moved = (parts, second), (normal.mean, rows)
+    _sum_slopes[grid](tuple(tensors), strides, sums, moved, PADDED=padded, **shape)
+    of_scale, of_shift = results = normal.mean.new_empty(2, sets, outputs)
+    _merge_slopes[columns, sets](
+        (parts, second, rows), (normal.rate, grown), (of_scale, of_shift), **shape
     )
-    return parts.sum(dim=0)
+    return results
 
 
 def deactivate_rows(
@@ -122,9 +121,9 @@ def deactivate_rows(
     """Fill the gradient of `mapped`, zero in the padding.
 
     Args:
-        tensors: Gradient of the activations, activations and `mapped`, as `sum_slopes` takes them.
+        tensors: As `sum_slopes` takes them.
         normal: How `mapped` was normalised.
-        sums: Of `sum_slopes`.
+        sums: What `sum_slopes` returned.
         factors: What units that are left were multiplied by; one row's share in the statistics.
         of_mapped: Filled.
     """
@@ -146,7 +145,9 @@ def _strips(mapped: Float[Tensor, "sets rows padded"]) -> tuple[int, int, int]:
 
 @triton.jit
 @no_type_check
-def _sum_moments(mapped, parts, second, rows, WIDTH: tl.constexpr, PADDED: tl.constexpr):
+def _sum_moments(
+    mapped, parts, second, rows, WIDTH: tl.constexpr, PADDED: tl.constexpr, CHUNK: tl.constexpr
+):
     """Welford's sums of every place in the tile, merged at the end (Chan et al.)."""
     m = tl.program_id(2).to(tl.int64)
     first = tl.program_id(1).to(tl.int64) * CHUNK
@@ -176,7 +177,7 @@ def _sum_moments(mapped, parts, second, rows, WIDTH: tl.constexpr, PADDED: tl.co
 
 @triton.jit
 @no_type_check
-def _merge_moments(sums, running, momenta, results, WIDTH: tl.constexpr):
+def _merge_moments(sums, running, momenta, results, WIDTH: tl.constexpr, CHUNK: tl.constexpr):
     parts, second, rows, turns = sums
     running_mean, running_var, bias, eps = running
     first_momentum, next_momentum = momenta
@@ -192,11 +193,11 @@ def _merge_moments(sums, running, momenta, results, WIDTH: tl.constexpr):
         m = tl.program_id(1) + turn  # of several turns all are of program 0
         mean = tl.zeros((COLUMNS,), dtype=tl.float32)
         for done in range(0, count, ROWS):
-            share, inside, place = _parts(m, done, count, rows, WIDTH)
+            share, inside, place = _parts(m, done, count, rows, WIDTH, CHUNK)
             mean += tl.sum(share * tl.load(parts + place, mask=inside, other=0.0), 0)
         square = tl.zeros((COLUMNS,), dtype=tl.float32)
         for done in range(0, count, ROWS):
-            share, inside, place = _parts(m, done, count, rows, WIDTH)
+            share, inside, place = _parts(m, done, count, rows, WIDTH, CHUNK)
             away = tl.load(parts + place, mask=inside, other=0.0) - mean[None, :]
             within = tl.load(parts + second + place, mask=inside, other=0.0)
             square += tl.sum(share * away * away + within / rows, 0)
@@ -211,7 +212,7 @@ def _merge_moments(sums, running, momenta, results, WIDTH: tl.constexpr):
 
 @triton.jit
 @no_type_check
-def _parts(m, done, count, rows, WIDTH: tl.constexpr):
+def _parts(m, done, count, rows, WIDTH: tl.constexpr, CHUNK: tl.constexpr):
     """Return the shares of parts in all rows, which numbers there are, and where they lie."""
     part = done + tl.arange(0, ROWS)
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
@@ -257,7 +258,11 @@ def _activate(
 
 @triton.jit
 @no_type_check
-def _sum_slopes(tensors, strides, means, parts, rows, WIDTH: tl.constexpr, PADDED: tl.constexpr):
+def _sum_slopes(
+    tensors, strides, sums, moved, WIDTH: tl.constexpr, PADDED: tl.constexpr, CHUNK: tl.constexpr
+):
+    parts, second = sums
+    means, rows = moved
     m = tl.program_id(2).to(tl.int64)
     first = tl.program_id(1).to(tl.int64) * CHUNK
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
@@ -270,17 +275,38 @@ def _sum_slopes(tensors, strides, means, parts, rows, WIDTH: tl.constexpr, PADDE
         slope, number = _slopes(tensors, strides, row, column, rows, WIDTH, PADDED)
         total += slope
         along += slope * (number - mean[None, :])
-    part = tl.program_id(1).to(tl.int64) * 2 * tl.num_programs(2) + m
-    tl.store(parts + part * WIDTH + column, tl.sum(total, 0), mask=known)
-    part += tl.num_programs(2)
-    tl.store(parts + part * WIDTH + column, tl.sum(along, 0), mask=known)
+    part = (m * tl.num_programs(1) + tl.program_id(1)) * WIDTH + column
+    tl.store(parts + part, tl.sum(along, 0), mask=known)
+    tl.store(parts + second + part, tl.sum(total, 0), mask=known)
+
+
+@triton.jit
+@no_type_check
+def _merge_slopes(sums, factors, results, WIDTH: tl.constexpr, CHUNK: tl.constexpr):
+    parts, second, rows = sums
+    rates, grown = factors
+    of_scale, of_shift = results
+    m = tl.program_id(1).to(tl.int64)
+    column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    known = column < WIDTH
+    count = tl.cdiv(rows, CHUNK)
+    along = tl.zeros((COLUMNS,), dtype=tl.float32)
+    total = tl.zeros((COLUMNS,), dtype=tl.float32)
+    for done in range(0, count, ROWS):
+        _, inside, place = _parts(m, done, count, rows, WIDTH, CHUNK)
+        along += tl.sum(tl.load(parts + place, mask=inside, other=0.0), 0)
+        total += tl.sum(tl.load(parts + second + place, mask=inside, other=0.0), 0)
+    unit = m * WIDTH + column
+    rate = tl.load(rates + unit, mask=known, other=0.0)
+    tl.store(of_scale + unit, grown * rate * along, mask=known)
+    tl.store(of_shift + unit, grown * total, mask=known)
 
 
 @triton.jit
 @no_type_check
 def _deactivate(tensors, strides, normal, factors, rows, WIDTH: tl.constexpr, PADDED: tl.constexpr):
     gradient, active, mapped, of_mapped = tensors
-    means, rates, scales, totals, alongs = normal
+    means, rates, scales, alongs, totals = normal
     grown, share = factors
     m = tl.program_id(2).to(tl.int64)
     first = tl.program_id(1).to(tl.int64) * (STRIP * DRAWS)
@@ -289,14 +315,14 @@ def _deactivate(tensors, strides, normal, factors, rows, WIDTH: tl.constexpr, PA
     unit = m * WIDTH + column
     mean = tl.load(means + unit, mask=known, other=0.0)
     rate = tl.load(rates + unit, mask=known, other=0.0)
-    scale = grown * rate * tl.load(scales + unit, mask=known, other=0.0)
+    scale = rate * tl.load(scales + unit, mask=known, other=0.0)
     total = share * tl.load(totals + unit, mask=known, other=0.0)
-    along = share * rate * rate * tl.load(alongs + unit, mask=known, other=0.0)
+    along = share * rate * tl.load(alongs + unit, mask=known, other=0.0)
     for strip in tl.static_range(DRAWS):
         row = first + strip * STRIP + tl.arange(0, STRIP)
         three = gradient, active, mapped
         slope, number = _slopes(three, strides, row, column, rows, WIDTH, PADDED)
-        slope -= total[None, :] + along[None, :] * (number - mean[None, :])
+        slope = grown * slope - total[None, :] - along[None, :] * (number - mean[None, :])
         to = of_mapped + (m * rows + first + strip * STRIP) * PADDED
         place = tl.arange(0, STRIP)[:, None] * PADDED + column[None, :]
         inside = (row < rows)[:, None] & (column < PADDED)[None, :]

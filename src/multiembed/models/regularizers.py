@@ -93,6 +93,10 @@ REGULARIZERS: dict[str, Regularizer] = {
 _ON_CROSS_LAYERS = ("aligned_norms", "unitary")
 
 
+SPECTRAL = frozenset({"set_similarity", "singular_spread"})
+"""Those that take singular values, after which the host asks a GPU whether it found them."""
+
+
 def penalty(
     model: ClickModel,
     embeddings: Float[Tensor, "batch sets fields dim"],

@@ -7,6 +7,7 @@ checkpoints, spectra) calls `flush` first.
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -22,6 +23,8 @@ class TableOptimizer(ABC):
     learning_rate: float
     """Used by the next `step`; a schedule assigns it."""
 
+    lookup_dtype: torch.dtype = torch.float32
+    """What `lookup` may round to, for models that read embeddings in products alone."""
     recordable: ClassVar[bool] = False
     """Whether a CUDA graph can hold `lookup` and `step`: they read nothing back from the device."""
     memory: int = 0

@@ -1,14 +1,18 @@
 """Deferred Adam on a GPU: rows are brought up to date where they lie, and nothing waits for it."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 import triton  # pyright: ignore[reportMissingImports]
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from typing_extensions import override
 
 from multiembed.models.embedding import EmbeddingSets
+from multiembed.models.gpu_cross_kernels import padded
 from multiembed.optim import triton_kernels as kernels
 from multiembed.optim.deferred_adam import DeferredAdam
 from multiembed.optim.schedule import entry
@@ -17,23 +21,51 @@ AHEAD = 256
 """Steps whose rates are sent to the device at once, as they will be if the learning rate stays."""
 
 
-BEHIND = 2 * kernels.LOOK.value
+PROGRAMS = 4096
+"""As many as an H200 runs at a time, about."""
+PLACES = 1024
+"""Of ids that one program looks at."""
 
 
 class Pieces(NamedTuple):
     """The ids of a batch, sorted and cut into pieces."""
 
-    starts: Int[Tensor, " capacity+16"]
-    """Where each begins; behind the last, the number of ids, often enough to look ahead."""
+    starts: Int[Tensor, " capacity+1"]
+    """Where each begins; behind the last, the number of ids."""
     keys: Int[Tensor, " ids"]
     """Rows of the table in rising order."""
     order: Int[Tensor, " ids"]
     """Places in the batch, in the order of `keys`."""
+    number: Int[Tensor, "1"]
+    """How many pieces there are."""
 
     @property
     def capacity(self) -> int:
         """How many pieces there could be."""
-        return len(self.starts) - BEHIND
+        return len(self.starts) - 1
+
+
+class _Lookup(Function):
+    """Hands the gradient of what was looked up over as it comes: a leaf would keep a copy."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        _: Tensor,
+        embeddings: Tensor,
+        receive: Callable[[Tensor], None],
+    ) -> Float[Tensor, "batch sets columns width"]:
+        ctx.receive = receive
+        return embeddings.view_as(embeddings)
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any,  # noqa: ANN401
+        *gradients: Float[Tensor, "batch sets columns width"],
+    ) -> tuple[None, None, None]:
+        ctx.receive(gradients[0])
+        return None, None, None
 
 
 class TritonDeferredAdam(DeferredAdam):
@@ -69,7 +101,10 @@ class TritonDeferredAdam(DeferredAdam):
         """Last step whose rates are there."""
         self.memory = self._rates.data_ptr()
         self._begun = False
-        self._looked_up: Float[Tensor, "batch sets columns width"] | None = None
+        self._offsets = embedding.offsets.to(torch.int32)
+        self._anchor = torch.empty(0, device=device, requires_grad=True)
+        """What makes a lookup part of a graph of gradients."""
+        self._gradient: Float[Tensor, "batch sets columns width"] | None = None
         self._sums: Float[Tensor, "capacity numbers"] | None = None
 
     @override
@@ -92,10 +127,15 @@ class TritonDeferredAdam(DeferredAdam):
     @override
     def lookup(self, ids: Int[Tensor, "batch columns"]) -> Float[Tensor, "batch sets fields dim"]:
         tables, (batch, columns) = self.embedding, ids.shape
-        rows = (tables.filled(ids) + tables.offsets).to(torch.int32)
+        rows = (tables.filled(ids) + self._offsets).to(torch.int32)
         self._pieces = cut(rows.flatten(), self._capacity(batch))
-        self._run(kernels.replay_pieces, self._pieces, self._arrays(), self._schedule())
-        by_set = self._table.new_empty(tables.sets, batch, columns, tables.width)
+        self._run(kernels.replay_pieces, self._arrays(), self._schedule())
+        numbers = columns * tables.width
+        rounded = self.lookup_dtype != torch.float32 and not tables.pooled
+        room = padded(numbers) if rounded else numbers
+        by_set = self._table.new_empty(
+            (tables.sets, batch, room), dtype=self.lookup_dtype if rounded else None
+        )
         kernels.read_rows[(batch,)](  # pyright: ignore[reportIndexIssue]
             rows,
             self._table,
@@ -104,32 +144,36 @@ class TritonDeferredAdam(DeferredAdam):
             FIELDS=columns,
             SETS=tables.sets,
             WIDTH=tables.width,
+            PADDED=room,
         )
-        self._looked_up, self._sums = by_set.transpose(0, 1).requires_grad_(), None
-        return tables.combine(self._looked_up, ids)
+        embeddings = by_set[..., :numbers].unflatten(2, (columns, tables.width)).transpose(0, 1)
+        self._gradient = self._sums = None
+        return tables.combine(_Lookup.apply(self._anchor, embeddings, self._receive), ids)
+
+    def _receive(self, gradient: Float[Tensor, "batch sets columns width"]) -> None:
+        # What is differentiated twice comes twice.
+        self._gradient = gradient if self._gradient is None else self._gradient + gradient
 
     @override
     def gradients(self) -> list[Tensor]:
         """Gradients of the rows of the batch; what belongs to no row is zero."""
-        if self._looked_up is None or self._looked_up.grad is None:
+        if self._gradient is None:
             return []
         if self._sums is None:
-            gradient = self._looked_up.grad.transpose(0, 1).contiguous()
-            sets, _, columns, width = gradient.shape
-            capacity = self._pieces.capacity
-            self._sums = self._table.new_empty(capacity, sets * width)
-            kernels.sum_pieces[(capacity,)](  # pyright: ignore[reportIndexIssue]
+            _, sets, columns, width = self._gradient.shape
+            self._sums = self._table.new_zeros(self._pieces.capacity, sets * width)
+            kernels.sum_pieces[self._programs()](  # pyright: ignore[reportIndexIssue]
                 tuple(self._pieces),
-                gradient,
+                self._gradient,
+                self._gradient.stride(),
                 self._sums,
-                len(self._pieces.keys),
                 FIELDS=columns,
                 SETS=sets,
                 WIDTH=width,
                 BLOCK=_block(sets * width),
                 num_warps=2,
             )
-            self._run(kernels.merge_pieces, self._pieces, self._sums)
+            self._run(kernels.merge_pieces, self._sums)
         return [self._sums]
 
     @override
@@ -137,10 +181,10 @@ class TritonDeferredAdam(DeferredAdam):
         for sums in self.gradients():
             if not self._begun:
                 self.begin_step()
-            self._run(kernels.step_pieces, self._pieces, self._arrays(), sums, self._schedule())
+            self._run(kernels.step_pieces, self._arrays(), sums, self._schedule())
             self._clock += 1
             self._begun = False
-        self._looked_up = self._sums = None
+        self._gradient = self._sums = None
 
     @override
     def flush(self) -> None:
@@ -175,36 +219,32 @@ class TritonDeferredAdam(DeferredAdam):
         rates, floors = self._rates.unbind(0)
         return rates, floors, self._clock, self._adam.weight_decay
 
+    def _programs(self) -> tuple[int]:
+        return (min(PROGRAMS, self._pieces.capacity),)
+
     def _run(
         self,
         kernel: Any,  # noqa: ANN401 - Triton's interpreter has a type of its own
-        pieces: Pieces,
         *arguments: object,
     ) -> None:
-        """Start a program for every piece."""
+        """Have a kernel go through the pieces of the batch."""
         columns = self._table.shape[1]
-        kernel[(pieces.capacity,)](
-            tuple(pieces),
-            *arguments,
-            len(pieces.keys),
-            COLUMNS=columns,
-            BLOCK=_block(columns),
-            num_warps=1,
+        kernel[self._programs()](
+            tuple(self._pieces), *arguments, COLUMNS=columns, BLOCK=_block(columns), num_warps=1
         )
 
 
 def cut(rows: Int[Tensor, " ids"], capacity: int) -> Pieces:
     """Sort rows of the table and cut them into pieces, of which there is room for `capacity`."""
     keys, order = torch.sort(rows, stable=True)
-    place = torch.arange(len(keys), dtype=torch.int32, device=keys.device)
-    begins = place % kernels.LONGEST.value == 0
-    begins[1:] |= keys[1:] != keys[:-1]
-    number = begins.cumsum(0) - 1
-    room = capacity + BEHIND
-    starts = torch.full((room + 1,), len(keys), dtype=torch.int32, device=keys.device)
-    # Places where no piece begins are sent to the end, which is cut off.
-    starts.scatter_(0, torch.where(begins, number, room), place)
-    return Pieces(starts[:-1], keys, order)
+    grid, ids = (triton.cdiv(len(keys), PLACES),), len(keys)
+    begins, starts = torch.empty_like(keys), keys.new_empty(capacity + 1)
+    kernels.mark_pieces[grid](keys, begins, ids, BLOCK=PLACES)  # pyright: ignore[reportIndexIssue]
+    numbers = begins.cumsum(0, dtype=torch.int32)
+    kernels.note_pieces[grid](  # pyright: ignore[reportIndexIssue]
+        begins, numbers, starts, ids, BLOCK=PLACES
+    )
+    return Pieces(starts, keys, order, numbers[-1:])
 
 
 def _block(columns: int) -> int:

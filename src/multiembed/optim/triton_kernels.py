@@ -2,8 +2,8 @@
 
 A batch's ids are sorted; a *piece* is a run of equal ones, cut at every multiple of `LONGEST`, so
 that no program has much more to do than another. A row belongs to the first of its pieces, its
-*head*. There is a program for every piece that there could be, so that nobody has to know how many
-there are: no step waits for the device.
+*head*. Programs take pieces in turns; how many there are only the device knows, so that no step
+waits for it.
 """
 
 # ruff: noqa: ANN001, ANN201, ANN202
@@ -41,136 +41,167 @@ def replay_all(table, schedule, rows, COLUMNS: tl.constexpr, BLOCK: tl.constexpr
 
 @triton.jit(do_not_specialize=["ids"])
 @no_type_check
-def replay_pieces(pieces, table, schedule, ids, COLUMNS: tl.constexpr, BLOCK: tl.constexpr):
-    """Take the rows of a batch through the steps they missed."""
-    piece = tl.program_id(0)
-    row = _head(pieces, piece, ids)
-    if row >= 0:
-        _replay(row, table, schedule, COLUMNS, BLOCK)
+def mark_pieces(keys, begins, ids, BLOCK: tl.constexpr):
+    """Say where a piece begins."""
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    key = tl.load(keys + place, mask=place < ids)
+    before = tl.load(keys + place - 1, mask=(place > 0) & (place < ids), other=-1)
+    marks = (place % LONGEST == 0) | (key != before)
+    tl.store(begins + place, marks.to(tl.int32), mask=place < ids)
 
 
 @triton.jit(do_not_specialize=["ids"])
 @no_type_check
-def step_pieces(pieces, table, sums, schedule, ids, COLUMNS: tl.constexpr, BLOCK: tl.constexpr):
+def note_pieces(begins, numbers, starts, ids, BLOCK: tl.constexpr):
+    """Note where every piece begins, and behind the last one where it ends."""
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    number = tl.load(numbers + place, mask=place < ids, other=0)
+    begin = tl.load(begins + place, mask=place < ids, other=0) != 0
+    tl.store(starts + number - 1, place, mask=begin)
+    tl.store(starts + number, place + 1, mask=place == ids - 1)
+
+
+@triton.jit
+@no_type_check
+def replay_pieces(pieces, table, schedule, COLUMNS: tl.constexpr, BLOCK: tl.constexpr):
+    """Take the rows of a batch through the steps they missed."""
+    for piece in range(tl.program_id(0), tl.load(pieces[3]), tl.num_programs(0)):
+        row = _head(pieces, piece)
+        if row >= 0:
+            _replay(row, table, schedule, COLUMNS, BLOCK)
+
+
+@triton.jit
+@no_type_check
+def step_pieces(pieces, table, sums, schedule, COLUMNS: tl.constexpr, BLOCK: tl.constexpr):
     """Take the rows of a batch, which miss no step, through the next one."""
     values, moments, last = table
     rates, floors, clock, decay = schedule
-    piece = tl.program_id(0)
-    row = _head(pieces, piece, ids)
-    if row >= 0:
-        step = tl.load(clock) + 1
-        for start in tl.static_range(0, COLUMNS, BLOCK):
-            column = start + tl.arange(0, BLOCK)
-            inside = column < COLUMNS
-            at = row * COLUMNS + column
-            moment = at + row * COLUMNS
-            value = tl.load(values + at, mask=inside, other=0.0)
-            first = tl.load(moments + moment, mask=inside, other=0.0)
-            second = tl.load(moments + moment + COLUMNS, mask=inside, other=0.0)
-            gradient = tl.load(sums + piece.to(tl.int64) * COLUMNS + column, mask=inside, other=0.0)
-            gradient += decay * value
-            mean, square = _means(first, second, gradient)
-            moved = _moved(value, mean, square, rates, floors, step)
-            tl.store(values + at, moved, mask=inside)
-            tl.store(moments + moment, mean, mask=inside)
-            tl.store(moments + moment + COLUMNS, square, mask=inside)
-        tl.store(last + row, step)
+    step = tl.load(clock) + 1
+    for piece in range(tl.program_id(0), tl.load(pieces[3]), tl.num_programs(0)):
+        row = _head(pieces, piece)
+        if row >= 0:
+            for start in tl.static_range(0, COLUMNS, BLOCK):
+                column = start + tl.arange(0, BLOCK)
+                inside = column < COLUMNS
+                at = row * COLUMNS + column
+                moment = at + row * COLUMNS
+                value = tl.load(values + at, mask=inside, other=0.0)
+                first = tl.load(moments + moment, mask=inside, other=0.0)
+                second = tl.load(moments + moment + COLUMNS, mask=inside, other=0.0)
+                total = sums + tl.cast(piece, tl.int64) * COLUMNS + column
+                gradient = tl.load(total, mask=inside, other=0.0) + decay * value
+                mean, square = _means(first, second, gradient)
+                moved = _moved(value, mean, square, rates, floors, step)
+                tl.store(values + at, moved, mask=inside)
+                tl.store(moments + moment, mean, mask=inside)
+                tl.store(moments + moment + COLUMNS, square, mask=inside)
+            tl.store(last + row, step)
 
 
 @triton.jit(do_not_specialize=["batch"])
 @no_type_check
 def read_rows(
-    rows, values, to, batch, FIELDS: tl.constexpr, SETS: tl.constexpr, WIDTH: tl.constexpr
+    rows,
+    values,
+    to,
+    batch,
+    FIELDS: tl.constexpr,
+    SETS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PADDED: tl.constexpr,
 ):
-    """Lay out the rows of one record as its embeddings in every set."""
+    """Lay out the rows of one record as its embeddings in every set, with zeros behind them."""
     record = tl.program_id(0).to(tl.int64)
-    NUMBERS: tl.constexpr = FIELDS * WIDTH
-    for start in tl.static_range(0, NUMBERS, 512):
+    for start in tl.static_range(0, PADDED, 512):
         number = start + tl.arange(0, 512)
-        inside = number < NUMBERS
-        row = tl.load(rows + record * FIELDS + number // WIDTH, mask=inside, other=0).to(tl.int64)
+        known = number < FIELDS * WIDTH
+        row = tl.load(rows + record * FIELDS + number // WIDTH, mask=known, other=0).to(tl.int64)
         for m in range(SETS):
             column = m * WIDTH + number % WIDTH
-            value = tl.load(values + row * (SETS * WIDTH) + column, mask=inside, other=0.0)
-            tl.store(to + (m * batch + record) * NUMBERS + number, value, mask=inside)
+            value = tl.load(values + row * (SETS * WIDTH) + column, mask=known, other=0.0)
+            tl.store(to + (m * batch + record) * PADDED + number, value, mask=number < PADDED)
 
 
-@triton.jit(do_not_specialize=["ids"])
+@triton.jit
 @no_type_check
 def sum_pieces(
     pieces,
     gradient,
+    strides,
     sums,
-    ids,
     FIELDS: tl.constexpr,
     SETS: tl.constexpr,
     WIDTH: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Add up the gradients of every piece; of those that are none, write zeros."""
-    starts, _, order = pieces
-    piece = tl.program_id(0).to(tl.int64)
-    start, stop = tl.load(starts + piece), tl.load(starts + piece + 1)
-    batch = ids // FIELDS
-    for first in tl.static_range(0, SETS * WIDTH, BLOCK):
-        column = first + tl.arange(0, BLOCK)
-        inside = column < SETS * WIDTH
-        total = tl.zeros([BLOCK], tl.float32)
-        for at in range(start, stop, LOOK):
-            place = at + tl.arange(0, LOOK)
-            here = place < stop
-            which = tl.load(order + place, mask=here, other=0).to(tl.int64)
-            # Sets come first in memory, then records, fields and an embedding's numbers.
-            number = ((column // WIDTH).to(tl.int64) * batch * FIELDS)[None, :] + which[:, None]
-            mask = here[:, None] & inside[None, :]
-            part = tl.load(gradient + number * WIDTH + (column % WIDTH)[None, :], mask, other=0.0)
-            total += tl.sum(part.to(tl.float32), axis=0)
-        tl.store(sums + piece * SETS * WIDTH + column, total, mask=inside)
+    """Add up the gradients of every piece."""
+    starts, _, order, count = pieces
+    of_record, of_set, of_field, of_number = strides
+    for piece in range(tl.program_id(0), tl.load(count), tl.num_programs(0)):
+        start, stop = tl.load(starts + piece), tl.load(starts + piece + 1)
+        for first in tl.static_range(0, SETS * WIDTH, BLOCK):
+            column = first + tl.arange(0, BLOCK)
+            inside = column < SETS * WIDTH
+            from_column = (column // WIDTH).to(tl.int64) * of_set + column % WIDTH * of_number
+            total = tl.zeros([BLOCK], tl.float32)
+            for at in range(start, stop, LOOK):
+                place = at + tl.arange(0, LOOK)
+                here = place < stop
+                which = tl.load(order + place, mask=here, other=0).to(tl.int64)
+                from_id = which // FIELDS * of_record + which % FIELDS * of_field
+                number = gradient + from_id[:, None] + from_column[None, :]
+                part = tl.load(number, here[:, None] & inside[None, :], other=0.0)
+                total += tl.sum(part.to(tl.float32), axis=0)
+            to = sums + tl.cast(piece, tl.int64) * SETS * WIDTH + column
+            tl.store(to, total, mask=inside)
 
 
-@triton.jit(do_not_specialize=["ids"])
+@triton.jit
 @no_type_check
-def merge_pieces(pieces, sums, ids, COLUMNS: tl.constexpr, BLOCK: tl.constexpr):
+def merge_pieces(pieces, sums, COLUMNS: tl.constexpr, BLOCK: tl.constexpr):
     """Give the head of every row the sum of all its pieces; the others become zero."""
-    starts, keys, _ = pieces
-    piece = tl.program_id(0)
-    row = _head(pieces, piece, ids)
-    if row >= 0:
-        # Most rows have one piece, which is their sum as it is.
-        other = piece + 1
-        more = _same_row(starts, keys, other, row, ids)
-        while tl.max(more.to(tl.int32)) > 0:
-            place = (other + tl.arange(0, LOOK)).to(tl.int64)
-            for first in tl.static_range(0, COLUMNS, BLOCK):
-                column = first + tl.arange(0, BLOCK)
-                inside = column < COLUMNS
-                mask = more[:, None] & inside[None, :]
-                at = sums + place[:, None] * COLUMNS + column[None, :]
-                part = tl.sum(tl.load(at, mask, other=0.0), axis=0)
-                tl.store(at, tl.zeros([LOOK, BLOCK], tl.float32), mask)
-                head = sums + piece.to(tl.int64) * COLUMNS + column
-                tl.store(head, tl.load(head, mask=inside, other=0.0) + part, mask=inside)
-            other += LOOK
-            # Behind one that is another row's, all are.
-            more = more & _same_row(starts, keys, other, row, ids)
+    for piece in range(tl.program_id(0), tl.load(pieces[3]), tl.num_programs(0)):
+        row = _head(pieces, piece)
+        if row >= 0:
+            # Most rows have one piece, which is their sum as it is.
+            other = piece + 1
+            more = _same_row(pieces, other, row)
+            while tl.max(more.to(tl.int32)) > 0:
+                place = (other + tl.arange(0, LOOK)).to(tl.int64)
+                for first in tl.static_range(0, COLUMNS, BLOCK):
+                    column = first + tl.arange(0, BLOCK)
+                    inside = column < COLUMNS
+                    mask = more[:, None] & inside[None, :]
+                    at = sums + place[:, None] * COLUMNS + column[None, :]
+                    part = tl.sum(tl.load(at, mask, other=0.0), axis=0)
+                    tl.store(at, tl.zeros([LOOK, BLOCK], tl.float32), mask)
+                    head = sums + tl.cast(piece, tl.int64) * COLUMNS + column
+                    tl.store(head, tl.load(head, mask=inside, other=0.0) + part, mask=inside)
+                other += LOOK
+                # Behind one that is another row's, all are.
+                more = more & _same_row(pieces, other, row)
 
 
 @triton.jit
 @no_type_check
-def _same_row(starts, keys, first, row, ids):
+def _same_row(pieces, first, row):
     """Say which of the pieces from `first` on are of this row."""
-    start = tl.load(starts + first + tl.arange(0, LOOK))
-    return (start < ids) & (tl.load(keys + start, mask=start < ids, other=-1) == row)
+    starts, keys, _, count = pieces
+    piece = first + tl.arange(0, LOOK)
+    there = piece < tl.load(count)
+    start = tl.load(starts + piece, mask=there, other=0)
+    return there & (tl.load(keys + start) == row)
 
 
 @triton.jit
 @no_type_check
-def _head(pieces, piece, ids):
+def _head(pieces, piece):
     """Return the row that a piece is the head of, or -1."""
-    starts, keys, _ = pieces
+    starts, keys, _, _ = pieces
     start = tl.load(starts + piece)
-    row = tl.load(keys + start, mask=start < ids, other=-1)
-    before = tl.load(keys + start - 1, mask=(start > 0) & (start < ids), other=-1)
+    row = tl.load(keys + start)
+    before = tl.load(keys + start - 1, mask=start > 0, other=-1)
     return tl.where(row == before, -1, row).to(tl.int64)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from multiembed.config import TrainingConfig
 from multiembed.data.dataset import Batch
 from multiembed.models import ClickModel
-from multiembed.models.regularizers import penalty
+from multiembed.models.regularizers import SPECTRAL, penalty
 from multiembed.optim.adam import Adam
 from multiembed.optim.named import table_optimizer
 from multiembed.training.precision import products_in
@@ -45,6 +45,10 @@ class TrainingStep:
             learning_rate=training.learning_rate,
             weight_decay=training.weight_decay,
         )
+        if training.precision == "bfloat16" and model.rounds and not training.regularizers:
+            self.tables.lookup_dtype = torch.bfloat16
+        spectral = SPECTRAL.intersection(training.regularizers)
+        self._recordable = device.type == "cuda" and self.tables.recordable and not spectral
         self._eager = 0
         self._recorded: RecordedStep | None = None
 
@@ -100,10 +104,8 @@ class TrainingStep:
         self, ids: Integer[Tensor, "batch columns"], labels: Integer[Tensor, " batch"]
     ) -> "RecordedStep | None":
         """Return the step that was recorded for such a batch, if there is or can be one."""
-        if self.device.type != "cuda" or not self.tables.recordable:
-            return None
-        if len(ids) != self.training.batch_size or self.training.negative_rate < 1:
-            return None  # the last of an epoch, or one whose size is drawn
+        if not self._recordable or len(ids) != self.training.batch_size:
+            return None  # the last of an epoch is shorter, and so are thinned ones
         if self._recorded is not None and self._recorded.memory != self.tables.memory:
             self._recorded = None
         if self._recorded is None:

@@ -21,6 +21,8 @@ class Interaction(nn.Module, ABC):
 
     width: int
     """Size of the representation of one set."""
+    rounds: ClassVar[bool] = False
+    """Whether embeddings are first of all rounded to the precision of products."""
 
     @abstractmethod
     def forward(

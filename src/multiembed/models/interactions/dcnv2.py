@@ -71,6 +71,8 @@ class CrossLayer(nn.Module):
 class CrossNetwork(Interaction):
     """Repeats `x <- x0 * (W x + b) + x` (Wang et al., equation 1), then one ReLU layer."""
 
+    rounds = True
+
     def __init__(self, architecture: DcnV2, *, fields: int, dim: int, sets: int) -> None:
         super().__init__()
         self.width = architecture.hidden[0]

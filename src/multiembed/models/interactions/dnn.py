@@ -18,6 +18,8 @@ class Dnn(DeepArchitecture):
 class DnnInteraction(Interaction):
     """The first ReLU layer of every set."""
 
+    rounds = True
+
     def __init__(self, architecture: Dnn, *, fields: int, dim: int, sets: int) -> None:
         super().__init__()
         self.width = architecture.hidden[0]
