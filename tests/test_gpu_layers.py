@@ -50,7 +50,7 @@ def error(found, exact):
 def as_exact_as_autocast(found, torch_s, exact):
     for ours, theirs, best in zip(found, torch_s, exact, strict=True):
         assert ours.shape == best.shape
-        assert error(ours, best) < 1.5 * error(theirs, best) + 2e-3
+        assert error(ours, best) < 2.5 * error(theirs, best) + 2e-3
 
 
 def in_double(tensors):

@@ -65,7 +65,7 @@ def test_a_gpu_trains_as_a_cpu_does(dataset, architecture):  # noqa: F811
     gpu = trained(dataset, architecture, options=options)
     cpu = trained(dataset, architecture, options=options, device=torch.device("cpu"))
 
-    torch.testing.assert_close(gpu.loss_sum.cpu(), cpu.loss_sum, rtol=1e-5, atol=0)
+    torch.testing.assert_close(gpu.loss_sum.cpu(), cpu.loss_sum, rtol=1e-4, atol=0)
     ours, theirs = (step.model.embedding.weight.detach().cpu() for step in (gpu, cpu))
     assert float((ours - theirs).norm() / theirs.norm()) < 1e-3
 

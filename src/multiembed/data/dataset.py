@@ -80,6 +80,12 @@ class Split:
         back[order] = np.arange(len(order))
         return Batch(*block.take(back))
 
+    def order(self, seed: int, epoch: int) -> Integer[np.ndarray, " rows"]:
+        """Return the permutation of the rows in which `batches` yields an epoch."""
+        order = np.arange(self.rows, dtype=np.uint32 if self.rows < 2**32 else np.uint64)
+        np.random.default_rng((seed, epoch)).shuffle(order)
+        return order
+
     def batches(
         self, size: int, *, seed: int | None = None, epoch: int = 0, start: int = 0
     ) -> Iterator[Batch]:
@@ -91,7 +97,7 @@ class Split:
         """
         if size < 1:
             raise ValueError(f"size must be at least 1, got {size}")
-        order = None if seed is None else _permutation(self.rows, seed, epoch)
+        order = None if seed is None else self.order(seed, epoch)
         step = size * max(1, ROWS_PER_READ // size)
         for first in range(start * size, self.rows, step):
             last = min(first + step, self.rows)
@@ -138,13 +144,6 @@ def open_dataset(path: Path | str) -> Dataset:
         DataError: If there is none, or it has another format version.
     """
     return Dataset(Path(path), Schema.load(Path(path) / "schema.json"))
-
-
-def _permutation(rows: int, seed: int, epoch: int) -> Integer[np.ndarray, " rows"]:
-    number = np.uint32 if rows < 2**32 else np.uint64
-    order = np.arange(rows, dtype=number)
-    np.random.default_rng((seed, epoch)).shuffle(order)
-    return order
 
 
 def _check_size(folder: Path, split: Split, summary: SplitSummary) -> None:

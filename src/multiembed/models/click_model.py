@@ -1,11 +1,12 @@
 """The model: ids -> embeddings -> interaction per set -> mean over sets -> head -> logit."""
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from multiembed.errors import ConfigError
 from multiembed.models.budget import Budget, Parts, count_flops, count_parameters
@@ -61,8 +62,31 @@ def equal_mean(views: Float[Tensor, "batch sets width"]) -> Float[Tensor, "batch
     if views.shape[1] == 1:
         return views.squeeze(1)
     # Unlike that of `mean`, the gradient of a sum is a view: one row of numbers for all sets.
-    dtype = torch.promote_types(views.dtype, torch.float32)
-    return views.sum(dim=1, dtype=dtype) / views.shape[1]
+    return _Mean.apply(views) if views.dtype == torch.bfloat16 else _mean(views)
+
+
+def _mean(views: Float[Tensor, "batch sets width"]) -> Float[Tensor, "batch width"]:
+    return views.sum(1, dtype=torch.promote_types(views.dtype, torch.float32)) / views.shape[1]
+
+
+class _Mean(Function):
+    """A mean in another precision whose gradient is such a view; torch would round every set's."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        views: Tensor,
+    ) -> Float[Tensor, "batch width"]:
+        ctx.like = views.shape, views.dtype
+        return _mean(views)
+
+    @staticmethod
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any,  # noqa: ANN401
+        *gradients: Float[Tensor, "batch width"],
+    ) -> Float[Tensor, "batch sets width"]:
+        shape, dtype = ctx.like
+        return (gradients[0] / shape[1]).to(dtype).unsqueeze(1).expand(shape)
 
 
 class LearnedGate(nn.Module):

@@ -156,11 +156,10 @@ class SetBlock(nn.Module):
         """Apply the block to every set."""
         weight, training = self.linear.weight, self.training
         dtype = product_dtype(inputs, weight, training=training)
-        if len(inputs) == 1:
-            pass  # one row is batch norm's to refuse
-        elif dtype is not None:
+        # One row is batch norm's to refuse.
+        if dtype is not None and len(inputs) > 1:
             return hidden_layer(*self._by_hand(inputs, dtype))
-        elif by_triton(inputs, weight, training=training):
+        if by_triton(inputs, weight, training=training) and len(inputs) > 1:
             from multiembed.models.gpu_hidden import hidden_layer_on_gpu  # needs Triton
 
             return hidden_layer_on_gpu(*self._by_hand(inputs, torch.bfloat16))

@@ -210,7 +210,8 @@ class TritonDeferredAdam(DeferredAdam):
         """Return how many pieces a batch can have at most."""
         pairs = zip(self.embedding.cardinalities, self.embedding.slots, strict=True)
         rows = sum(min(size, batch * slots) for size, slots in pairs)
-        return rows + batch * sum(self.embedding.slots) // kernels.LONGEST.value + 1
+        ids = batch * sum(self.embedding.slots)
+        return rows + ids // longest_piece(ids) + 1
 
     def _arrays(self) -> tuple[Tensor, Tensor, Tensor]:
         return self._table, self._adam.moments, self._last
@@ -239,12 +240,19 @@ def cut(rows: Int[Tensor, " ids"], capacity: int) -> Pieces:
     keys, order = torch.sort(rows, stable=True)
     grid, ids = (triton.cdiv(len(keys), PLACES),), len(keys)
     begins, starts = torch.empty_like(keys), keys.new_empty(capacity + 1)
-    kernels.mark_pieces[grid](keys, begins, ids, BLOCK=PLACES)  # pyright: ignore[reportIndexIssue]
+    kernels.mark_pieces[grid](  # pyright: ignore[reportIndexIssue]
+        keys, begins, ids, LONGEST=longest_piece(ids), BLOCK=PLACES
+    )
     numbers = begins.cumsum(0, dtype=torch.int32)
     kernels.note_pieces[grid](  # pyright: ignore[reportIndexIssue]
         begins, numbers, starts, ids, BLOCK=PLACES
     )
     return Pieces(starts, keys, order, numbers[-1:])
+
+
+def longest_piece(ids: int) -> int:
+    """Return how many ids a piece has at most: few where a batch has few, more to sum at once."""
+    return 32 if ids <= 1 << 18 else 128
 
 
 def _block(columns: int) -> int:

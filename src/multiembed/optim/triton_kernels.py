@@ -1,6 +1,6 @@
 """What Deferred Adam does to a table on a GPU, row by row, in Triton.
 
-A batch's ids are sorted; a *piece* is a run of equal ones, cut at every multiple of `LONGEST`, so
+A batch's ids are sorted; a *piece* is a run of equal ones, cut at every so many ids, so
 that no program has much more to do than another. A row belongs to the first of its pieces, its
 *head*. Programs take pieces in turns; how many there are only the device knows, so that no step
 waits for it.
@@ -17,8 +17,6 @@ import triton.language as tl  # pyright: ignore[reportMissingImports]
 from multiembed.optim import adam_kernels
 from multiembed.optim.schedule import BETA1, BETA2
 
-LONGEST = tl.constexpr(128)
-"""Most ids of a piece."""
 LOOK = tl.constexpr(8)
 """Gradients, or pieces, that are on their way at the same time."""
 
@@ -41,7 +39,7 @@ def replay_all(table, schedule, rows, COLUMNS: tl.constexpr, BLOCK: tl.constexpr
 
 @triton.jit(do_not_specialize=["ids"])
 @no_type_check
-def mark_pieces(keys, begins, ids, BLOCK: tl.constexpr):
+def mark_pieces(keys, begins, ids, LONGEST: tl.constexpr, BLOCK: tl.constexpr):
     """Say where a piece begins."""
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     key = tl.load(keys + place, mask=place < ids)
@@ -148,8 +146,9 @@ def sum_pieces(
             for at in range(start, stop, LOOK):
                 place = at + tl.arange(0, LOOK)
                 here = place < stop
-                which = tl.load(order + place, mask=here, other=0).to(tl.int64)
-                from_id = which // FIELDS * of_record + which % FIELDS * of_field
+                which = tl.load(order + place, mask=here, other=0).to(tl.int32)
+                record, field = (which // FIELDS).to(tl.int64), which % FIELDS
+                from_id = record * of_record + field * of_field
                 number = gradient + from_id[:, None] + from_column[None, :]
                 part = tl.load(number, here[:, None] & inside[None, :], other=0.0)
                 total += tl.sum(part.to(tl.float32), axis=0)
@@ -257,5 +256,6 @@ def _means(first, second, gradient):
 @no_type_check
 def _moved(value, mean, square, rates, floors, step):
     """Return a value after a step."""
+    # Root and quotient may be off by two units in the last place, of a step: values round more.
     stride = tl.load(rates + step) * mean
-    return value - tl.div_rn(stride, tl.sqrt_rn(square) + tl.load(floors + step))
+    return value - stride / (tl.sqrt(square) + tl.load(floors + step))

@@ -15,6 +15,7 @@ from multiembed.models.regularizers import SPECTRAL, penalty
 from multiembed.optim.adam import Adam
 from multiembed.optim.named import table_optimizer
 from multiembed.training.precision import products_in
+from multiembed.training.resident import ResidentBatch
 
 EAGER_STEPS = 3
 """Steps before one is recorded: what happens at first sight only must not become part of it."""
@@ -52,7 +53,7 @@ class TrainingStep:
         self._eager = 0
         self._recorded: RecordedStep | None = None
 
-    def __call__(self, batch: Batch, learning_rate: float) -> None:
+    def __call__(self, batch: Batch | ResidentBatch, learning_rate: float) -> None:
         """Train on a batch."""
         self.tables.learning_rate = self.adam.learning_rate = learning_rate
         self.tables.begin_step()
@@ -93,8 +94,10 @@ class TrainingStep:
         for gradient in gradients:
             gradient.mul_(scale)
 
-    def _on_device(self, array: Integer[np.ndarray, "..."]) -> Tensor:
-        tensor = torch.from_numpy(array)
+    def _on_device(self, part: Integer[np.ndarray, "..."] | Integer[Tensor, "..."]) -> Tensor:
+        if isinstance(part, Tensor):
+            return part
+        tensor = torch.from_numpy(part)
         if self.device.type == "cuda":
             # From pinned memory it is copied while the device computes the step before.
             tensor = tensor.pin_memory()

@@ -29,6 +29,7 @@ from multiembed.training.metrics import (
 from multiembed.training.monitor import Monitor, Observation
 from multiembed.training.precision import check_precision
 from multiembed.training.progress import Observer, Progress, Record, TrainingState, is_better
+from multiembed.training.resident import ResidentBatch, resident
 from multiembed.training.rows import count_rows, settle_other
 from multiembed.training.run import build_model, quality
 from multiembed.training.scoring import EVALUATION_BATCH, predict_batches
@@ -73,6 +74,8 @@ class Trainer:
         self.model = build_model(config, dataset.cardinalities, dataset.slots).to(self.device)
         self.step = TrainingStep(self.model, self.training, self.device)
         self.tables = self.step.tables
+        thinned = self.training.negative_rate < 1  # row by row, on a CPU
+        self.rows = self.train_split if thinned else resident(self.train_split, self.device)
         self.state = TrainingState(learning_rate=self.training.learning_rate)
         self._saved_at = self._evaluated_at = time.monotonic()
         if not directory.config.exists():
@@ -108,18 +111,16 @@ class Trainer:
                 elif self.state.epoch >= self.training.max_epochs:
                     self._evaluate(last=True)
 
-    def _epoch(self) -> Iterator[Batch]:
+    def _epoch(self) -> Iterator[Batch | ResidentBatch]:
         """Yield what is left of the epoch, thinned where negatives are down-sampled."""
         rate = self.training.negative_rate
         kept_share = self._kept_rows() / self.train_split.rows
         size = max(2, round(self.training.batch_size / kept_share))
         seed = self.training.seed if self.training.shuffle else None
-        batches = self.train_split.batches(
-            size, seed=seed, epoch=self.state.epoch, start=self.state.batch
-        )
+        batches = self.rows.batches(size, seed=seed, epoch=self.state.epoch, start=self.state.batch)
         for batch in batches:
             self.state.batch += 1
-            if rate < 1:
+            if rate < 1 and isinstance(batch, Batch):
                 batch = self._thinned(batch, rate)
             if len(batch.labels) >= 2:  # batch norm needs two rows; a short last batch may have one
                 yield batch
