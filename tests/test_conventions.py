@@ -19,8 +19,8 @@ MAY_IMPORT = {
     "data": {"errors", "validation"},
     "collapse": {"errors", "report"},
     "report": {"errors"},
-    "models": {"allocator", "compiling", "errors", "validation"},
-    "optim": {"allocator", "compiling", "errors", "models"},
+    "models": {"allocator", "compiling", "errors", "hardware", "validation"},
+    "optim": {"allocator", "compiling", "errors", "hardware", "models"},
     "config": {"errors", "hardware", "validation", "models"},
     "overrides": {"errors", "config"},
     "training": {

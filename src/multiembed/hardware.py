@@ -1,5 +1,10 @@
 """What this machine computes on, and in which precisions."""
 
+import os
+import shutil
+from functools import cache
+from importlib.util import find_spec
+
 import torch
 
 from multiembed.errors import ConfigError
@@ -23,3 +28,11 @@ def has_bfloat16_products(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()  # avx512_bf16, amx_bf16, …
     return any(there for name, there in capabilities.items() if name.endswith("bf16"))
+
+
+@cache
+def has_triton() -> bool:
+    """Say whether kernels in Triton can be made here: at first use it asks for a C compiler."""
+    compilers = (os.environ.get("CC"), "gcc", "clang")
+    found = any(name is not None and shutil.which(name) for name in compilers)
+    return found and find_spec("triton") is not None

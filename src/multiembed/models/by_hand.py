@@ -1,11 +1,11 @@
 """When gradients written by hand serve, and what they have in common."""
 
 from collections.abc import Callable, Sequence
-from functools import cache
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor
+
+from multiembed.hardware import has_triton
 
 
 def product_dtype(inputs: Tensor, weight: Tensor, *, training: bool) -> torch.dtype | None:
@@ -32,7 +32,7 @@ def product_dtype(inputs: Tensor, weight: Tensor, *, training: bool) -> torch.dt
 def by_triton(inputs: Tensor, weight: Tensor, *, training: bool) -> bool:
     """Say whether gradients written by hand, with kernels in Triton, serve on a GPU.
 
-    They serve training under autocast to bfloat16, where Triton is installed.
+    They serve training under autocast to bfloat16, where Triton can be used.
     """
     return (
         training
@@ -43,13 +43,8 @@ def by_triton(inputs: Tensor, weight: Tensor, *, training: bool) -> bool:
         and torch.is_autocast_enabled("cuda")
         and torch.get_autocast_dtype("cuda") == torch.bfloat16
         and not torch.compiler.is_compiling()
-        and _triton_is_installed()
+        and has_triton()
     )
-
-
-@cache
-def _triton_is_installed() -> bool:
-    return find_spec("triton") is not None
 
 
 def product_in(dtype: torch.dtype, one: Tensor, other: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ and decays. As long as nobody reads it, nobody notices when. So a row's missed s
 when it is next looked up, with the learning rates of their time, and `flush` replays all rows.
 """
 
-from importlib.util import find_spec
 from types import ModuleType
 
 import torch
@@ -13,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from typing_extensions import override
 
+from multiembed.hardware import has_triton
 from multiembed.models.embedding import EmbeddingSets
 from multiembed.optim import compiled_adam, eager_adam
 from multiembed.optim.adam_table import AdamTable, RowCopies
@@ -102,7 +102,7 @@ class DeferredAdam(RowOptimizer):
 
 def by_triton(table: Tensor) -> bool:
     """Say whether kernels for GPUs serve such a table."""
-    return table.dtype == torch.float32 and table.is_cuda and find_spec("triton") is not None
+    return table.dtype == torch.float32 and table.is_cuda and has_triton()
 
 
 def _implementation(table: Tensor) -> ModuleType:
