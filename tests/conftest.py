@@ -1,6 +1,7 @@
-"""Shapes in annotations are checked while the tests run; real data is found beside the checkout."""
+"""What all tests share: shapes are checked, real data lies beside the checkout, pages open."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ install_import_hook("multiembed", "beartype.beartype")
 settings.register_profile("same", derandomize="MULTIEMBED_FUZZ" not in os.environ)
 settings.load_profile("same")
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -36,3 +38,50 @@ def _present(folder: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder.name} is no part of the product: it lies beside a checkout")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"no browser found; looked for {', '.join(BROWSERS)}")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def open_page(browser, tmp_path_factory):
+    """Open HTML from a file, offline; what the console says is kept."""
+    complaints, contexts = [], []
+
+    def opened(html, *, width=1280):
+        file = tmp_path_factory.mktemp("page") / "report.html"
+        file.write_text(html, encoding="utf-8")
+        context = browser.new_context(offline=True, viewport={"width": width, "height": 900})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(180_000)  # a crowded machine is slow, not wrong
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("requestfailed", lambda request: complaints.append(request.url))
+        page.goto(file.as_uri())
+        return page
+
+    opened.complaints = complaints
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(autouse=True)
+def quiet(request):
+    """Fail a test whose page wrote to the console or asked for anything."""
+    yield
+    if "open_page" in request.fixturenames:
+        complaints = request.getfixturevalue("open_page").complaints
+        heard = [*complaints]
+        complaints.clear()
+        assert heard == []

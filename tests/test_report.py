@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -15,8 +14,6 @@ from multiembed import diagnose
 from multiembed.collapse.readers.reliability import Reliability
 from multiembed.report.page import comparison_page
 from multiembed.report.terminal import terminal_table
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def table(rows, dim, *, decay=1.0, offset=0.0, seed=0):
@@ -48,53 +45,6 @@ def crossed_model(folder, *, fields=5, sets=2):
         weights[f"cns.{m}.0.W.0"] = torch.randn(side, side, generator=generator)
     torch.save(weights, folder / "model.pt")
     return diagnose(folder / "model.pt", cardinalities=rows)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f"no browser found; looked for {', '.join(BROWSERS)}")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
-@pytest.fixture(scope="module")
-def open_page(browser, tmp_path_factory):
-    """Open HTML from a file, offline; what the console says is kept."""
-    complaints, contexts = [], []
-
-    def opened(html, *, width=1280):
-        file = tmp_path_factory.mktemp("page") / "report.html"
-        file.write_text(html, encoding="utf-8")
-        context = browser.new_context(offline=True, viewport={"width": width, "height": 900})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(180_000)  # a crowded machine is slow, not wrong
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("requestfailed", lambda request: complaints.append(request.url))
-        page.goto(file.as_uri())
-        return page
-
-    opened.complaints = complaints
-    yield opened
-    for context in contexts:
-        context.close()
-
-
-@pytest.fixture(autouse=True)
-def quiet(request):
-    """Fail a test whose page wrote to the console or asked for anything."""
-    yield
-    if "open_page" in request.fixturenames:
-        complaints = request.getfixturevalue("open_page").complaints
-        heard = [*complaints]
-        complaints.clear()
-        assert heard == []
 
 
 FIELDS = diagnosis(12)

@@ -324,13 +324,32 @@ def test_the_page_holds_curves_and_words_and_loads_nothing():
     page = advice_page(advise(grid((0.001, 0.002, 0.003), (0.002, 0.004, 0.006))))
 
     charts = json.loads(re.search(r'id="charts">(.*?)</script>', page, re.S).group(1))
-    assert len(charts) == 6
+    assert len(charts) == 2  # of AUC and of log loss
     names = [trace["name"] for trace in charts[0]["traces"]]
-    assert names == ["dcnv2 single", "dcnv2 multi"]
+    assert names == ["single", "multi"]
     assert charts[0]["traces"][1]["y"][-1] == pytest.approx(0.756, abs=1e-4)
+    low, high = charts[0]["layout"]["yaxis"]["range"]
+    assert low < 0.75 < 0.756 < high
     assert "Confidence: high" in page
     body = page[: page.index('<script type="application/json"')]
     assert not re.search(r"(src|href)=\"(?!data:)", body)
+
+
+def test_the_page_draws_each_architecture_over_the_cost_that_is_chosen(open_page):
+    found = grid((0.001, 0.002, 0.003), (0.002, 0.004, 0.006))
+    found += [
+        point(0.74 + NOISE, architecture="dnn"),
+        point([0.2, 0.9], size=4, architecture="dnn"),
+    ]
+    page = open_page(advice_page(advise(found)))
+
+    assert page.locator("h3").all_text_contents() == ["dcnv2", "dnn"]
+    titles = page.locator(".chart .xtitle")
+    assert titles.all_text_contents() == ["parameters"] * 4
+    legends = page.locator(".chart").first.locator(".legendtext")
+    assert legends.all_text_contents() == ["single", "multi"]
+    page.get_by_label("Over").select_option("training time, s")
+    assert titles.all_text_contents() == ["training time, s"] * 4
 
 
 def variant(aucs, name, *, size=1, seeds=None):

@@ -18,7 +18,8 @@ COSTS = {
     "seconds": "training time, s",
 }
 MEASURES = {"test_auc": "test AUC", "test_log_loss": "test log loss"}
-COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#17becf", "#7f7f7f")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a8548a", "#b37700", "#56b4e9", "#5c6670", "#1a1d21")
+"""Of the curves in a chart, told apart by readers who do not see all colours."""
 
 _TEMPLATE = """<!doctype html>
 <html lang="en">
@@ -33,8 +34,10 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem aut
 table {{ border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }}
 th, td {{ text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #ddd; }}
 .advice {{ border-left: 4px solid #1f77b4; padding-left: 1rem; margin: 1rem 0; }}
-.chart {{ height: 24rem; }}
-.charts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); }}
+h3 {{ margin: 1.5rem 0 0; }}
+select {{ font: inherit; }}
+.chart {{ height: 22rem; }}
+.charts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); }}
 </style>
 </head>
 <body>
@@ -43,9 +46,17 @@ th, td {{ text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px 
 <script type="application/json" id="charts">{charts}</script>
 <script>{plotly}</script>
 <script>
-for (const chart of JSON.parse(document.getElementById("charts").textContent)) {{
-  Plotly.newPlot(chart.id, chart.traces, chart.layout, {{displayModeBar: false, responsive: true}});
+const charts = JSON.parse(document.getElementById("charts").textContent);
+const cost = document.getElementById("cost");
+function draw() {{
+  for (const {{id, traces, layout}} of charts) {{
+    const drawn = traces.map(trace => ({{...trace, x: trace.costs[cost.value]}}));
+    layout.xaxis.title.text = cost.selectedOptions[0].text;
+    Plotly.react(id, drawn, layout, {{displayModeBar: false, responsive: true}});
+  }}
 }}
+cost.addEventListener("change", draw);
+draw();
 </script>
 </body>
 </html>
@@ -54,22 +65,24 @@ for (const chart of JSON.parse(document.getElementById("charts").textContent)) {
 
 def advice_page(advice: Advice) -> str:
     """Return the page."""
-    charts = [_chart(advice.curves, measure, cost) for measure in MEASURES for cost in COSTS]
-    divs = "".join(f'<div class="chart" id="{chart["id"]}"></div>' for chart in charts)
     said = "".join(
         f'<p class="advice">{escape(one.text)}<br>Confidence: {escape(one.confidence)}.</p>'
         for one in advice.recommendations
     )
+    charts = _charts(advice.curves)
     body = "\n".join(
         [
             "<h2>Recommendation</h2>",
             said,
-            "<h2>Curves</h2><p>Means over runs with 95% intervals (Student's t).</p>",
-            f'<div class="charts">{divs}</div>',
+            "<h2>Curves</h2><p>Means over runs with 95% intervals (Student's t); an interval that "
+            "leaves its chart is wider than that.</p>",
+            _cost_choice(),
+            *(_places(name, found) for name, found in charts.items()),
             "<h2>Several sets against one wide set, at equal cost</h2>",
             _table(("model", "equal", "sets", "test AUC, multi less single"), _matched(advice)),
             "<h2>Laws</h2><p>a x^-b + c, x the multiple of the base; of AUC, the law is of 1 less "
-            "the AUC. The last column predicts the largest size from the smaller ones.</p>",
+            "the AUC. Where a curve has four sizes, the last column predicts the largest from the "
+            "smaller ones.</p>",
             _table(("curve", "of", "law", "largest size held out"), map(_law_row, advice.laws)),
             f"<p>{escape(advice.held_out_words or '')}</p>",
             f"<h2>{ABUNDANCE_QUESTION}</h2>",
@@ -77,34 +90,70 @@ def advice_page(advice: Advice) -> str:
             _table(("model", "abundance over the base's", "gain of test AUC"), _growth(advice)),
         ]
     )
-    data = json.dumps(charts, allow_nan=False).replace("<", "\\u003c")
+    every = [chart for found in charts.values() for chart in found]
+    data = json.dumps(every, allow_nan=False).replace("<", "\\u003c")
     return _TEMPLATE.format(body=body, charts=data, plotly=get_plotlyjs())
 
 
-def _chart(found: Sequence[Curve], measure: str, cost: str) -> dict[str, Any]:
-    families = list(dict.fromkeys((curve.architecture, curve.variant) for curve in found))
+def _charts(curves: Sequence[Curve]) -> dict[str, list[dict[str, Any]]]:
+    """Return one chart for each measure, by architecture."""
+    by_architecture: dict[str, list[Curve]] = {}
+    for curve in curves:
+        by_architecture.setdefault(curve.architecture, []).append(curve)
+    return {
+        name: [_chart(f"chart-{number}-{measure}", found, measure) for measure in MEASURES]
+        for number, (name, found) in enumerate(by_architecture.items())
+    }
+
+
+def _cost_choice() -> str:
+    choices = "".join(f'<option value="{cost}">{words}</option>' for cost, words in COSTS.items())
+    return f'<p><label>Over <select id="cost">{choices}</select></label></p>'
+
+
+def _places(architecture: str, charts: Sequence[dict[str, Any]]) -> str:
+    divs = "".join(f'<div class="chart" id="{chart["id"]}"></div>' for chart in charts)
+    return f'<h3>{escape(architecture)}</h3><div class="charts">{divs}</div>'
+
+
+def _chart(name: str, curves: Sequence[Curve], measure: str) -> dict[str, Any]:
     traces = []
-    for curve in found:
-        colour = COLOURS[families.index((curve.architecture, curve.variant)) % len(COLOURS)]
-        reach = [_reach(point, measure) for point in curve.points]
+    for number, curve in enumerate(curves):
+        spreads = {cost: [point.spread(cost).mean for point in curve.points] for cost in COSTS}
         traces.append(
             {
-                "name": curve.name,
-                "x": [point.spread(cost).mean for point in curve.points],
+                "name": f"{curve.scaling} {curve.variant}".rstrip(),
+                "costs": spreads,
                 "y": [point.spread(measure).mean for point in curve.points],
                 "text": [f"{size}x" for size in curve.sizes],
-                "error_y": {"type": "data", "array": reach},
+                "error_y": {
+                    "type": "data",
+                    "array": [_reach(point, measure) for point in curve.points],
+                    "thickness": 1,
+                },
                 "mode": "lines+markers",
-                "line": {"color": colour, "dash": "solid" if curve.scaling == "multi" else "dot"},
+                "line": {
+                    "color": COLOURS[number % len(COLOURS)],
+                    "dash": "solid" if curve.scaling == "multi" else "dot",
+                },
             }
         )
     layout = {
-        "xaxis": {"title": {"text": COSTS[cost]}, "type": "log"},
-        "yaxis": {"title": {"text": MEASURES[measure]}},
+        "xaxis": {"title": {"text": ""}, "type": "log"},
+        "yaxis": {"title": {"text": MEASURES[measure]}, "range": _heights(curves, measure)},
         "margin": {"t": 20, "r": 10},
         "legend": {"orientation": "h", "y": -0.25},
+        "showlegend": True,
     }
-    return {"id": f"{measure}-{cost}", "traces": traces, "layout": layout}
+    return {"id": name, "traces": traces, "layout": layout}
+
+
+def _heights(curves: Sequence[Curve], measure: str) -> tuple[float, float]:
+    """Return what a chart shows: all means in its middle half, whatever their intervals."""
+    means = [point.spread(measure).mean for curve in curves for point in curve.points]
+    low, high = min(means), max(means)
+    margin = max((high - low) / 2, 0.001)
+    return low - margin, high + margin
 
 
 def _reach(point: Point, measure: str) -> float | None:
@@ -128,7 +177,7 @@ def _difference(matched: Matched) -> str:
 
 def _law_row(found: CurveLaw) -> tuple[str, ...]:
     held = found.held_out
-    words = "fewer than four sizes"
+    words = ""
     if held is not None:
         verdict = "inside" if held.inside else "outside"
         words = (
