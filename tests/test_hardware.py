@@ -48,6 +48,12 @@ def test_triton_serves_with_the_compiler_that_cc_names(triton_installed, path_of
     assert hardware.has_triton()
 
 
+def test_triton_tries_no_other_than_cc_names(triton_installed, path_of, monkeypatch):
+    path_of("gcc")
+    monkeypatch.setenv("CC", "missing-cc")
+    assert not hardware.has_triton()
+
+
 def test_triton_without_a_compiler_is_not_used(triton_installed, path_of):
     path_of("other")
     assert not hardware.has_triton()

@@ -328,8 +328,8 @@ def test_the_page_holds_curves_and_words_and_loads_nothing():
     names = [trace["name"] for trace in charts[0]["traces"]]
     assert names == ["single", "multi"]
     assert charts[0]["traces"][1]["y"][-1] == pytest.approx(0.756, abs=1e-4)
-    low, high = charts[0]["layout"]["yaxis"]["range"]
-    assert low < 0.75 < 0.756 < high
+    # Half of what is shown are means, from 0.750 to 0.756.
+    assert charts[0]["layout"]["yaxis"]["range"] == pytest.approx([0.747, 0.759], abs=2e-4)
     assert "Confidence: high" in page
     body = page[: page.index('<script type="application/json"')]
     assert not re.search(r"(src|href)=\"(?!data:)", body)
@@ -348,8 +348,14 @@ def test_the_page_draws_each_architecture_over_the_cost_that_is_chosen(open_page
     assert titles.all_text_contents() == ["parameters"] * 4
     legends = page.locator(".chart").first.locator(".legendtext")
     assert legends.all_text_contents() == ["single", "multi"]
+    multi = "document.getElementById('test_auc-0').data[1].x"
+    assert page.evaluate(multi) == [1000 * size for size in SIZES]
     page.get_by_label("Over").select_option("training time, s")
     assert titles.all_text_contents() == ["training time, s"] * 4
+    assert page.evaluate(multi) == [10 * size for size in SIZES]
+    # Two runs that differ by 0.7 leave an interval of 9, which would flatten the means.
+    shown = page.evaluate("document.getElementById('test_auc-1').layout.yaxis.range")
+    assert shown == pytest.approx([0.55 - 0.095, 0.74 + 0.095], abs=2e-4)
 
 
 def variant(aucs, name, *, size=1, seeds=None):

@@ -33,6 +33,6 @@ def has_bfloat16_products(device: torch.device) -> bool:
 @cache
 def has_triton() -> bool:
     """Say whether kernels in Triton can be made here: at first use it asks for a C compiler."""
-    compilers = (os.environ.get("CC"), "gcc", "clang")
-    found = any(name is not None and shutil.which(name) for name in compilers)
-    return found and find_spec("triton") is not None
+    named = os.environ.get("CC")  # where it is set, Triton tries no other
+    compilers = ("gcc", "clang") if named is None else (named,)
+    return find_spec("triton") is not None and any(map(shutil.which, compilers))

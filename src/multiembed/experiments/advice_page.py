@@ -33,7 +33,7 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem aut
   color: #1a1a1a; background: #fff; }}
 table {{ border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }}
 th, td {{ text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #ddd; }}
-.advice {{ border-left: 4px solid #1f77b4; padding-left: 1rem; margin: 1rem 0; }}
+.advice {{ border-left: 4px solid #0072b2; padding-left: 1rem; margin: 1rem 0; }}
 h3 {{ margin: 1.5rem 0 0; }}
 select {{ font: inherit; }}
 .chart {{ height: 22rem; }}
@@ -101,7 +101,7 @@ def _charts(curves: Sequence[Curve]) -> dict[str, list[dict[str, Any]]]:
     for curve in curves:
         by_architecture.setdefault(curve.architecture, []).append(curve)
     return {
-        name: [_chart(f"chart-{number}-{measure}", found, measure) for measure in MEASURES]
+        name: [_chart(f"{measure}-{number}", found, measure) for measure in MEASURES]
         for number, (name, found) in enumerate(by_architecture.items())
     }
 
@@ -116,14 +116,14 @@ def _places(architecture: str, charts: Sequence[dict[str, Any]]) -> str:
     return f'<h3>{escape(architecture)}</h3><div class="charts">{divs}</div>'
 
 
-def _chart(name: str, curves: Sequence[Curve], measure: str) -> dict[str, Any]:
+def _chart(place: str, curves: Sequence[Curve], measure: str) -> dict[str, Any]:
     traces = []
     for number, curve in enumerate(curves):
-        spreads = {cost: [point.spread(cost).mean for point in curve.points] for cost in COSTS}
+        costs = {cost: [point.spread(cost).mean for point in curve.points] for cost in COSTS}
         traces.append(
             {
                 "name": f"{curve.scaling} {curve.variant}".rstrip(),
-                "costs": spreads,
+                "costs": costs,
                 "y": [point.spread(measure).mean for point in curve.points],
                 "text": [f"{size}x" for size in curve.sizes],
                 "error_y": {
@@ -145,7 +145,7 @@ def _chart(name: str, curves: Sequence[Curve], measure: str) -> dict[str, Any]:
         "legend": {"orientation": "h", "y": -0.25},
         "showlegend": True,
     }
-    return {"id": name, "traces": traces, "layout": layout}
+    return {"id": place, "traces": traces, "layout": layout}
 
 
 def _heights(curves: Sequence[Curve], measure: str) -> tuple[float, float]:
