@@ -286,6 +286,21 @@ def test_the_terminal_table_fits_eighty_columns(tmp_path):
 
 
 def test_the_terminal_says_what_was_not_measured(tmp_path):
+    weights = {"a.weight": table(50, 4), "head.bias": np.zeros(3), "b.bias": np.ones(4)}
+    weights |= {"steps": np.arange(2)}
+    np.savez(tmp_path / "model.npz", **weights)
+    console = Console(file=io.StringIO(), width=200)
+
+    console.print(terminal_table(diagnose(tmp_path / "model.npz")))
+
+    [line] = [s for s in console.file.getvalue().splitlines() if s.startswith("Not measured")]
+    assert line.split(": ")[1].split("; ") == [
+        "2 tensors, not a matrix (head.bias, b.bias)",
+        "1 tensor, not floating point (steps).",
+    ]
+
+
+def test_the_terminal_does_not_speak_of_what_is_not_there(tmp_path):
     found = crossed_model(tmp_path)
     console = Console(file=io.StringIO(), width=80)
 

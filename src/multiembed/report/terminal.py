@@ -101,7 +101,8 @@ def _skipped(skipped: list[dict[str, Any]]) -> str:
     for item in skipped:
         reasons.setdefault(item["reason"], []).append(item["name"])
     parts = [
-        f"{len(names)} {reason} ({', '.join(names[:2])}{', ...' if len(names) > 2 else ''})"
+        f"{len(names)} tensor{'s' if len(names) > 1 else ''}, {reason} "
+        f"({', '.join(names[:2])}{', ...' if len(names) > 2 else ''})"
         for reason, names in reasons.items()
     ]
     return f"Not measured: {'; '.join(parts)}."
