@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from multiembed.data.dataset import Split
-from multiembed.data.shards import map_shard, shard_name, write_shard
+from multiembed.data.store.dataset import Split
+from multiembed.data.store.shards import map_shard, shard_name, write_shard
 
 FIELDS = 39
 BATCH = 2048

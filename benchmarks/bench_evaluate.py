@@ -25,10 +25,10 @@ from textbook import TextbookModel, loader
 from trainer_contender import trainer_step
 from turns import timed_step
 
-from multiembed.allocator import keep_freed_memory
-from multiembed.data.dataset import open_dataset
-from multiembed.models import ClickModel
-from multiembed.training import run as training_run
+from multiembed.base.memory import keep_freed_memory
+from multiembed.data.store.dataset import open_dataset
+from multiembed.models.click_model import ClickModel
+from multiembed.runs import run as training_run
 
 MODELS = ("dcnv2:single:1", "dcnv2:multi:4")
 STEPS = 8

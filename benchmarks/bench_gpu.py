@@ -42,7 +42,7 @@ from textbook import TextbookModel
 
 from multiembed import ClickModel
 from multiembed.config import TrainingConfig
-from multiembed.data.dataset import Batch, open_dataset
+from multiembed.data.store.dataset import Batch, open_dataset
 from multiembed.training.resident import resident
 from multiembed.training.step import TrainingStep
 

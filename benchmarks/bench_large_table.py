@@ -39,7 +39,7 @@ def write_table(path, rows, dim, seed=0):
 
 def with_multiembed(path, rows, dim):
     """Diagnose the file; return the information abundance found."""
-    from multiembed.collapse.diagnosis import diagnose
+    from multiembed.diagnosis.diagnose import diagnose
 
     return diagnose(path).fields[0].information_abundance
 

@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from multiembed.collapse import null_information_abundance
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
-from multiembed.data.dataset import open_dataset
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
-from multiembed.training import train
+from multiembed.data.store.dataset import open_dataset
+from multiembed.spectra.null import null_information_abundance
 from multiembed.training.monitor import Monitor
+from multiembed.training.start import train
 
 
 class TimedMonitor:

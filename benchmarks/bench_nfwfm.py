@@ -18,7 +18,7 @@ import torch
 from bench_spectra import interleaved, machine
 from torch import nn
 
-from multiembed.models import named_architecture
+from multiembed.models.naming import named_architecture
 
 
 def factored(fields, dim):

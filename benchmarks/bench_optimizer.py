@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from multiembed.models.embedding import EmbeddingSets
-from multiembed.optim import DeferredAdam
+from multiembed.tables.deferred_adam import DeferredAdam
 
 BATCH = 2048
 FIELDS = 39

@@ -24,11 +24,12 @@ from bench_large_table import status
 from bench_spectra import machine
 
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
-from multiembed.data.dataset import open_dataset
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
+from multiembed.data.store.dataset import open_dataset
+from multiembed.runs.run import load_run
 from multiembed.serving.predict import predict
-from multiembed.training import load_run, train
+from multiembed.training.start import train
 
 
 def clock():

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from multiembed.collapse import spectrum
-from multiembed.collapse.tsqr import triangle
+from multiembed.spectra.spectrum import spectrum
+from multiembed.spectra.tsqr import triangle
 
 
 def routes(table):

@@ -41,8 +41,8 @@ from turns import CLOCKS, Contender
 from multiembed import ClickModel
 from multiembed.cli import SPINS
 from multiembed.config import TrainingConfig
-from multiembed.models.interactions import ARCHITECTURES
-from multiembed.models.named import shape_of_size
+from multiembed.models.interactions.architectures import ARCHITECTURES
+from multiembed.models.naming import shape_of_size
 
 HERE = Path(__file__).parent
 NUMBERS = 1.09e6 * 10

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from bench_spectra import interleaved, machine, planted
 
-from multiembed.collapse import Summary, attribute, sub_embeddings
+from multiembed.spectra.attribution import attribute
+from multiembed.spectra.subembeddings import sub_embeddings
+from multiembed.spectra.summary import Summary
 
 
 def naive_numpy(tables, layer, pairs, dim):

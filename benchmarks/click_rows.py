@@ -5,8 +5,8 @@ import json
 import numpy as np
 from bench_optimizer import BATCH, Ids
 
-from multiembed.data.schema import Field, Schema, SplitSummary
-from multiembed.data.shards import shard_name, write_shard
+from multiembed.data.store.schema import Field, Schema, SplitSummary
+from multiembed.data.store.shards import shard_name, write_shard
 
 SHARE_OF_CLICKS = 0.256
 FEW = 2 * BATCH

@@ -13,10 +13,10 @@ import torch
 from bench_optimizer import BATCH, Ids
 from turns import for_ever, serve, timed_step
 
-from multiembed.allocator import keep_freed_memory
+from multiembed.base.memory import keep_freed_memory
 from multiembed.config import RunConfig
-from multiembed.data.dataset import open_dataset
-from multiembed.training.checkpoint import RunDirectory
+from multiembed.data.store.dataset import open_dataset
+from multiembed.runs.directory import RunDirectory
 from multiembed.training.trainer import Trainer
 
 

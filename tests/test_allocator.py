@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from multiembed.allocator import fitting
+from multiembed.base.memory import fitting
 
 STEP = """
 import resource, sys

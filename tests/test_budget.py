@@ -4,8 +4,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from multiembed.errors import ConfigError
-from multiembed.models import ARCHITECTURES, ClickModel, named_architecture, products
+from multiembed.base.errors import ConfigError
+from multiembed.kernels.cpu import cpu_linear as products
+from multiembed.models.click_model import ClickModel
+from multiembed.models.interactions.architectures import ARCHITECTURES
+from multiembed.models.naming import named_architecture
 from multiembed.models.sizes import sized_models
 
 CARDINALITIES = [7, 5, 4]

@@ -9,11 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from multiembed.models import cin, crossing, hidden
-from multiembed.models.bits import bits, narrow, widen
-from multiembed.models.cin import compressed_interaction
-from multiembed.models.cross_kernels import recross_rows
-from multiembed.models.crossing import cross
+from multiembed.kernels.cpu import cpu_cin as cin
+from multiembed.kernels.cpu import cpu_cross as crossing
+from multiembed.kernels.cpu import cpu_hidden as hidden
+from multiembed.kernels.cpu.bfloat16 import bits, narrow, widen
+from multiembed.kernels.cpu.cpu_cin import compressed_interaction
+from multiembed.kernels.cpu.cpu_cross import cross
+from multiembed.kernels.cpu.cross_loops import recross_rows
 from multiembed.models.interactions import ffm
 from multiembed.models.layers import SetBlock
 from multiembed.training.precision import has_bfloat16_products

@@ -12,13 +12,14 @@ from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
+from multiembed.base.errors import DataError
 from multiembed.cli import main
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
 from multiembed.data.synthetic import PlantedClicks, write_planted
-from multiembed.errors import DataError
-from multiembed.serving.calibration import calibrate, fit_isotonic, fit_platt
-from multiembed.training import load_run, train
-from multiembed.training.metrics import expected_calibration_error, reliability_curve
+from multiembed.runs.metrics import expected_calibration_error, reliability_curve
+from multiembed.runs.run import load_run
+from multiembed.serving.calibrate import calibrate, fit_isotonic, fit_platt
+from multiembed.training.start import train
 
 
 def drawn(rows, seed=0):

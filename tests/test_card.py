@@ -9,16 +9,17 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+from multiembed.base.errors import DataError
 from multiembed.cli import main
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
+from multiembed.data.encoding.split import split_codes
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
-from multiembed.data.split import split_codes
-from multiembed.errors import DataError
+from multiembed.runs.compress import compress_run
+from multiembed.runs.run import load_run
 from multiembed.serving.card import write_card
 from multiembed.serving.embeddings import write_embeddings
-from multiembed.training import load_run, train
-from multiembed.training.compress import compress_run
+from multiembed.training.start import train
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import RobustScaler
 
 import multiembed as me
-from multiembed.errors import ConfigError, DataError
+from multiembed.base.errors import ConfigError, DataError
 
 EXPECTED_FAILURES = {
     "check_supervised_y_2d": (

@@ -144,7 +144,7 @@ def test_an_interruption_says_so(call, trained, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("multiembed.cli.train.load_run", interrupt)
+    monkeypatch.setattr("multiembed.cli.train_command.load_run", interrupt)
 
     code, _, err = call("evaluate", trained / "run")
 

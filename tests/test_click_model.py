@@ -6,9 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from multiembed.errors import ConfigError
-from multiembed.models import ClickModel, named_architecture
-from multiembed.models.named import base_dim, counted_mix, named_mix, shape_of_size
+from multiembed.base.errors import ConfigError
+from multiembed.models.click_model import ClickModel
+from multiembed.models.naming import (
+    base_dim,
+    counted_mix,
+    named_architecture,
+    named_mix,
+    shape_of_size,
+)
 
 CARDINALITIES = [3, 4, 5]
 FIELDS, DIM = 3, 2

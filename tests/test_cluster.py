@@ -6,12 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from multiembed.base.errors import ConfigError
 from multiembed.cli import main
-from multiembed.data.dataset import open_dataset
+from multiembed.data.store.dataset import open_dataset
 from multiembed.data.synthetic import PlantedClicks, write_planted
-from multiembed.errors import ConfigError
-from multiembed.experiments.grid import Grid, case_of, expand
-from multiembed.experiments.running import run_cases
+from multiembed.experiments.grid.grid import Grid, case_of, expand
+from multiembed.experiments.grid.running import run_cases
 
 ray = pytest.importorskip("ray", reason="needs the extra [cluster]")
 

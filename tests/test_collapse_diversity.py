@@ -5,15 +5,15 @@ import pytest
 import torch
 from scipy.linalg import subspace_angles
 
-from multiembed.collapse import (
+from multiembed.base.errors import DataError
+from multiembed.spectra.diversity import (
     Diversity,
-    Summary,
-    information_abundance,
     mean_diversity,
     random_set_diversity,
     set_diversity,
 )
-from multiembed.errors import DataError
+from multiembed.spectra.measures import information_abundance
+from multiembed.spectra.summary import Summary
 
 STACKED = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
 CROSSED = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])

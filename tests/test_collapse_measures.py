@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multiembed.collapse import (
-    Spectrum,
-    Summary,
+from multiembed.base.errors import ConfigError, DataError
+from multiembed.spectra.measures import (
     centered_information_abundance,
     condition,
     dims_for_energy,
@@ -17,15 +16,15 @@ from multiembed.collapse import (
     information_abundance,
     mean_share,
     normalized_information_abundance,
-    null_information_abundance,
     numerical_rank,
     participation_ratio,
     relative_information_abundance,
     stable_rank,
     tail_slope,
 )
-from multiembed.collapse.null import random_root
-from multiembed.errors import ConfigError, DataError
+from multiembed.spectra.null import null_information_abundance, random_root
+from multiembed.spectra.spectrum import Spectrum
+from multiembed.spectra.summary import Summary
 
 
 def known(values, rows=1000):

@@ -8,10 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multiembed.collapse import Summary, information_abundance, spectrum, summarise_trained
-from multiembed.collapse.tables import check_table
-from multiembed.collapse.tsqr import merge_triangles, triangle
-from multiembed.errors import DataError
+from multiembed.base.errors import DataError
+from multiembed.spectra.blocks import check_table
+from multiembed.spectra.measures import information_abundance
+from multiembed.spectra.spectrum import spectrum
+from multiembed.spectra.summary import Summary, summarise_trained
+from multiembed.spectra.tsqr import merge_triangles, triangle
 
 
 def lapack(matrix):

@@ -7,16 +7,16 @@ import pytest
 import torch
 from scipy import stats
 
-from multiembed.collapse import (
+from multiembed.base.errors import DataError
+from multiembed.spectra.attribution import attribute
+from multiembed.spectra.subembeddings import (
     SubEmbeddings,
-    Summary,
-    attribute,
     field_aware_sub_embeddings,
     interaction_patterns,
     sub_embeddings,
     sub_embeddings_per_set,
 )
-from multiembed.errors import DataError
+from multiembed.spectra.summary import Summary
 
 ROWS = (700, 3, 40, 200)
 DIM = 6

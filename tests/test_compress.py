@@ -9,19 +9,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from multiembed.base.errors import ConfigError, DataError
 from multiembed.cli import main
-from multiembed.collapse import dims_for_energy
-from multiembed.collapse.advice import principal_directions
-from multiembed.collapse.diagnosis import diagnose
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
-from multiembed.data.dataset import open_dataset
+from multiembed.data.store.dataset import open_dataset
 from multiembed.data.synthetic import PlantedClicks, write_planted
-from multiembed.errors import ConfigError, DataError
-from multiembed.models import ARCHITECTURES, ClickModel
-from multiembed.models.factored import FactoredEmbeddings, FactoredTable, with_factored_tables
-from multiembed.training import load_run, train
-from multiembed.training.checkpoint import load_tensors, save_tensors
-from multiembed.training.compress import compress_run, factor
+from multiembed.diagnosis.diagnose import diagnose
+from multiembed.models.click_model import ClickModel
+from multiembed.models.compressed import FactoredEmbeddings, FactoredTable, with_factored_tables
+from multiembed.models.interactions.architectures import ARCHITECTURES
+from multiembed.runs.compress import compress_run, factor
+from multiembed.runs.directory import load_tensors, save_tensors
+from multiembed.runs.run import load_run
+from multiembed.spectra.directions import principal_directions
+from multiembed.spectra.measures import dims_for_energy
+from multiembed.training.start import train
 
 RANK = 2
 
@@ -237,7 +239,7 @@ def test_a_failure_leaves_nothing_behind(trained, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("multiembed.training.compress.save_tensors", full)
+    monkeypatch.setattr("multiembed.runs.compress.save_tensors", full)
 
     with pytest.raises(ConfigError, match="out must be writable, got: No space left on device"):
         compress_run(trained / "run", tmp_path / "out")

@@ -5,10 +5,10 @@ import tomllib
 import pytest
 from pydantic import BaseModel, Field
 
+from multiembed.base.errors import ConfigError
+from multiembed.base.validation import checked
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig, parse_config, read_config
-from multiembed.errors import ConfigError
-from multiembed.models import ARCHITECTURES
-from multiembed.validation import checked
+from multiembed.models.interactions.architectures import ARCHITECTURES
 
 MODELS = [
     *({"architecture": name, "sets": 2} for name in ARCHITECTURES),

@@ -11,23 +11,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from multiembed.base.errors import DataError
 from multiembed.config import parse_config
-from multiembed.data.dataset import open_dataset
+from multiembed.data.encoding.split import split_rows
+from multiembed.data.encoding.vocabulary import Encoder
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
 from multiembed.data.preview import preview
-from multiembed.data.split import split_rows
-from multiembed.data.vocabulary import Encoder
-from multiembed.errors import DataError
-from multiembed.experiments.views import subset
-from multiembed.models import EmbeddingSets
-from multiembed.models.embedding import Row
-from multiembed.optim.named import TABLE_OPTIMIZERS, table_optimizer
+from multiembed.data.store.dataset import open_dataset
+from multiembed.experiments.grid.dataset_views import subset
+from multiembed.models.embedding import EmbeddingSets, Row
+from multiembed.runs.compress import compress_run
+from multiembed.runs.run import load_run
 from multiembed.serving.embeddings import write_embeddings
 from multiembed.serving.export import export
 from multiembed.serving.predict import predict
-from multiembed.training.compress import compress_run
-from multiembed.training.run import load_run
+from multiembed.tables.table_optimizers import TABLE_OPTIMIZERS, table_optimizer
 from multiembed.training.start import train
 
 TABLE = PrepareOptions(format="table", label="y", min_count=1, multivalued={"tags": "|"})

@@ -6,14 +6,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from multiembed.data.dataset import open_dataset
-from multiembed.data.interning import Interner
+from multiembed.base.errors import DataError
+from multiembed.base.validation import checked
+from multiembed.data.encoding.interning import Interner
+from multiembed.data.encoding.vocabulary import Encoder
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
 from multiembed.data.preview import preview
-from multiembed.data.vocabulary import Encoder
-from multiembed.errors import DataError
-from multiembed.validation import checked
+from multiembed.data.store.dataset import open_dataset
 
 TABLE = PrepareOptions(format="table", label="y", min_count=1, vocabulary="all")
 

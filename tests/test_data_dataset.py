@@ -9,12 +9,12 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from multiembed.data import dataset as dataset_module
-from multiembed.data.dataset import Split, open_dataset
-from multiembed.data.schema import Schema
-from multiembed.data.shards import map_shard, shard_name, write_shard
+from multiembed.base.errors import DataError
+from multiembed.data.store import dataset as dataset_module
+from multiembed.data.store.dataset import Split, open_dataset
+from multiembed.data.store.schema import Schema
+from multiembed.data.store.shards import map_shard, shard_name, write_shard
 from multiembed.data.synthetic import PlantedClicks, write_planted
-from multiembed.errors import DataError
 
 
 def make_split(folder, sizes, fields=3):

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multiembed.data.dataset import Dataset, open_dataset
+from multiembed.data.encoding.split import split_rows
+from multiembed.data.encoding.vocabulary import Encoder
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
-from multiembed.data.split import split_rows
-from multiembed.data.vocabulary import Encoder
+from multiembed.data.store.dataset import Dataset, open_dataset
 
 SPLITS = ("train", "valid", "test")
 

@@ -14,13 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multiembed.data import counting, records, tables
-from multiembed.data.dataset import open_dataset
+from multiembed.base.errors import ConfigError, DataError
+from multiembed.data.encoding import counting
+from multiembed.data.encoding.split import split_codes, split_rows
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
-from multiembed.data.schema import Schema
-from multiembed.data.split import split_codes, split_rows
-from multiembed.errors import ConfigError, DataError
+from multiembed.data.sources import columnar as tables
+from multiembed.data.sources import records
+from multiembed.data.store.dataset import open_dataset
+from multiembed.data.store.schema import Schema
 
 PACKAGE = str(Path(records.__file__).parents[1])
 TABLE = PrepareOptions(format="table", label="y", min_count=1)

@@ -14,11 +14,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from multiembed.data import encoding, parts, prepare, reading, records, shards
-from multiembed.data.journal import FILE_NAME
+from multiembed.base.errors import DataError
+from multiembed.data import prepare
+from multiembed.data.encoding import parts, reading
+from multiembed.data.encoding import sharding as encoding
+from multiembed.data.encoding.journal import FILE_NAME
+from multiembed.data.encoding.staging import staged
 from multiembed.data.options import PrepareOptions
-from multiembed.data.staging import staged
-from multiembed.errors import DataError
+from multiembed.data.sources import records
+from multiembed.data.store import shards
 
 PACKAGE = str(Path(records.__file__).parents[1])
 OPTIONS = PrepareOptions(format="table", label="y", min_count=2, shard_rows=100, max_bad_rows=50)

@@ -10,12 +10,13 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from multiembed.data import records, tables
-from multiembed.data.dataset import open_dataset
+from multiembed.base.errors import ConfigError, DataError
+from multiembed.data.encoding.split import split_rows
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
-from multiembed.data.split import split_rows
-from multiembed.errors import ConfigError, DataError
+from multiembed.data.sources import columnar as tables
+from multiembed.data.sources import records
+from multiembed.data.store.dataset import open_dataset
 
 OPTIONS = PrepareOptions(format="table", label="y", min_count=1, numeric_columns=("n",))
 ROWS = 300

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from scipy.linalg import subspace_angles
 
 from multiembed import diagnose
-from multiembed.errors import DataError
-from multiembed.models import ClickModel
+from multiembed.base.errors import DataError
+from multiembed.models.click_model import ClickModel
 
 CARDINALITIES = [9, 30, 4, 120]
 NAMES = ["a", "b", "c", "d"]
@@ -112,7 +112,7 @@ def test_chunks_change_nothing(monkeypatch):
     matrix = table(500, 7)
     counts = np.arange(500) % 3
     whole = diagnose({"x": matrix}, counts={"x": counts}).fields[0]
-    monkeypatch.setattr("multiembed.collapse.readers.table.CHUNK_BYTES", 8 * 7 * 33)
+    monkeypatch.setattr("multiembed.diagnosis.readers.table.CHUNK_BYTES", 8 * 7 * 33)
 
     field = diagnose({"x": matrix}, counts={"x": counts}).fields[0]
 

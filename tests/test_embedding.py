@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
-from multiembed.errors import ConfigError, DataError
-from multiembed.models import ClickModel, EmbeddingSets, named_architecture
-from multiembed.models.embedding import Row
+from multiembed.base.errors import ConfigError, DataError
+from multiembed.models.click_model import ClickModel
+from multiembed.models.embedding import EmbeddingSets, Row
+from multiembed.models.naming import named_architecture
 
 CARDINALITIES = [3, 2, 4]
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from multiembed.errors import ConfigError
-from multiembed.models import ClickModel, named_architecture
+from multiembed.base.errors import ConfigError
+from multiembed.models.click_model import ClickModel
 from multiembed.models.interactions.base import Interaction, MlpHead, TwoBranchHead
 from multiembed.models.interactions.finalmlp import BilinearFusion, FeatureGate
 from multiembed.models.layers import SetLinear
+from multiembed.models.naming import named_architecture
 
 
 def plain(name: str, *, fields: int, dim: int = 1, **options: object) -> Interaction:

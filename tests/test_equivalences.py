@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from multiembed.models import ClickModel, EmbeddingSets, named_architecture
+from multiembed.models.click_model import ClickModel
+from multiembed.models.embedding import EmbeddingSets
+from multiembed.models.naming import named_architecture
 
 CARDINALITIES = [3, 4, 5, 2]
 FIELDS, DIM, SETS = 4, 3, 3

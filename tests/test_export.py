@@ -17,18 +17,19 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from multiembed.base.errors import ConfigError, DataError
 from multiembed.cli import main
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
+from multiembed.data.encoding.values import read_values
+from multiembed.data.encoding.vocabulary import Encoder
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
-from multiembed.data.schema import Field, NumericRule
-from multiembed.data.values import read_values
-from multiembed.data.vocabulary import Encoder
-from multiembed.errors import ConfigError, DataError
+from multiembed.data.store.schema import Field, NumericRule
+from multiembed.runs.run import load_run
 from multiembed.serving import bundle, export
-from multiembed.serving.calibration import calibrate
-from multiembed.serving.compiled import compile_field
-from multiembed.training import load_run, train
+from multiembed.serving.calibrate import calibrate
+from multiembed.serving.compiled_encoder import compile_field
+from multiembed.training.start import train
 
 LOADER = Path(bundle.__file__).with_name("loader.py")
 

@@ -5,12 +5,13 @@ import onnxruntime
 import pytest
 import torch
 
-from multiembed.models import ARCHITECTURES, ClickModel
-from multiembed.models.factored import with_factored_tables
-from multiembed.models.named import named_architecture
+from multiembed.models.click_model import ClickModel
+from multiembed.models.compressed import with_factored_tables
+from multiembed.models.interactions.architectures import ARCHITECTURES
+from multiembed.models.naming import named_architecture
+from multiembed.runs.calibration import Calibration
 from multiembed.serving import export
 from multiembed.serving.probability import ProbabilityModel
-from multiembed.training.calibration import Calibration
 
 SIZES = [9, 5, 7]
 SMALL = {

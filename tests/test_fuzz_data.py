@@ -14,11 +14,11 @@ import pyarrow as pa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from multiembed.data.dataset import open_dataset
+from multiembed.base.errors import InputError
+from multiembed.data.encoding.vocabulary import Encoder
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
-from multiembed.data.vocabulary import Encoder
-from multiembed.errors import InputError
+from multiembed.data.store.dataset import open_dataset
 
 CASES = int(os.environ.get("MULTIEMBED_FUZZ", "500"))
 PIECES = [

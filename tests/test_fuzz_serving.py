@@ -13,17 +13,18 @@ import tomli_w
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from multiembed.base.errors import InputError
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig, read_config
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
-from multiembed.errors import InputError
+from multiembed.runs.run import load_run
 from multiembed.serving import bundle
-from multiembed.serving.calibration import calibrate
+from multiembed.serving.calibrate import calibrate
 from multiembed.serving.card import write_card
 from multiembed.serving.embeddings import write_embeddings
 from multiembed.serving.export import export
 from multiembed.serving.predict import predict
-from multiembed.training import load_run, train
+from multiembed.training.start import train
 
 CASES = settings(
     max_examples=max(1, int(os.environ.get("MULTIEMBED_FUZZ", "500")) // 5),

@@ -15,10 +15,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from multiembed.models import ClickModel
+from multiembed.models.click_model import ClickModel
 from multiembed.models.reference import Place, reference_layout
 from multiembed.models.regularizers import penalty
-from multiembed.optim import DeferredAdam, DenseAdam
+from multiembed.tables.deferred_adam import DeferredAdam
+from multiembed.tables.interface import DenseAdam
 
 PAIRS = ["dnn", "ipnn", "nfwfm", "xdeepfm", "dcnv2", "finalmlp"]
 NAMES = [

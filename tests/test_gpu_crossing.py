@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from multiembed.models.crossing import _plain
+from multiembed.kernels.cpu.cpu_cross import _plain
 
 pytest.importorskip("triton", reason="triton is not installed: 300 MB that only GPUs need")
 from test_gpu_layers import (
@@ -23,8 +23,8 @@ from test_gpu_layers import (
     padded_with,
 )
 
-from multiembed.models import gpu_cross_kernels, gpu_hidden_kernels
-from multiembed.models.gpu_cross_kernels import chunk, chunks, pad_rows
+from multiembed.kernels.gpu import gpu_cross_kernels, gpu_hidden_kernels
+from multiembed.kernels.gpu.gpu_cross_kernels import chunk, chunks, pad_rows
 
 
 @pytest.mark.parametrize("own", [1, SETS], ids=["shared", "own"])

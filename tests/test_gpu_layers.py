@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from test_by_hand import torch_s
 
-from multiembed.models.by_hand import by_triton
-from multiembed.models.crossing import _plain
-from multiembed.models.hidden import plain_hidden
+from multiembed.kernels.by_hand import by_triton
+from multiembed.kernels.cpu.cpu_cross import _plain
+from multiembed.kernels.cpu.cpu_hidden import plain_hidden
 from multiembed.models.layers import SetBlock
 
 pytest.importorskip("triton", reason="triton is not installed: 300 MB that only GPUs need")
-from multiembed.models.gpu_crossing import cross_on_gpu
-from multiembed.models.gpu_hidden import hidden_layer_on_gpu
+from multiembed.kernels.gpu.gpu_cross import cross_on_gpu
+from multiembed.kernels.gpu.gpu_hidden import hidden_layer_on_gpu
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SETS, WIDTH, OUTPUTS = 3, 35, 21

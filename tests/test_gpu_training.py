@@ -4,8 +4,8 @@ import pytest
 import torch
 from test_training import config, dataset, planted  # noqa: F401 - fixtures
 
-from multiembed.models import ClickModel
-from multiembed.models.interactions import ARCHITECTURES
+from multiembed.models.click_model import ClickModel
+from multiembed.models.interactions.architectures import ARCHITECTURES
 from multiembed.training import step as stepping
 from multiembed.training.step import TrainingStep
 

@@ -15,15 +15,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from multiembed.base.errors import ConfigError, InputError
 from multiembed.cli import main, watching
-from multiembed.data.dataset import open_dataset
+from multiembed.data.store.dataset import open_dataset
 from multiembed.data.synthetic import PlantedClicks, write_planted
-from multiembed.errors import ConfigError, InputError
-from multiembed.experiments import running
-from multiembed.experiments.grid import Grid, Labels, case_of, expand, read_grid
-from multiembed.experiments.results import points, write_results
-from multiembed.experiments.running import Failure, GridState, run_cases
-from multiembed.training import Progress, load_run
+from multiembed.experiments.grid import running
+from multiembed.experiments.grid.grid import Grid, Labels, case_of, expand, read_grid
+from multiembed.experiments.grid.results import points, write_results
+from multiembed.experiments.grid.running import Failure, GridState, run_cases
+from multiembed.runs.run import load_run
+from multiembed.training.progress import Progress
 
 PLANTED = PlantedClicks(cardinalities=(40, 20, 10), ranks=2, rows=2000)
 NOWHERE = Path("nowhere")

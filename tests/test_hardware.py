@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from multiembed import hardware
+from multiembed.base import devices as hardware
 
 
 @pytest.fixture(autouse=True)

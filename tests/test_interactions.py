@@ -7,9 +7,11 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call
 
-from multiembed.errors import ConfigError
-from multiembed.models import ARCHITECTURES, Architecture, ClickModel, named_architecture
-from multiembed.models.interactions.base import Interaction
+from multiembed.base.errors import ConfigError
+from multiembed.models.click_model import ClickModel
+from multiembed.models.interactions.architectures import ARCHITECTURES
+from multiembed.models.interactions.base import Architecture, Interaction
+from multiembed.models.naming import named_architecture
 
 CARDINALITIES = [3, 4, 5]
 FIELDS = len(CARDINALITIES)

@@ -9,14 +9,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import roc_auc_score
 
-from multiembed.errors import DataError
-from multiembed.training.metrics import (
-    auc,
-    calibration_ratio,
-    group_auc,
-    log_loss,
-    normalized_entropy,
-)
+from multiembed.base.errors import DataError
+from multiembed.runs.metrics import auc, calibration_ratio, group_auc, log_loss, normalized_entropy
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

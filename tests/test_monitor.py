@@ -7,16 +7,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from multiembed.collapse import null_information_abundance
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
-from multiembed.data.dataset import open_dataset
+from multiembed.data.store.dataset import open_dataset
 from multiembed.data.synthetic import PlantedClicks, write_planted
-from multiembed.models import EmbeddingSets
-from multiembed.models.embedding import Row
-from multiembed.training import train
-from multiembed.training.checkpoint import RunDirectory
+from multiembed.models.embedding import EmbeddingSets, Row
+from multiembed.runs.directory import RunDirectory
+from multiembed.spectra.null import null_information_abundance
 from multiembed.training.monitor import FALL_SHARE, FALLS, Monitor, collapse_warning, observe
 from multiembed.training.progress import TrainingState
+from multiembed.training.start import train
 from multiembed.training.trackers import Tracking
 
 

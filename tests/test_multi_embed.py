@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from multiembed.errors import ConfigError
-from multiembed.models import ClickModel, named_architecture
+from multiembed.base.errors import ConfigError
+from multiembed.models.click_model import ClickModel
 from multiembed.models.multi_embed import OwnArchitecture, multi_embed
+from multiembed.models.naming import named_architecture
 
 CARDINALITIES = [3, 4, 5]
 FIELDS, DIM, SETS = 3, 4, 3

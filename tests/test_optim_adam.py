@@ -2,7 +2,7 @@
 
 import torch
 
-from multiembed.optim.adam import Adam
+from multiembed.tables.fused_adam import Adam
 
 
 def parameters():

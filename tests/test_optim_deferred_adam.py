@@ -6,9 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multiembed import compiling
+from multiembed.base import loops as compiling
+from multiembed.kernels import plain_adam as eager_adam
 from multiembed.models.embedding import EmbeddingSets
-from multiembed.optim import DeferredAdam, DenseAdam, eager_adam
+from multiembed.tables.deferred_adam import DeferredAdam
+from multiembed.tables.interface import DenseAdam
 
 CARDINALITIES = [30, 3, 200]
 

@@ -5,17 +5,14 @@ import pytest
 import torch
 from numba import njit
 
-from multiembed import compiling
-from multiembed.errors import ConfigError
+from multiembed.base import loops as compiling
+from multiembed.base.errors import ConfigError
+from multiembed.kernels.cpu import cpu_gather as gather
+from multiembed.kernels.cpu.touched_rows import find_touched_rows
 from multiembed.models.embedding import EmbeddingSets
-from multiembed.optim import (
-    TABLE_OPTIMIZERS,
-    LazyAdam,
-    RowWiseAdagrad,
-    gather,
-    table_optimizer,
-)
-from multiembed.optim.touched_rows import find_touched_rows
+from multiembed.tables.lazy_adam import LazyAdam
+from multiembed.tables.rowwise_adagrad import RowWiseAdagrad
+from multiembed.tables.table_optimizers import TABLE_OPTIMIZERS, table_optimizer
 
 IDS = torch.tensor([[0, 2], [1, 2], [0, 0], [0, 2]], dtype=torch.int32)
 

@@ -13,9 +13,9 @@ from test_optim_deferred_adam import (
 )
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from multiembed.kernels import plain_adam as eager_adam
 from multiembed.models.embedding import EmbeddingSets
-from multiembed.optim import eager_adam
-from multiembed.optim.deferred_adam import by_triton
+from multiembed.tables.deferred_adam import by_triton
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -23,7 +23,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 @pytest.fixture(scope="module")
 def kernels():
     pytest.importorskip("triton", reason="triton is not installed: 300 MB that only GPUs need")
-    from multiembed.optim import triton_adam
+    from multiembed.kernels.gpu import gpu_adam as triton_adam
 
     return triton_adam.TritonDeferredAdam
 

@@ -4,14 +4,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from multiembed.base.devices import has_bfloat16_products
+from multiembed.base.errors import ConfigError
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
-from multiembed.data.dataset import open_dataset
+from multiembed.data.store.dataset import open_dataset
 from multiembed.data.synthetic import PlantedClicks, write_planted
-from multiembed.errors import ConfigError
-from multiembed.experiments.grid import Labels, case_of
-from multiembed.hardware import has_bfloat16_products
-from multiembed.training import train
+from multiembed.experiments.grid.grid import Labels, case_of
 from multiembed.training.precision import check_precision, products_in
+from multiembed.training.start import train
 
 CPU = torch.device("cpu")
 CAPABILITIES = [

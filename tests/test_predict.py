@@ -12,18 +12,20 @@ import pyarrow as pa
 import pytest
 import torch
 
+from multiembed.base.errors import ConfigError, DataError
 from multiembed.cli import main
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
-from multiembed.data.dataset import Batch
+from multiembed.data.encoding.split import split_codes
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
-from multiembed.data.split import split_codes
-from multiembed.errors import ConfigError, DataError
-from multiembed.models import ARCHITECTURES, ClickModel
+from multiembed.data.store.dataset import Batch
+from multiembed.models.click_model import ClickModel
+from multiembed.models.interactions.architectures import ARCHITECTURES
+from multiembed.runs.run import load_run
+from multiembed.runs.scoring import EVALUATION_BATCH, predict_batches
 from multiembed.serving.export import export
 from multiembed.serving.predict import predict
-from multiembed.training import load_run, train
-from multiembed.training.scoring import EVALUATION_BATCH, predict_batches
+from multiembed.training.start import train
 
 ROWS = 20_000
 TEXTS = ["Zürich", "a,b", 'say "no"', "", "007", "7", "São Paulo", "line\nbreak", "x" * 50]

@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from multiembed.models import products
+from multiembed.kernels.cpu import cpu_linear as products
+from multiembed.kernels.cpu.cpu_linear import linear, onednn_is_faster
 from multiembed.models.layers import SetLinear
-from multiembed.models.products import linear, onednn_is_faster
 
 pytestmark = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN"

@@ -15,8 +15,9 @@ import torch
 import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 
-from multiembed.collapse.readers import parse_cardinalities, read_checkpoint
-from multiembed.errors import DataError
+from multiembed.base.errors import DataError
+from multiembed.diagnosis.readers.cardinalities import parse_cardinalities
+from multiembed.diagnosis.readers.checkpoint import read_checkpoint
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 SIZES = {"a": 7, "b": 5, "c": 11, "d": 4}
@@ -231,7 +232,7 @@ def test_torchrec_tables_come_out_of_a_distributed_checkpoint(tmp_path):
 
 
 def test_the_parts_of_a_sharded_tensor_come_back_in_their_places(tmp_path):
-    from multiembed.collapse.readers.distributed import _Part, _ShardedTensor
+    from multiembed.diagnosis.readers.distributed import _Part, _ShardedTensor
 
     matrix = table(10, 4)
     corners = [(0, 0), (0, 2), (6, 0), (6, 2)]
@@ -329,7 +330,7 @@ def test_numpy_archives_give_their_arrays(tmp_path):
 
 
 def test_large_tables_are_read_in_several_chunks(tmp_path, monkeypatch):
-    monkeypatch.setattr("multiembed.collapse.readers.table.CHUNK_BYTES", 8 * DIM * 10)
+    monkeypatch.setattr("multiembed.diagnosis.readers.table.CHUNK_BYTES", 8 * DIM * 10)
     save_file({"embedding_dict.a.weight": table(95)}, tmp_path / "model.safetensors")
 
     checkpoint = read(tmp_path)

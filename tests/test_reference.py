@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from multiembed.errors import ConfigError
+from multiembed.base.errors import ConfigError
 from multiembed.models.reference import from_reference
 
 CARDINALITIES = [3, 4]

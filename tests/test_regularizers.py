@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from multiembed.errors import ConfigError
-from multiembed.models import ClickModel
+from multiembed.base.errors import ConfigError
+from multiembed.models.click_model import ClickModel
 from multiembed.models.interactions.dcnv2 import DcnV2
-from multiembed.models.named import named_mix
+from multiembed.models.naming import named_mix
 from multiembed.models.reference import from_reference
 from multiembed.models.regularizers import REGULARIZERS, check_regularizers, penalty
 

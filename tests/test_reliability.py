@@ -9,13 +9,14 @@ import pytest
 from rich.console import Console
 
 from multiembed import diagnose
-from multiembed.collapse.readers.reliability import Reliability
+from multiembed.base.errors import DataError
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
 from multiembed.data.synthetic import PlantedClicks, write_planted
-from multiembed.errors import DataError
 from multiembed.report.terminal import terminal_table
-from multiembed.training import load_run, train
-from multiembed.training.compress import compress_run
+from multiembed.runs.compress import compress_run
+from multiembed.runs.reliability import Reliability
+from multiembed.runs.run import load_run
+from multiembed.training.start import train
 
 
 def config(**training):
@@ -110,7 +111,7 @@ def test_a_kill_while_the_best_model_is_written_leaves_no_curve_of_another(
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("multiembed.training.checkpoint.save_tensors", killed)
+    monkeypatch.setattr("multiembed.runs.directory.save_tensors", killed)
     with pytest.raises(KeyboardInterrupt):
         train(None, run=tmp_path / "run", resume=True)
 

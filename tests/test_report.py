@@ -11,9 +11,9 @@ import torch
 from rich.console import Console
 
 from multiembed import diagnose
-from multiembed.collapse.readers.reliability import Reliability
 from multiembed.report.page import comparison_page
 from multiembed.report.terminal import terminal_table
+from multiembed.runs.reliability import Reliability
 
 
 def table(rows, dim, *, decay=1.0, offset=0.0, seed=0):

@@ -13,15 +13,15 @@ from safetensors.torch import save_file
 from scipy import stats
 
 from multiembed.cli import main, watching
-from multiembed.collapse.diagnosis import diagnose
-from multiembed.data.dataset import open_dataset
+from multiembed.data.store.dataset import open_dataset
 from multiembed.data.synthetic import PlantedClicks, write_planted
-from multiembed.experiments import toy
-from multiembed.experiments.paper import items, report
-from multiembed.experiments.paper.published import published_auc
+from multiembed.diagnosis.diagnose import diagnose
+from multiembed.experiments.analysis.plots import draw
+from multiembed.experiments.grid.running import run_cases
+from multiembed.experiments.paper import item_files as report
+from multiembed.experiments.paper import items, toy
+from multiembed.experiments.paper.published_numbers import published_auc
 from multiembed.experiments.paper.study import Bars, Lines, Scope
-from multiembed.experiments.plots import draw
-from multiembed.experiments.running import run_cases
 
 SETTINGS = {
     "model": {"options": {"hidden": [6, 4], "cross_layers": 2}},
@@ -106,7 +106,7 @@ def test_all_items_are_made_and_a_second_time_costs_no_run(call, folder, everyth
     assert all(len(line) <= 80 for line in out.splitlines() if "index.html" not in line)
     _numbers_are_those_of_the_runs(everything)
 
-    monkeypatch.setattr("multiembed.experiments.running.train", None)
+    monkeypatch.setattr("multiembed.experiments.grid.running.train", None)
     code, again, err = call("table1", *asked[1:])
     assert code == 0, err
     assert "dcnv2 multi 2x" in again

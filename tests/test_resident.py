@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from multiembed.data.dataset import open_dataset
+from multiembed.data.store.dataset import open_dataset
 from multiembed.data.synthetic import PlantedClicks, write_planted
 from multiembed.training import resident as residence
 from multiembed.training.resident import ResidentRows, resident

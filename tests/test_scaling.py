@@ -8,13 +8,10 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from multiembed.experiments.advice import advise, law_words
-from multiembed.experiments.advice_page import advice_page
-from multiembed.experiments.averages import averages, printed_average
-from multiembed.experiments.grid import Labels
-from multiembed.experiments.outcome import Outcome
-from multiembed.experiments.results import Point
-from multiembed.experiments.scaling import (
+from multiembed.experiments.analysis.advice import advise, law_words
+from multiembed.experiments.analysis.advice_page import advice_page
+from multiembed.experiments.analysis.averages import averages, printed_average
+from multiembed.experiments.analysis.scaling import (
     abundance_against_gain,
     compare_on_average,
     curves,
@@ -24,7 +21,10 @@ from multiembed.experiments.scaling import (
     rank_correlation,
     rises,
 )
-from multiembed.experiments.variants import contrasts
+from multiembed.experiments.analysis.variants import contrasts
+from multiembed.experiments.grid.grid import Labels
+from multiembed.experiments.grid.outcome import Outcome
+from multiembed.experiments.grid.results import Point
 
 SIZES = (1, 2, 4, 10)
 

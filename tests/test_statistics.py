@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from multiembed.experiments.statistics import (
+from multiembed.experiments.analysis.statistics import (
     paired_auc_difference,
     paired_difference,
     paired_power,

@@ -7,10 +7,10 @@ import pytest
 from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 
-from multiembed.data.dataset import open_dataset
-from multiembed.data.schema import Schema
+from multiembed.base.errors import DataError
+from multiembed.data.store.dataset import open_dataset
+from multiembed.data.store.schema import Schema
 from multiembed.data.synthetic import PlantedClicks, best_auc, write_planted
-from multiembed.errors import DataError
 
 
 def draw(planted, rows=100_000, seed=0):

@@ -5,7 +5,7 @@ import torch
 
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
 from multiembed.data.synthetic import PlantedClicks, write_planted
-from multiembed.training import train
+from multiembed.training.start import train
 
 
 @pytest.fixture

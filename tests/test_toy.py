@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from multiembed.experiments.gradient import gradient_parts
-from multiembed.experiments.toy import CARDINALITY, LARGE, SMALL, toy_curve, toy_experiment
+from multiembed.experiments.paper.toy import CARDINALITY, LARGE, SMALL, toy_curve, toy_experiment
 
 
 @pytest.mark.parametrize("dim", [10, 20, 50])

@@ -7,11 +7,12 @@ import sys
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from multiembed.base.errors import ConfigError
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
-from multiembed.data.dataset import open_dataset
+from multiembed.data.store.dataset import open_dataset
 from multiembed.data.synthetic import PlantedClicks, write_planted
-from multiembed.errors import ConfigError
-from multiembed.training import load_run, train
+from multiembed.runs.run import load_run
+from multiembed.training.start import train
 from multiembed.training.trackers import TRACKERS
 
 

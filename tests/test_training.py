@@ -11,14 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from multiembed.base.errors import ConfigError, DataError
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
-from multiembed.data.dataset import open_dataset
+from multiembed.data.store.dataset import open_dataset
 from multiembed.data.synthetic import PlantedClicks, best_auc, write_planted
-from multiembed.errors import ConfigError, DataError
-from multiembed.models import EmbeddingSets
-from multiembed.training import load_run, train
+from multiembed.models.embedding import EmbeddingSets
+from multiembed.runs.run import load_run
 from multiembed.training.progress import is_better
-from multiembed.training.rows import count_rows, settle_other
+from multiembed.training.row_counts import count_rows, settle_other
+from multiembed.training.start import train
 from multiembed.training.trainer import Trainer
 
 SMALL = ModelConfig(architecture="dcnv2", dim=4, sets=2, options={"hidden": [16, 8]})

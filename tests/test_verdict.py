@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multiembed import diagnose
-from multiembed.collapse.verdict import ADVICE, LABELS, judge_field
-from multiembed.collapse.view import View
+from multiembed.diagnosis.verdict import ADVICE, LABELS, judge_field
+from multiembed.spectra.abundances import View
 
 DIM = 16
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from multiembed.data.dataset import open_dataset
+from multiembed.base.errors import ConfigError
+from multiembed.data.store.dataset import open_dataset
 from multiembed.data.synthetic import PlantedClicks, write_planted
-from multiembed.errors import ConfigError
-from multiembed.experiments.grid import Grid, expand
-from multiembed.experiments.running import run_cases
-from multiembed.experiments.views import folds, subset
+from multiembed.experiments.grid.dataset_views import folds, subset
+from multiembed.experiments.grid.grid import Grid, expand
+from multiembed.experiments.grid.running import run_cases
 
 SPLITS = ("train", "valid", "test")
 

@@ -10,7 +10,7 @@ import torch
 from torch.autograd import Function
 
 import multiembed as me
-from multiembed.models.crossing import cross
+from multiembed.kernels.cpu.cpu_cross import cross
 from multiembed.models.interactions import dcnv2
 
 ROUNDED = torch.bfloat16

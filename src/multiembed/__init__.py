@@ -9,20 +9,22 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from multiembed.collapse import information_abundance
-    from multiembed.collapse.diagnosis import Diagnosis, diagnose
+    from multiembed.base.errors import ConfigError, DataError, InputError
     from multiembed.config import ModelConfig, RunConfig, TrainingConfig
-    from multiembed.data.dataset import Dataset, open_dataset
     from multiembed.data.options import PrepareOptions
     from multiembed.data.prepare import prepare
-    from multiembed.errors import ConfigError, DataError, InputError
-    from multiembed.models import ClickModel, from_reference
+    from multiembed.data.store.dataset import Dataset, open_dataset
+    from multiembed.diagnosis.diagnose import Diagnosis, diagnose
+    from multiembed.models.click_model import ClickModel
     from multiembed.models.multi_embed import multi_embed
-    from multiembed.serving.calibration import calibrate
+    from multiembed.models.reference import from_reference
+    from multiembed.runs.run import Run, load_run
+    from multiembed.serving.calibrate import calibrate
     from multiembed.serving.classifier import ClickClassifier
     from multiembed.serving.export import export
     from multiembed.serving.predict import predict
-    from multiembed.training import Run, load_run, train
+    from multiembed.spectra.measures import information_abundance
+    from multiembed.training.start import train
 
 __version__ = version("multiembed")
 
@@ -53,20 +55,22 @@ __all__ = [
 ]
 
 HOMES = {
-    "collapse": ("information_abundance",),
-    "collapse.diagnosis": ("Diagnosis", "diagnose"),
+    "base.errors": ("ConfigError", "DataError", "InputError"),
     "config": ("ModelConfig", "RunConfig", "TrainingConfig"),
-    "data.dataset": ("Dataset", "open_dataset"),
     "data.options": ("PrepareOptions",),
     "data.prepare": ("prepare",),
-    "errors": ("ConfigError", "DataError", "InputError"),
-    "models": ("ClickModel", "from_reference"),
+    "data.store.dataset": ("Dataset", "open_dataset"),
+    "diagnosis.diagnose": ("Diagnosis", "diagnose"),
+    "models.click_model": ("ClickModel",),
     "models.multi_embed": ("multi_embed",),
-    "serving.calibration": ("calibrate",),
+    "models.reference": ("from_reference",),
+    "runs.run": ("Run", "load_run"),
+    "serving.calibrate": ("calibrate",),
     "serving.classifier": ("ClickClassifier",),
     "serving.export": ("export",),
     "serving.predict": ("predict",),
-    "training": ("Run", "load_run", "train"),
+    "spectra.measures": ("information_abundance",),
+    "training.start": ("train",),
 }
 """Where the public names live. Each is loaded when it is first asked for: torch takes a second, and
 the command line has something to say before it is there."""

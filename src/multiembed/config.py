@@ -8,11 +8,12 @@ from typing import Annotated, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field
 
-from multiembed.errors import ConfigError
-from multiembed.hardware import chosen_device, has_bfloat16_products
+from multiembed.base.devices import chosen_device, has_bfloat16_products
+from multiembed.base.errors import ConfigError
+from multiembed.base.validation import checked
 from multiembed.models.click_model import Gate
 from multiembed.models.embedding import Pooling
-from multiembed.models.named import (
+from multiembed.models.naming import (
     Mix,
     Scaling,
     base_dim,
@@ -23,7 +24,6 @@ from multiembed.models.named import (
     shape_of_size,
 )
 from multiembed.models.regularizers import check_regularizers
-from multiembed.validation import checked
 
 Precision = Literal["float32", "bfloat16", "auto"]
 BestBy = Literal["auc", "log_loss"]

@@ -4,8 +4,8 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from multiembed.base.errors import ConfigError
 from multiembed.config import RunConfig, parse_config, read_config
-from multiembed.errors import ConfigError
 
 
 def configured(

@@ -6,23 +6,21 @@ from typing import Annotated
 import typer
 
 from multiembed import __version__
-from multiembed.allocator import keep_freed_memory
-from multiembed.cli import (
-    calibrate,
-    compress,
-    demo,
-    diagnose,
-    embeddings,
-    export,
-    models,
-    predict,
-    prepare,
-    reproduce,
-    scale,
-    train,
-)
+from multiembed.base.errors import InputError
+from multiembed.base.memory import keep_freed_memory
+from multiembed.cli import calibrate_command as calibrate
+from multiembed.cli import compress_command as compress
+from multiembed.cli import demo_command as demo
+from multiembed.cli import diagnose_command as diagnose
+from multiembed.cli import embeddings_command as embeddings
+from multiembed.cli import export_command as export
+from multiembed.cli import models_command as models
+from multiembed.cli import predict_command as predict
+from multiembed.cli import prepare_command as prepare
+from multiembed.cli import reproduce_command as reproduce
+from multiembed.cli import scale_command as scale
+from multiembed.cli import train_command as train
 from multiembed.cli.console import app, err, out
-from multiembed.errors import InputError
 
 COMMANDS = (
     prepare.prepare,

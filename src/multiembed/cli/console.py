@@ -16,8 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from multiembed.errors import ConfigError
-from multiembed.training import Progress as TrainingProgress
+from multiembed.base.errors import ConfigError
+from multiembed.training.progress import Progress as TrainingProgress
 
 app = typer.Typer(
     add_completion=False,

@@ -7,12 +7,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from multiembed.base.errors import ConfigError
 from multiembed.cli.console import err
-from multiembed.errors import ConfigError
-from multiembed.experiments.grid import Case
-from multiembed.experiments.outcome import Outcome
-from multiembed.experiments.results import write_results
-from multiembed.experiments.running import Failure, GridState, run_cases
+from multiembed.experiments.grid.grid import Case
+from multiembed.experiments.grid.outcome import Outcome
+from multiembed.experiments.grid.results import write_results
+from multiembed.experiments.grid.running import Failure, GridState, run_cases
 
 SHOWN = 8
 """Finished runs on the screen, the newest."""

@@ -17,11 +17,11 @@ import torch
 from ray import ObjectRef
 from ray.util.queue import Queue
 
-from multiembed.allocator import keep_freed_memory
-from multiembed.errors import ConfigError
-from multiembed.experiments.grid import Case
-from multiembed.experiments.outcome import Outcome
-from multiembed.experiments.running import (
+from multiembed.base.errors import ConfigError
+from multiembed.base.memory import keep_freed_memory
+from multiembed.experiments.grid.grid import Case
+from multiembed.experiments.grid.outcome import Outcome
+from multiembed.experiments.grid.running import (
     FAILURES,
     Failure,
     GridObserver,
@@ -30,7 +30,7 @@ from multiembed.experiments.running import (
     one_line,
     run_case,
 )
-from multiembed.training import Progress
+from multiembed.training.progress import Progress
 
 LISTEN_SECONDS = 0.5
 """Between two looks at what the runs have said."""

@@ -10,7 +10,7 @@ from pydantic import (
     model_serializer,
 )
 
-from multiembed.data.moments import is_format
+from multiembed.data.encoding.moments import is_format
 
 Format = Literal[
     "flights",

@@ -8,18 +8,18 @@ shard by shard (`encoding`). A journal says what is finished.
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from multiembed.data.counting import count_rows
-from multiembed.data.encoding import encode_rows
-from multiembed.data.files import RawSource
-from multiembed.data.formats import open_source
-from multiembed.data.journal import Journal, journal_key
+from multiembed.base.errors import DataError
+from multiembed.data.encoding.counting import count_rows
+from multiembed.data.encoding.journal import Journal, journal_key
+from multiembed.data.encoding.reading import Progress, Report, read_rows
+from multiembed.data.encoding.sharding import encode_rows
+from multiembed.data.encoding.staging import check_target, downloading, staged
+from multiembed.data.encoding.vocabulary import Encoder, read_vocabulary
 from multiembed.data.options import PrepareOptions
-from multiembed.data.reading import Progress, Report, read_rows
-from multiembed.data.schema import Schema
-from multiembed.data.sources import Source
-from multiembed.data.staging import check_target, downloading, staged
-from multiembed.data.vocabulary import Encoder, read_vocabulary
-from multiembed.errors import DataError
+from multiembed.data.sources.file_series import RawSource
+from multiembed.data.sources.formats import open_source
+from multiembed.data.sources.source import Source
+from multiembed.data.store.schema import Schema
 
 __all__ = ["PrepareOptions", "Progress", "prepare"]
 

@@ -6,14 +6,14 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from multiembed.data.cells import split_cells
-from multiembed.data.files import RawSource
-from multiembed.data.formats import open_source, plain_fields
+from multiembed.base.errors import DataError
+from multiembed.data.encoding.cells import split_cells
+from multiembed.data.encoding.values import cut_quantiles, read_labels, read_values
+from multiembed.data.encoding.vocabulary import number_values
 from multiembed.data.options import PrepareOptions
-from multiembed.data.schema import Field
-from multiembed.data.values import cut_quantiles, read_labels, read_values
-from multiembed.data.vocabulary import number_values
-from multiembed.errors import DataError
+from multiembed.data.sources.file_series import RawSource
+from multiembed.data.sources.formats import open_source, plain_fields
+from multiembed.data.store.schema import Field
 
 SAMPLE_ROWS = 100_000
 

@@ -9,10 +9,10 @@ import polars as pl
 import pydantic
 from jaxtyping import Float64, Int32
 
-from multiembed.data.schema import SPLITS, Field, Schema, SplitName, SplitSummary
-from multiembed.data.shards import shard_name, write_shard
-from multiembed.data.staging import staged
-from multiembed.data.vocabulary import write_vocabulary
+from multiembed.data.encoding.staging import staged
+from multiembed.data.encoding.vocabulary import write_vocabulary
+from multiembed.data.store.schema import SPLITS, Field, Schema, SplitName, SplitSummary
+from multiembed.data.store.shards import shard_name, write_shard
 
 ROWS_PER_SHARD = 1 << 20
 MONTE_CARLO_ROWS = 1 << 18

@@ -7,15 +7,17 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from multiembed.collapse.diagnosis import Diagnosis, diagnose
 from multiembed.config import ModelConfig, RunConfig
-from multiembed.data.dataset import Dataset, open_dataset
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
-from multiembed.experiments.statistics import Interval, paired_auc_difference
+from multiembed.data.store.dataset import Dataset, open_dataset
+from multiembed.diagnosis.diagnose import Diagnosis, diagnose
+from multiembed.experiments.analysis.statistics import Interval, paired_auc_difference
 from multiembed.report.page import comparison_page
-from multiembed.training import Progress, Run, train
-from multiembed.training.checkpoint import write_whole
+from multiembed.runs.directory import write_whole
+from multiembed.runs.run import Run
+from multiembed.training.progress import Progress
+from multiembed.training.start import train
 
 TITLE = "Embedding collapse on flight records"
 

@@ -8,14 +8,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from multiembed.errors import ConfigError
+from multiembed.base.errors import ConfigError
 from multiembed.models.budget import Budget, Parts, count_flops, count_parameters
 from multiembed.models.embedding import EmbeddingInit, EmbeddingSets, Row
-from multiembed.models.interactions import Architecture
-from multiembed.models.interactions.base import DeepArchitecture
+from multiembed.models.interactions.base import Architecture, DeepArchitecture
 from multiembed.models.layers import SetLinear
-from multiembed.models.modes import observing
-from multiembed.models.named import Mix, base_dim, counted_mix, named_mix
+from multiembed.models.naming import Mix, base_dim, counted_mix, named_mix
+from multiembed.models.observing import observing
 
 Gate = Literal["mean", "learned"]
 

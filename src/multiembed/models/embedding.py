@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from multiembed.errors import ConfigError, DataError
+from multiembed.base.errors import ConfigError, DataError
 
 EmbeddingInit = Literal["table", "field"] | float
 Pooling = Literal["mean", "sum"]

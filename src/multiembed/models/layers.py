@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from multiembed.models.by_hand import by_triton, product_dtype
-from multiembed.models.dropout import LEVELS, dropout
-from multiembed.models.hidden import HiddenLayer, Running, hidden_layer
-from multiembed.models.products import linear
+from multiembed.kernels.by_hand import by_triton, product_dtype
+from multiembed.kernels.cpu.cpu_dropout import LEVELS, dropout
+from multiembed.kernels.cpu.cpu_hidden import HiddenLayer, Running, hidden_layer
+from multiembed.kernels.cpu.cpu_linear import linear
 
 
 def stack_sets(views: Sequence[Float[Tensor, "batch width"]]) -> Float[Tensor, "batch sets width"]:
@@ -160,7 +160,7 @@ class SetBlock(nn.Module):
         if dtype is not None and len(inputs) > 1:
             return hidden_layer(*self._by_hand(inputs, dtype))
         if by_triton(inputs, weight, training=training) and len(inputs) > 1:
-            from multiembed.models.gpu_hidden import hidden_layer_on_gpu  # needs Triton
+            from multiembed.kernels.gpu.gpu_hidden import hidden_layer_on_gpu  # needs Triton
 
             return hidden_layer_on_gpu(*self._by_hand(inputs, torch.bfloat16))
         hidden = self.linear(inputs)

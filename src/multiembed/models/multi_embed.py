@@ -10,13 +10,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from typing_extensions import override
 
-from multiembed.errors import ConfigError
+from multiembed.base.errors import ConfigError
 from multiembed.models.click_model import ClickModel
 from multiembed.models.embedding import EmbeddingInit
-from multiembed.models.interactions import Architecture
-from multiembed.models.interactions.base import Interaction, MlpHead
+from multiembed.models.interactions.base import Architecture, Interaction, MlpHead
 from multiembed.models.layers import stack_sets
-from multiembed.models.modes import observing
+from multiembed.models.observing import observing
 
 _TRIAL_ROWS = 8
 

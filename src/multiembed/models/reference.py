@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from multiembed.errors import ConfigError
+from multiembed.base.errors import ConfigError
 from multiembed.models.click_model import ClickModel
-from multiembed.models.named import named_architecture
+from multiembed.models.naming import named_architecture
 
 Array = Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."]
 

@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from multiembed.errors import ConfigError
+from multiembed.base.errors import ConfigError
+from multiembed.base.validation import known_name
 from multiembed.models.click_model import ClickModel
 from multiembed.models.interactions.dcnv2 import CrossLayer, CrossNetwork, DcnV2
-from multiembed.models.named import Mix
-from multiembed.validation import known_name
+from multiembed.models.naming import Mix
 
 
 def aligned_norms(

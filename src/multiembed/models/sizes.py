@@ -8,8 +8,8 @@ import torch
 
 from multiembed.models.budget import Budget
 from multiembed.models.click_model import ClickModel
-from multiembed.models.interactions import ARCHITECTURES
-from multiembed.models.named import Scaling, shape_of_size
+from multiembed.models.interactions.architectures import ARCHITECTURES
+from multiembed.models.naming import Scaling, shape_of_size
 
 PAPER_SIZES = (1, 2, 3, 4, 10)
 

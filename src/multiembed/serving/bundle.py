@@ -16,9 +16,9 @@ from typing import Literal
 import polars as pl
 from pydantic import BaseModel, JsonValue
 
-from multiembed.errors import DataError
-from multiembed.serving.compiled import CompiledField, compile_field
-from multiembed.training.run import Run
+from multiembed.base.errors import DataError
+from multiembed.runs.run import Run
+from multiembed.serving.compiled_encoder import CompiledField, compile_field
 
 FORMAT_VERSION = 1
 LOADER = "loader.py"

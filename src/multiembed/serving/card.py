@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from multiembed.collapse.diagnosis import diagnose
-from multiembed.data.schema import Schema
-from multiembed.errors import DataError
-from multiembed.serving.compiled import is_plain, rows_of
-from multiembed.training.checkpoint import write_whole
-from multiembed.training.run import Run
+from multiembed.base.errors import DataError
+from multiembed.data.store.schema import Schema
+from multiembed.diagnosis.diagnose import diagnose
+from multiembed.runs.directory import write_whole
+from multiembed.runs.run import Run
+from multiembed.serving.compiled_encoder import is_plain, rows_of
 
 FIELDS_SHOWN = 60
 MEASURES = {

@@ -9,16 +9,16 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from multiembed.base.errors import ConfigError, DataError
+from multiembed.base.validation import checked
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
-from multiembed.data.dataset import open_dataset
 from multiembed.data.options import PrepareOptions
-from multiembed.errors import ConfigError, DataError
-from multiembed.serving.in_memory import encode_table, write_encoded
+from multiembed.data.store.dataset import open_dataset
+from multiembed.runs.run import Run
+from multiembed.runs.scoring import predict_ids
+from multiembed.serving.encode_frame import encode_table, write_encoded
 from multiembed.serving.tabular import Table, read_classes, read_table
-from multiembed.training.run import Run
-from multiembed.training.scoring import predict_ids
 from multiembed.training.start import train
-from multiembed.validation import checked
 
 
 class ClickClassifier:

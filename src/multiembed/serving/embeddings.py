@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
-from multiembed.errors import DataError
+from multiembed.base.errors import DataError
+from multiembed.runs.run import Run
 from multiembed.serving.folders import new_folder
-from multiembed.training.run import Run
 
 
 def write_embeddings(run: Run, out: Path | str) -> list[str]:

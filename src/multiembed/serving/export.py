@@ -12,15 +12,15 @@ import polars as pl
 import torch
 from torch import nn
 
-from multiembed.data.staging import downloading
-from multiembed.errors import ConfigError, DataError
+from multiembed.base.errors import ConfigError, DataError
+from multiembed.data.encoding.staging import downloading
+from multiembed.runs.run import Run
+from multiembed.runs.scoring import EVALUATION_BATCH
 from multiembed.serving.bundle import Format, Parity, describe, score, seal, write_fields
-from multiembed.serving.compiled import check_fields, rows_of
+from multiembed.serving.compiled_encoder import check_fields, rows_of
 from multiembed.serving.folders import new_folder
 from multiembed.serving.probability import ProbabilityModel
 from multiembed.serving.raw import open_rows, whole_batches
-from multiembed.training.run import Run
-from multiembed.training.scoring import EVALUATION_BATCH
 
 PARITY_ROWS = 1000
 TOLERANCE = 1e-5

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from multiembed.errors import DataError
+from multiembed.base.errors import DataError
 
 
 @contextmanager

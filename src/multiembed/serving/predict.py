@@ -5,12 +5,12 @@ from pathlib import Path
 
 import polars as pl
 
-from multiembed.data.staging import downloading
-from multiembed.errors import ConfigError
+from multiembed.base.errors import ConfigError
+from multiembed.data.encoding.staging import downloading
+from multiembed.runs.run import Run
+from multiembed.runs.scoring import EVALUATION_BATCH
 from multiembed.serving.raw import RawRows, open_rows, whole_batches
 from multiembed.serving.rows_out import RowWriter, check_out, writing
-from multiembed.training.run import Run
-from multiembed.training.scoring import EVALUATION_BATCH
 
 Progress = Callable[[int, int], None]
 """Called with the bytes read so far, and all bytes."""

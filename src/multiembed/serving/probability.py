@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from multiembed.models import ClickModel
-from multiembed.training.calibration import SMALLEST, Calibration
+from multiembed.models.click_model import ClickModel
+from multiembed.runs.calibration import SMALLEST, Calibration
 
 
 class PlattLine(nn.Module):

@@ -6,15 +6,15 @@ from typing import NamedTuple
 
 import polars as pl
 
-from multiembed.data.files import FileSeries, find_files
-from multiembed.data.flights import FIELDS, LABEL, Flights
-from multiembed.data.formats import open_table
-from multiembed.data.records import Dialect, read_records
-from multiembed.data.schema import Schema
-from multiembed.data.sources import Block, Source, ahead
-from multiembed.data.tables import ParquetSource
-from multiembed.data.text import TextSource
-from multiembed.errors import DataError
+from multiembed.base.errors import DataError
+from multiembed.data.sources.columnar import ParquetSource
+from multiembed.data.sources.file_series import FileSeries, find_files
+from multiembed.data.sources.flights import FIELDS, LABEL, Flights
+from multiembed.data.sources.formats import open_table
+from multiembed.data.sources.records import Dialect, read_records
+from multiembed.data.sources.source import Block, Source, ahead
+from multiembed.data.sources.text import TextSource
+from multiembed.data.store.schema import Schema
 
 
 class RawRows(NamedTuple):

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from typing_extensions import override
 
-from multiembed.errors import ConfigError, DataError
+from multiembed.base.errors import ConfigError, DataError
 
 
 class RowWriter(ABC):

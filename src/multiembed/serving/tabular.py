@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 from jaxtyping import Shaped, UInt8
 
-from multiembed.errors import DataError
-from multiembed.training.frames import ArrowTable, as_polars
+from multiembed.base.errors import DataError
+from multiembed.data.sources.frames import ArrowTable, as_polars
 
 
 class Table(NamedTuple):

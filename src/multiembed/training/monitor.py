@@ -8,15 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from multiembed.collapse import (
-    Spectrum,
-    Summary,
-    information_abundance,
-    null_information_abundance,
-    spectrum,
-)
-from multiembed.models import EmbeddingSets
-from multiembed.training.checkpoint import RunDirectory
+from multiembed.models.embedding import EmbeddingSets
+from multiembed.runs.directory import RunDirectory
+from multiembed.spectra.measures import information_abundance
+from multiembed.spectra.null import null_information_abundance
+from multiembed.spectra.spectrum import Spectrum, spectrum
+from multiembed.spectra.summary import Summary
 from multiembed.training.progress import Observer, TrainingState
 from multiembed.training.trackers import Tracking
 

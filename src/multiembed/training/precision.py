@@ -2,9 +2,9 @@
 
 import torch
 
+from multiembed.base.devices import has_bfloat16_products
+from multiembed.base.errors import ConfigError
 from multiembed.config import Precision
-from multiembed.errors import ConfigError
-from multiembed.hardware import has_bfloat16_products
 
 
 def check_precision(precision: Precision, device: torch.device) -> None:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from multiembed.data.dataset import Split
+from multiembed.data.store.dataset import Split
 
 SHARE = 0.25
 """Most of the free memory of a GPU that rows may take; the rest is a model's."""

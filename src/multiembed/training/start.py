@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
+from multiembed.base.errors import ConfigError
 from multiembed.config import RunConfig, read_config
-from multiembed.data.dataset import Dataset, open_dataset
-from multiembed.errors import ConfigError
-from multiembed.training.checkpoint import RunDirectory
+from multiembed.data.store.dataset import Dataset, open_dataset
+from multiembed.runs.directory import RunDirectory
+from multiembed.runs.run import Run
 from multiembed.training.progress import Observer
-from multiembed.training.run import Run
 from multiembed.training.trackers import Tracking
 from multiembed.training.trainer import Trainer
 

@@ -9,11 +9,11 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from multiembed.config import TrainingConfig
-from multiembed.data.dataset import Batch
-from multiembed.models import ClickModel
+from multiembed.data.store.dataset import Batch
+from multiembed.models.click_model import ClickModel
 from multiembed.models.regularizers import SPECTRAL, penalty
-from multiembed.optim.adam import Adam
-from multiembed.optim.named import table_optimizer
+from multiembed.tables.fused_adam import Adam
+from multiembed.tables.table_optimizers import table_optimizer
 from multiembed.training.precision import products_in
 from multiembed.training.resident import ResidentBatch
 

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from typing_extensions import override
 
-from multiembed.errors import ConfigError
+from multiembed.base.errors import ConfigError
 from multiembed.training.progress import Observer
 
 PROJECT = "multiembed"

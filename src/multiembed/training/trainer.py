@@ -10,29 +10,25 @@ from dataclasses import asdict
 import numpy as np
 import torch
 
+from multiembed.base.devices import chosen_device
+from multiembed.base.errors import ConfigError, DataError
 from multiembed.config import RunConfig
-from multiembed.data.dataset import Batch, Dataset
-from multiembed.errors import ConfigError, DataError
-from multiembed.hardware import chosen_device
-from multiembed.training.checkpoint import (
+from multiembed.data.store.dataset import Batch, Dataset
+from multiembed.runs.directory import (
     RunDirectory,
     load_tensors,
     module_tensors,
     save_tensors,
     under,
 )
-from multiembed.training.metrics import (
-    ReliabilityBin,
-    expected_calibration_error,
-    reliability_curve,
-)
+from multiembed.runs.metrics import ReliabilityBin, expected_calibration_error, reliability_curve
+from multiembed.runs.run import build_model, quality
+from multiembed.runs.scoring import EVALUATION_BATCH, predict_batches
 from multiembed.training.monitor import Monitor, Observation
 from multiembed.training.precision import check_precision
 from multiembed.training.progress import Observer, Progress, Record, TrainingState, is_better
 from multiembed.training.resident import ResidentBatch, resident
-from multiembed.training.rows import count_rows, settle_other
-from multiembed.training.run import build_model, quality
-from multiembed.training.scoring import EVALUATION_BATCH, predict_batches
+from multiembed.training.row_counts import count_rows, settle_other
 from multiembed.training.step import TrainingStep
 from multiembed.training.trackers import Tracking
 

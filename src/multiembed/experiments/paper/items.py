@@ -1,11 +1,13 @@
 """All items of the paper by name."""
 
-from multiembed.experiments.grid import Case
-from multiembed.experiments.paper import interaction, quality, tables
-from multiembed.experiments.paper.published import nearest_dataset, published
+from multiembed.experiments.analysis.statistics import paired_difference, spread
+from multiembed.experiments.grid.grid import Case
+from multiembed.experiments.paper import interaction_figures as interaction
+from multiembed.experiments.paper import quality_tables as quality
+from multiembed.experiments.paper import spectrum_tables as tables
+from multiembed.experiments.paper.published_numbers import nearest_dataset, published
 from multiembed.experiments.paper.study import Analysis, Item, Lines, Scope, Series, Study
-from multiembed.experiments.statistics import paired_difference, spread
-from multiembed.experiments.toy import DIMS, LARGE, SMALL, toy_experiment
+from multiembed.experiments.paper.toy import DIMS, LARGE, SMALL, toy_experiment
 
 
 def _nothing(scope: Scope) -> list[Case]:

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from multiembed.collapse.diagnosis import Diagnosis, diagnose
+from multiembed.base.errors import ConfigError, DataError
 from multiembed.config import parse_config
-from multiembed.data.dataset import Dataset
-from multiembed.errors import ConfigError, DataError
-from multiembed.experiments.grid import (
+from multiembed.data.store.dataset import Dataset
+from multiembed.diagnosis.diagnose import Diagnosis, diagnose
+from multiembed.experiments.grid.dataset_views import subset
+from multiembed.experiments.grid.grid import (
     Case,
     Grid,
     Labels,
@@ -23,13 +24,12 @@ from multiembed.experiments.grid import (
     fold_views,
     merged,
 )
-from multiembed.experiments.outcome import Outcome
-from multiembed.experiments.results import Point, points
-from multiembed.experiments.views import subset
-from multiembed.models import ARCHITECTURES
-from multiembed.models.named import Scaling
+from multiembed.experiments.grid.outcome import Outcome
+from multiembed.experiments.grid.results import Point, points
+from multiembed.models.interactions.architectures import ARCHITECTURES
+from multiembed.models.naming import Scaling
 from multiembed.models.sizes import PAPER_SIZES
-from multiembed.training import Run, load_run
+from multiembed.runs.run import Run, load_run
 
 SCALINGS: tuple[Scaling, ...] = ("single", "multi")
 

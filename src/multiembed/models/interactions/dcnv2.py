@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
-from multiembed.models.crossing import cross
+from multiembed.kernels.cpu.cpu_cross import cross
 from multiembed.models.interactions.base import DeepArchitecture, Interaction
 
 

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from typing_extensions import override
 
-from multiembed.allocator import fitting
-from multiembed.compiling import run_shares
-from multiembed.errors import ConfigError
-from multiembed.models.by_hand import derive_again, product_dtype
+from multiembed.base.errors import ConfigError
+from multiembed.base.loops import run_shares
+from multiembed.base.memory import fitting
+from multiembed.kernels.by_hand import derive_again, product_dtype
+from multiembed.kernels.cpu.pair_loops import part_pairs, sum_pairs
 from multiembed.models.embedding import Row
 from multiembed.models.interactions.base import Architecture, Interaction
-from multiembed.models.pair_kernels import part_pairs, sum_pairs
 
 Layout = tuple[int, bool, bool]
 """Size of an embedding, whether a field has one for itself, and whether there is a linear term."""

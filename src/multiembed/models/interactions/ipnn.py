@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
-from multiembed.errors import ConfigError
+from multiembed.base.errors import ConfigError
 from multiembed.models.interactions.base import DeepArchitecture, Interaction
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from typing_extensions import override
 
-from multiembed.models.dropout import dropout
+from multiembed.kernels.cpu.cpu_dropout import dropout
 from multiembed.models.interactions.base import DeepArchitecture, Interaction
 from multiembed.models.layers import SetBatchNorm
 

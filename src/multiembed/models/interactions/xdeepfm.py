@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
-from multiembed.models.cin import compressed_interaction
+from multiembed.kernels.cpu.cpu_cin import compressed_interaction
 from multiembed.models.embedding import Row
 from multiembed.models.interactions.base import DeepArchitecture, Interaction, TwoBranchHead
 

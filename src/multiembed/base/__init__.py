@@ -1,0 +1,1 @@
+"""What everybody stands on: errors, validation, files, threads, memory, devices."""

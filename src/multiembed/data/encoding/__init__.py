@@ -1,0 +1,1 @@
+"""Raw values -> ids, in stages that can be interrupted."""

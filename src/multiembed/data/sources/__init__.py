@@ -1,0 +1,1 @@
+"""Raw rows, block by block, from whatever they lie in."""

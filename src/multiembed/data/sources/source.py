@@ -1,0 +1,158 @@
+"""Raw rows, block by block, from wherever they lie."""
+
+import hashlib
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from jaxtyping import Int64
+
+from multiembed.base.errors import DataError
+from multiembed.data.store.schema import DateRule, Kind, SourceFile
+
+SHOWN = 5
+"""Bad rows named one by one; the rest are counted."""
+
+
+class BadRow(NamedTuple):
+    """A row that cannot be read, and why."""
+
+    line: int
+    reason: str
+
+
+class Mark(NamedTuple):
+    """A place between two rows, from which reading can go on."""
+
+    file: int = 0
+    """Which of several files."""
+    offset: int = 0
+    """Where in the file: a byte of its text once decompressed, or a row."""
+    line: int = 1
+    """The line of the file."""
+    number: int = 0
+    """The number of the next row."""
+
+
+START = Mark()
+
+
+class Block(NamedTuple):
+    """Some consecutive rows of a source."""
+
+    rows: pl.DataFrame
+    """Raw columns of the rows that have as many columns as they should."""
+    numbers: Int64[np.ndarray, " rows"]
+    """Number of every row in the source, from 0, bad rows counted."""
+    lines: Int64[np.ndarray, " rows"]
+    """Where every row begins: its line in a text file, its number from 1 elsewhere."""
+    place: str
+    """What to write before a number of `lines`: `FILE line`, `FILE row`."""
+    position: int
+    """Bytes read so far."""
+    after: Mark = Mark()
+    """Where the next block begins."""
+    bad_count: int = 0
+    """Rows left out because they have a wrong number of columns."""
+    bad: tuple[BadRow, ...] = ()
+    """The first of them."""
+    split: int | None = None
+    """The split of all its rows, where files say so: 0 train, 1 valid, 2 test."""
+
+
+class Column(NamedTuple):
+    """One field-to-be."""
+
+    name: str
+    kind: Kind
+    date: DateRule | None = None
+    """How it is made from another column, if it is."""
+    delimiter: str | None = None
+    """What stands between the values of a cell, if there are several."""
+
+    @property
+    def raw(self) -> str:
+        """The column of the files."""
+        return self.date.column if self.date is not None else self.name
+
+
+class Source(ABC):
+    """Rows that can be read again and again, always in the same order."""
+
+    label: str
+    """Name of the label's column."""
+    columns: tuple[Column, ...]
+    """The fields, in order."""
+    extra: str | None = None
+    """Another column to read: the one that rows are split by."""
+    files: tuple[Path, ...]
+    """What the rows are read from."""
+    given: bool = False
+    """Whether the files say which rows train, validate and test."""
+
+    @property
+    def wanted(self) -> list[str]:
+        """Names of the columns to read, each once."""
+        extra = [] if self.extra is None else [self.extra]
+        return list(dict.fromkeys([self.label, *(column.raw for column in self.columns), *extra]))
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(size for size, _ in self.fingerprint())
+
+    def fingerprint(self) -> tuple[tuple[int, int], ...]:
+        """Return what shows that a file changed: the size and time of each."""
+        with reading(self.files):
+            found = [file.stat() for file in self.files]
+        return tuple((file.st_size, file.st_mtime_ns) for file in found)
+
+    def described(self) -> tuple[SourceFile, ...]:
+        """Return name, size and SHA-256 of all files."""
+        with reading(self.files):
+            return tuple(_described(file, self.name(file)) for file in self.files)
+
+    def name(self, file: Path) -> str:
+        """Return the name that the dataset's schema gives a file."""
+        return str(file)
+
+    @abstractmethod
+    def blocks(self, start: Mark = START) -> Iterator[Block]:
+        """Read all rows once more, or those after a mark that a block gave."""
+
+
+@contextmanager
+def reading(files: Sequence[Path]) -> Iterator[None]:
+    """Turn what can go wrong when files are read into one line that names them.
+
+    Raises:
+        DataError: If the system or polars cannot read them.
+    """
+    try:
+        yield
+    except (OSError, zipfile.BadZipFile, pa.ArrowException, pl.exceptions.PolarsError) as error:
+        reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["nothing"])[0]
+        names = " and ".join(str(file) for file in files)
+        raise DataError(f"{names} must be readable, got: {reason}") from None
+
+
+def ahead(blocks: Iterator[Block]) -> Iterator[Block]:
+    """Read every block in another thread while the one before it is in use."""
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(next, blocks, None)
+        while (block := following.result()) is not None:
+            following = pool.submit(next, blocks, None)
+            yield block
+
+
+def _described(file: Path, name: str) -> SourceFile:
+    with file.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    return SourceFile(path=name, bytes=file.stat().st_size, sha256=digest)

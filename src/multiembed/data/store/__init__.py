@@ -1,0 +1,1 @@
+"""The encoded dataset on disk: its schema, its shards, its batches."""

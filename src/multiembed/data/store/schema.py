@@ -1,0 +1,195 @@
+"""What an encoded dataset says about itself, in a file that a person can read."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    JsonValue,
+    ValidationError,
+    model_serializer,
+)
+from pydantic import Field as Limited
+
+from multiembed.base.errors import DataError
+
+FORMAT_VERSION = 1
+SPLITS = ("train", "valid", "test")
+FILE_NAME = "schema.json"
+
+SplitName = Literal["train", "valid", "test"]
+
+
+class Record(BaseModel):
+    """A frozen part of the schema that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NumericRule(Record):
+    """How numbers become categories."""
+
+    rule: Literal["log", "quantiles", "as_is"]
+    """`log`: `floor(ln(v)^2)` above 2, else `floor(v) - 2`; `quantiles`: equal counts; `as_is`:
+    equal numbers are one category, however they are written."""
+    edges: tuple[float, ...] | None = None
+    """For `quantiles`: the first number of every bucket but the lowest, ascending."""
+
+
+class DateRule(Record):
+    """How a moment becomes a category."""
+
+    column: str
+    """The raw column that holds the moments."""
+    part: Literal["hour", "weekday", "weekend"]
+    """`hour`: 0 to 23; `weekday`: 1 Monday to 7 Sunday; `weekend`: 1 on Saturday and Sunday."""
+    format: str
+    """`iso`, `s` or `ms` since 1970, or a format of `strptime`."""
+
+
+Kind = Literal["categorical", "numeric", "multivalued"]
+
+
+class Field(Record):
+    """One column of the id matrix, or several where a cell holds several values."""
+
+    name: str
+    kind: Kind
+    cardinality: int
+    """Number of ids: the kept values, and id 0 for every other value."""
+    min_count: int
+    """Values counted less often than this are *other*."""
+    numeric: NumericRule | None = None
+    date: DateRule | None = None
+    hash_size: int | None = None
+    """If given, values are hashed to this many before they are counted."""
+    max_values: int | None = None
+    """If given, at most that many values are kept; the rest are *other*."""
+    other: dict[SplitName, int] = {}
+    """Rows of each split whose value, or one of them, is *other*."""
+    delimiter: str | None = None
+    """For a multi-valued field: what stands between the values of a cell."""
+    slots: Annotated[int, Limited(ge=1)] = 1
+    """Columns of the id matrix: the most values of a cell. Behind fewer stands -1."""
+    cut: int = 0
+    """Rows, of all splits, whose cell has more values than that; the first were kept."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, dump: Callable) -> dict[str, object]:
+        """Leave out what came later where it is not used: datasets keep their bytes."""
+        content = dump(self)
+        if self.delimiter is None:
+            for name in ("delimiter", "slots", "cut"):
+                content.pop(name, None)
+        return content
+
+    @property
+    def column(self) -> str:
+        """The raw column that the field is made from."""
+        return self.date.column if self.date is not None else self.name
+
+    @property
+    def parsed(self) -> bool:
+        """Whether its values are read as numbers or moments, which text may fail to be."""
+        return self.numeric is not None or self.date is not None
+
+    @property
+    def bucketed(self) -> bool:
+        """Whether its values are whole numbers that a rule gave, instead of text."""
+        return self.parsed and (self.numeric is None or self.numeric.rule != "as_is")
+
+
+class SplitSummary(Record):
+    """Size of one split."""
+
+    rows: int
+    positives: int
+
+
+class SourceFile(Record):
+    """One file that the rows were read from."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+class BadRows(Record):
+    """Rows that were left out because they could not be read."""
+
+    count: int = 0
+    first: tuple[str, ...] = ()
+    """The first of them: file, line and reason."""
+
+
+class Schema(Record):
+    """Everything about an encoded dataset except its rows and its vocabularies."""
+
+    format_version: int = FORMAT_VERSION
+    label: str
+    fields: tuple[Field, ...]
+    splits: dict[SplitName, SplitSummary]
+    bad_rows: BadRows = BadRows()
+    sources: tuple[SourceFile, ...] = ()
+    options: dict[str, JsonValue] = {}
+    """The options the dataset was prepared with."""
+
+    @property
+    def cardinalities(self) -> tuple[int, ...]:
+        """Number of ids of every field, *other* included."""
+        return tuple(field.cardinality for field in self.fields)
+
+    @property
+    def slots(self) -> tuple[int, ...]:
+        """Columns of the id matrix that every field has, in order."""
+        return tuple(field.slots for field in self.fields)
+
+    @property
+    def field_names(self) -> tuple[str, ...]:
+        """Names of the fields, in the order of the id matrix."""
+        return tuple(field.name for field in self.fields)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Schema":
+        """Read a schema from a file, or from `schema.json` of a directory.
+
+        Raises:
+            DataError: If there is none, it cannot be read, or it has another format version.
+        """
+        file = Path(path) / FILE_NAME if Path(path).is_dir() else Path(path)
+        content = _read_json(file)
+        version = content.get("format_version")
+        if version != FORMAT_VERSION:
+            raise DataError(f"{file}: format_version must be {FORMAT_VERSION}, got {version!r}")
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(step) for step in first["loc"])
+            raise DataError(f"{file}: {place}: {first['msg']}") from None
+
+    def save(self, path: Path | str) -> None:
+        """Write the schema to a file, or to `schema.json` of a directory."""
+        file = Path(path) / FILE_NAME if Path(path).is_dir() else Path(path)
+        partial = file.with_name(file.name + ".partial")
+        partial.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        os.replace(partial, file)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = error.strerror or "cannot be read"
+        raise DataError(
+            f"{file.parent} must be an encoded dataset, got no {file.name}: {reason}"
+        ) from None
+    except ValueError as error:
+        raise DataError(f"{file} must be JSON, got {error}") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{file} must hold a JSON object, got {type(content).__name__}")
+    return content

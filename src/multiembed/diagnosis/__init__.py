@@ -1,0 +1,1 @@
+"""Checkpoints -> fields, interaction, sets, and a verdict in words."""

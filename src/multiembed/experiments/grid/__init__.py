@@ -1,0 +1,1 @@
+"""A grid of runs: written out, run, measured."""

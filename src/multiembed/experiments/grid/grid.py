@@ -1,0 +1,189 @@
+"""An experiment: a grid of architectures, sizes, ways to reach them, seeds, written out as runs."""
+
+import hashlib
+import itertools
+import json
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from multiembed.base.errors import ConfigError
+from multiembed.base.validation import checked
+from multiembed.config import RunConfig, parse_config
+from multiembed.data.store.dataset import Dataset
+from multiembed.data.store.schema import FILE_NAME
+from multiembed.experiments.grid.dataset_views import folds, subset
+from multiembed.models.naming import Scaling
+
+Size = Annotated[int, Field(ge=1)]
+EXECUTION = ("threads", "device")
+"""Settings that say where a run is computed, not what: they are no part of its name."""
+LATER = {"precision": "float32", "best_by": "auc"}
+"""Settings that came later, at what they were before: a run that has this keeps its name."""
+
+
+class Grid(BaseModel):
+    """What is varied, and what all runs have in common."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    architectures: tuple[str, ...] = Field(default=("dcnv2",), min_length=1)
+    sizes: tuple[Size, ...] = Field(default=(1, 2, 4, 10), min_length=1)
+    """Multiples of the paper's base."""
+    scaling: tuple[Scaling, ...] = Field(default=("single", "multi"), min_length=1)
+    """Ways to reach them."""
+    seeds: int = Field(default=3, ge=1)
+    """How many: 0, 1, …"""
+    shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(default=(1.0,), min_length=1)
+    """Of the training rows, drawn by the seed of the run."""
+    folds: int | None = Field(default=None, ge=3)
+    """In how many parts all rows are dealt, each of which is tested once."""
+    model: dict[str, Any] = Field(default_factory=dict)
+    """Settings of every model."""
+    training: dict[str, Any] = Field(default_factory=dict)
+    """Settings of every training."""
+    variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """By name, settings in place of the common ones: each variant is run at every point."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """Where a run stands in its experiment: what tables group and compare by."""
+
+    architecture: str
+    size: int | None
+    """Multiple of the paper's base; `None` where an experiment names widths itself."""
+    scaling: Scaling
+    variant: str = ""
+    share: float = 1.0
+    """Share of the training rows."""
+    fold: int | None = None
+    seed: int = 0
+
+    @property
+    def point(self) -> str:
+        """What tables call the runs that differ in fold and seed alone."""
+        size = None if self.size is None else f"{self.size}x"
+        share = None if self.share == 1 else f"{self.share:.0%} of rows"
+        parts = self.architecture, self.scaling, size, self.variant, share
+        return " ".join(part for part in parts if part)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run of an experiment."""
+
+    name: str
+    """Of its directory: readable, and different where configuration or dataset differ."""
+    config: RunConfig
+    dataset: Path
+    labels: Labels
+
+
+def read_grid(path: Path) -> Grid:
+    """Read an experiment from TOML.
+
+    Raises:
+        ConfigError: If the file is missing, is no TOML, or says something unknown.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} must be a readable file, got: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} must be TOML, got: {error}") from None
+    return checked(Grid, table, at=f"{path}: ")
+
+
+def expand(grid: Grid, dataset: Dataset, views: Path) -> list[Case]:
+    """Write a grid out as runs; the base, which is the same for every scaling, comes once.
+
+    Args:
+        grid: What to run.
+        dataset: On what.
+        views: Where shares and folds of the dataset are written, if the grid has any.
+
+    Raises:
+        ConfigError: If a point of the grid is no valid configuration.
+    """
+    points = list(_points(grid))  # all are checked before anything is written
+    return distinct(
+        case_of(config, subset(of_fold, views, share, seed=labels.seed), placed)
+        for config, labels in points
+        for share in grid.shares
+        for fold, of_fold in fold_views(grid.folds, dataset, views)
+        for placed in [replace(labels, share=share, fold=fold)]
+    )
+
+
+def fold_views(
+    count: int | None, dataset: Dataset, views: Path
+) -> list[tuple[int | None, Dataset]]:
+    """Return every fold with its number, or the dataset as it is where there are none."""
+    if count is None:
+        return [(None, dataset)]
+    return list(enumerate(folds(dataset, views, count)))
+
+
+def distinct(cases: Iterable[Case]) -> list[Case]:
+    """Keep the first of the cases that are the same run."""
+    return list({case.name: case for case in reversed(list(cases))}.values())[::-1]
+
+
+def case_of(config: RunConfig, dataset: Dataset, labels: Labels) -> Case:
+    """Name a run after its configuration and the identity of its dataset.
+
+    Raises:
+        ConfigError: If the configuration contradicts itself.
+    """
+    config = config.model_copy(update={"dataset": None}).resolved()
+    content = config.model_dump(mode="json", exclude_none=True)
+    for key in EXECUTION:
+        content["training"].pop(key, None)
+    content["training"] = {
+        key: value for key, value in content["training"].items() if LATER.get(key) != value
+    }
+    schema = hashlib.sha256((dataset.path / FILE_NAME).read_bytes()).hexdigest()
+    text = json.dumps([content, schema], sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+    family = config.model.architecture.replace(":", "_").replace(",", "-")
+    shape = f"{config.model.dim}x{config.model.sets}"
+    name = f"{family}-{shape}-seed{config.training.seed}-{digest}"
+    return Case(name, config, dataset.path, labels)
+
+
+def _points(grid: Grid) -> Iterator[tuple[RunConfig, Labels]]:
+    common = {"model": grid.model, "training": grid.training}
+    points = itertools.product(
+        grid.architectures, (grid.variants or {"": {}}).items(), grid.sizes, grid.scaling
+    )
+    for architecture, (variant, changes), size, scaling in points:
+        source = f"grid: variant '{variant}'" if variant else "grid"
+        table = merged(merged(common, changes), {"model": {"architecture": architecture}})
+        table = merged(table, {"model": {"size": size, "scaling": scaling}})
+        for seed in range(grid.seeds):
+            config = parse_config(merged(table, {"training": {"seed": seed}}), source=source)
+            labels = Labels(
+                architecture=architecture,
+                size=size,
+                scaling="single" if size == 1 and "single" in grid.scaling else scaling,
+                variant=variant,
+                seed=seed,
+            )
+            yield config.model_copy(update={"model": config.resolved().model}), labels
+
+
+def merged(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `table` with `changes` in place of its values, section by section."""
+    result = dict(table)
+    for key, value in changes.items():
+        inner = result.get(key)
+        if isinstance(inner, Mapping) and isinstance(value, Mapping):
+            result[key] = merged(inner, value)
+        else:
+            result[key] = value
+    return result

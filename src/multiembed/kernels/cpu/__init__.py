@@ -1,0 +1,1 @@
+"""Fast forms for a CPU: compiled loops and oneDNN."""

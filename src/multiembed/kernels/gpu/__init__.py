@@ -1,0 +1,1 @@
+"""Fast forms for a GPU, in Triton."""

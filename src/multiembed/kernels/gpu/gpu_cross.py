@@ -1,0 +1,140 @@
+"""Cross layers of DCN V2 in training on a GPU, in bfloat16, forwards and backwards for all sets.
+
+Products are batched over the sets; what is done number by number takes one pass over memory for
+each layer. Nothing waits for the GPU, so that a CUDA graph may hold it all. Where all sets share
+their parameters, they are one set with the rows of all.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd import Function
+
+from multiembed.kernels.by_hand import derive_again, product_in
+from multiembed.kernels.gpu.gpu_cross_kernels import (
+    chunks,
+    cross_rows,
+    pad_rows,
+    padded,
+    padded_rows,
+    sum_of_start,
+    uncross_rows,
+)
+
+
+def cross_on_gpu(
+    plain: Callable[..., Tensor],
+    x0: Float[Tensor, "batch sets width"],
+    matrices: Sequence[Float[Tensor, "parameter_sets width width"]],
+    biases: Sequence[Float[Tensor, "parameter_sets width"]],
+) -> Float[Tensor, "batch sets width"]:
+    """Repeat `x <- x0 * (W x + b) + x` from `x = x0`; the result is in bfloat16.
+
+    Its rows are cut from padded ones, as the next product wants them.
+
+    Args:
+        plain: Computes the same from x0, matrices and biases by torch's own operators.
+        x0: In float32 or bfloat16. Rows in bfloat16 cut from padded ones are read as they lie;
+            the padding holds zeros. Its gradient in bfloat16 is cut from such rows in turn.
+        matrices: One for each layer; at least one.
+        biases: One for each layer.
+    """
+    return _GpuCross.apply(plain, x0, *matrices, *biases)
+
+
+class _GpuCross(Function):
+    """Keeps what every layer read and `W x`, of all sets.
+
+    What the first layer read is apart from the rest, because x0 may lie in memory as it should.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        plain: Callable[..., Tensor],
+        x0: Tensor,
+        *parameters: Tensor,
+    ) -> Float[Tensor, "batch sets width"]:
+        batch, sets, width = x0.shape
+        weights, biases = _padded(parameters)
+        layers, own, padding, _ = weights.shape
+        start = padded_rows(x0, torch.bfloat16).view(own, -1, padding)
+        mapped = weights.new_empty(layers, *start.shape)
+        read, output = torch.empty_like(mapped[1:]), torch.empty_like(mapped[0])
+        x = start
+        for layer, crossed in enumerate([*read, output]):
+            torch.bmm(x, weights[layer].mT, out=mapped[layer])
+            cross_rows(start, x, mapped[layer], biases[layer], crossed)
+            x = crossed
+        ctx.save_for_backward(x0, *parameters, weights, biases, start, read, mapped)
+        ctx.plain = plain
+        return output.view(sets, batch, padding)[..., :width].transpose(0, 1)
+
+    @staticmethod
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any,  # noqa: ANN401
+        *gradients: Float[Tensor, "batch sets width"],
+    ) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        x0, *parameters, weights, biases, start, read, mapped = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            plain = partial(_in_precision_of_parameters, ctx.plain)
+            needed = ctx.needs_input_grad[1:]
+            return None, *derive_again(plain, [x0, *parameters], needed, gradient)
+        layers, own, rows, padding = mapped.shape
+        batch, sets, width = x0.shape
+        last = padded_rows(gradient, torch.bfloat16).view_as(start)
+        others = torch.empty_like(read)
+        slopes = [*others, last]  # gradients of what the layers gave
+        of_mapped, added = torch.empty_like(mapped), torch.empty_like(mapped[0])
+        sums = biases.new_empty(layers, chunks(rows, own), own, padding)
+        for layer in reversed(range(layers)):
+            after = slopes[min(layer + 1, layers - 1)]
+            further = (added, slopes[layer]) if layer < layers - 1 else None
+            uncross_rows(after, further, start, of_mapped[layer], sums[layer], width)
+            torch.bmm(of_mapped[layer], weights[layer], out=added)
+        of_weights = _of_weights(of_mapped, start, read, width)
+        of_biases = sums[..., :width].sum(dim=1)
+        taken = padding if x0.dtype == torch.bfloat16 else width
+        of_x0 = x0.new_empty(sets, batch, taken)
+        sum_of_start((last, others), added, mapped, biases, of_x0, width)
+        return None, of_x0[..., :width].transpose(0, 1), *of_weights, *of_biases
+
+
+def _of_weights(
+    of_mapped: Float[Tensor, "layers own rows padded"],
+    start: Float[Tensor, "own rows padded"],
+    read: Float[Tensor, "others own rows padded"],
+    width: int,
+) -> Float[Tensor, "layers own width width"]:
+    """Return the gradients of all layers' weights, from few products that fill the GPU."""
+    pairs = [(of_mapped[0], start)]
+    if len(read):
+        pairs.append((of_mapped[1:].flatten(0, 1), read.flatten(0, 1)))
+    products = [product_in(torch.float32, slopes.mT, rows) for slopes, rows in pairs]
+    whole = torch.cat([product[:, :width, :width] for product in products])
+    return whole.view(len(of_mapped), -1, width, width)
+
+
+def _in_precision_of_parameters(
+    plain: Callable[..., Tensor], x0: Tensor, *parameters: Tensor
+) -> Tensor:
+    return plain(x0.to(parameters[0].dtype), *parameters)
+
+
+def _padded(
+    parameters: tuple[Tensor, ...],
+) -> tuple[Float[Tensor, "layers own padded padded"], Float[Tensor, "layers own padded"]]:
+    """Return weights as products read them, and biases, with zeros around them."""
+    layers = len(parameters) // 2
+    own, width = parameters[-1].shape
+    padding = padded(width)
+    weights = parameters[0].new_empty(layers, own, padding, padding, dtype=torch.bfloat16)
+    pad_rows([weight.transpose(0, 1) for weight in parameters[:layers]], weights)
+    biases = parameters[-1].new_empty(layers, 1, own, padding)
+    pad_rows([bias[:, None] for bias in parameters[layers:]], biases)
+    return weights, biases[:, 0]

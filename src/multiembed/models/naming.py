@@ -1,0 +1,136 @@
+"""Architectures by name and options, sizes by the paper's words."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from multiembed.base.errors import ConfigError
+from multiembed.base.validation import checked, known_name
+from multiembed.models.interactions.architectures import ARCHITECTURES
+from multiembed.models.interactions.base import Architecture
+
+Scaling = Literal["single", "multi"]
+
+Mix = Sequence[tuple[Architecture, int]]
+"""Architectures of one model, each with its number of embedding sets."""
+
+
+def named_architecture(name: str, options: Mapping[str, object] | None = None) -> Architecture:
+    """Return the architecture called `name` with `options` in place of the paper's values.
+
+    Raises:
+        ConfigError: If the name, an option or a value is unknown; a near word is suggested.
+    """
+    known_name(name, ARCHITECTURES, subject="architecture")
+    return checked(ARCHITECTURES[name], options or {}, at=f"{name} option ")
+
+
+def named_mix(text: str, options: Mapping[str, object] | None = None) -> Mix:
+    """Return what `dcnv2` or `dcnv2:2,dnn:1` names: architectures, each with a number of sets.
+
+    An option goes to every architecture that has it; a table of options under an architecture's
+    name goes to that one alone.
+
+    Raises:
+        ConfigError: If a name, an option or a value is unknown, or a name comes twice.
+    """
+    counts = _counts(text)
+    shared = {key: value for key, value in (options or {}).items() if key not in counts}
+    if len(counts) > 1:
+        known = {option for name in counts for option in ARCHITECTURES[name].model_fields}
+        for key in shared:
+            known_name(key, sorted(known) + list(counts), subject=f"option of {text}")
+    mix = []
+    for name, count in counts.items():
+        has = ARCHITECTURES[name].model_fields
+        taken = {key: shared[key] for key in shared if key in has or len(counts) == 1}
+        own = (options or {}).get(name, {})
+        if not isinstance(own, Mapping):
+            raise ConfigError(f"options of {name} must be a table, got {own!r}")
+        mix.append((named_architecture(name, {**taken, **own}), count))
+    return mix
+
+
+def counted_mix(mix: Mix, sets: int | None) -> Mix:
+    """Return `mix` with `sets` sets in all, in its proportions; as it is if None.
+
+    Raises:
+        ConfigError: If a number of sets is below 1, or does not divide into the proportions.
+    """
+    for _, count in mix:
+        if count < 1:
+            raise ConfigError(f"sets of an architecture must be at least 1, got {count}")
+    total = sum(count for _, count in mix)
+    wanted = total if sets is None else sets
+    if wanted < 1:
+        raise ConfigError(f"sets must be at least 1, got {wanted}")
+    if wanted % total:
+        raise ConfigError(
+            f"sets must be a multiple of {total}, the sum over architectures, got {wanted}"
+        )
+    return [(architecture, count * wanted // total) for architecture, count in mix]
+
+
+def mix_name(text: str, mix: Mix) -> str:
+    """Return the text that names `mix`, whose architectures `text` names."""
+    names = list(_counts(text))
+    if len(names) == 1:
+        return names[0]
+    counts = (count for _, count in mix)
+    return ",".join(f"{name}:{count}" for name, count in zip(names, counts, strict=True))
+
+
+def mix_options(text: str, mix: Mix) -> dict[str, object]:
+    """Return every option of `mix` as `named_mix` reads them; `text` names its architectures."""
+    written = [architecture.model_dump(mode="json") for architecture, _ in mix]
+    names = list(_counts(text))
+    return written[0] if len(names) == 1 else dict(zip(names, written, strict=True))
+
+
+def base_dim(mix: Mix) -> int:
+    """Return the paper's embedding size at 1x for the architectures of a model.
+
+    Raises:
+        ConfigError: If they have different ones.
+    """
+    bases = {type(architecture).base_dim for architecture, _ in mix}
+    if len(bases) > 1:
+        sizes = " and ".join(str(base) for base in sorted(bases))
+        raise ConfigError(
+            f"dim must be given for architectures of different base sizes, {sizes}, got none"
+        )
+    return bases.pop()
+
+
+def shape_of_size(architecture: str, size: int, scaling: Scaling) -> tuple[int, int]:
+    """Return (dim, sets) of a model `size` times the base: wider, or more sets of base width.
+
+    The base is the paper's: 10, and 50 for NFwFM (section 5.2).
+
+    Raises:
+        ConfigError: If several architectures are to be reached by one set, or `size` sets do not
+            divide into their proportions.
+    """
+    if size < 1:
+        raise ConfigError(f"size must be at least 1, got {size}")
+    mix = named_mix(architecture)
+    width = base_dim(mix)
+    if scaling == "multi":
+        counted_mix(mix, size)
+        return width, size
+    if sum(count for _, count in mix) > 1:
+        raise ConfigError(f"scaling must be multi for several sets, got single for {architecture}")
+    return width * size, 1
+
+
+def _counts(text: str) -> dict[str, int]:
+    """Read `dcnv2:2,dnn` as `{"dcnv2": 2, "dnn": 1}`."""
+    counts: dict[str, int] = {}
+    for part in text.split(","):
+        name, colon, number = (piece.strip() for piece in part.partition(":"))
+        known_name(name, ARCHITECTURES, subject="architecture")
+        if colon and not (number.isdecimal() and int(number) > 0):
+            raise ConfigError(f"sets of {name} must be a whole number from 1, got '{number}'")
+        if name in counts:
+            raise ConfigError(f"architecture must name {name} once, got '{text}'")
+        counts[name] = int(number) if colon else 1
+    return counts

@@ -1,0 +1,83 @@
+"""A map from a model's probabilities to calibrated ones, in plain numbers beside the weights."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from multiembed.base.errors import DataError
+from multiembed.base.validation import checked
+from multiembed.runs.directory import write_whole
+
+SMALLEST = 1e-7
+"""Probabilities are kept this far from 0 and 1 before their logits are taken."""
+
+Method = Literal["isotonic", "platt"]
+
+
+class Calibration(BaseModel):
+    """A rising function of the probability."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    method: Method
+    """`isotonic`: straight lines through `points`; `platt`: a line on the logit."""
+    weights: str
+    """Names the weights that it was fitted to."""
+    points: tuple[tuple[float, float], ...] = ()
+    """Probabilities before and after, both rising."""
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    @model_validator(mode="after")
+    def _rises(self) -> "Calibration":
+        points = np.array(self.points).reshape(-1, 2)
+        if self.method == "isotonic" and len(points) == 0:
+            raise ValueError("a list of points for isotonic")
+        if (np.diff(points, axis=0) < 0).any() or (points < 0).any() or (points > 1).any():
+            raise ValueError("rising between 0 and 1")
+        return self
+
+    def apply(self, probabilities: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
+        """Return calibrated probabilities of the same type."""
+        p = probabilities.astype(np.float64)
+        if self.method == "isotonic":
+            before, after = np.array(self.points).T
+            calibrated = np.interp(p, before, after)
+        else:
+            p = np.clip(p, SMALLEST, 1 - SMALLEST)
+            calibrated = 1 / (1 + np.exp(-self.slope * np.log(p / (1 - p)) - self.intercept))
+        return calibrated.astype(probabilities.dtype)
+
+    def save(self, file: Path) -> None:
+        """Write it, whole or not at all."""
+        text = self.model_dump_json(indent=1) + "\n"
+        write_whole(file, lambda to: to.write_text(text, encoding="utf-8"))
+
+
+def weights_name(state: Mapping[str, object]) -> str:
+    """Name weights by the evaluation that was made when they were saved."""
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_calibration(file: Path, weights: str) -> Calibration | None:
+    """Read a calibration, if there is one.
+
+    Raises:
+        DataError: If it is broken, or was fitted to other weights.
+    """
+    if not file.exists():
+        return None
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        calibration = checked(Calibration, content if isinstance(content, dict) else {})
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} must be a calibration, got: {error}") from None
+    if calibration.weights != weights:
+        raise DataError(f"{file} must be fitted to these weights, got one fitted to others")
+    return calibration

@@ -1,0 +1,201 @@
+"""A trained run with narrower tables: every field keeps the directions that carry it."""
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from multiembed.base.errors import ConfigError, DataError
+from multiembed.models.embedding import EmbeddingSets
+from multiembed.runs.directory import RunDirectory, save_tensors
+from multiembed.runs.run import Run, load_run
+from multiembed.spectra.directions import principal_directions
+
+COPIED = ("metrics.jsonl", "collapse.jsonl")
+"""What a compressed run takes over of the training, where it is there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressedField:
+    """What became of one field's table."""
+
+    name: str
+    rows: int
+    columns: int
+    """All sets together."""
+    needed: int
+    """Dims that carry the share asked for: how wide this field's embedding need be."""
+    stored: int
+    """Columns stored for every row; `columns` for a table left as it was."""
+    bytes_before: int
+    bytes_after: int
+    """Of the stored columns, and of what turns them back into all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compression:
+    """What a compression saves and costs."""
+
+    keep: float
+    fields: list[CompressedField]
+    before: dict[str, float]
+    """Quality on the test split."""
+    after: dict[str, float]
+
+    @property
+    def bytes_before(self) -> int:
+        """Of all tables."""
+        return sum(field.bytes_before for field in self.fields)
+
+    @property
+    def bytes_after(self) -> int:
+        """Of all tables."""
+        return sum(field.bytes_after for field in self.fields)
+
+
+def compress_run(path: Path | str, out: Path | str, *, keep: float = 0.99) -> Compression:
+    """Write a run whose tables keep the share `keep` of their energy, and measure what it costs.
+
+    Every field is rotated into its principal directions, all sets side by side, and keeps the
+    fewest that carry `keep`; the way back is a small matrix per field, see `FactoredEmbeddings`.
+    A table that this would not make smaller stays as it is. The mean row of a table, and the
+    first-order weights that some architectures have, are kept whole.
+
+    Args:
+        path: A trained run.
+        out: Directory to write; a run like any other, except that it cannot be trained on.
+        keep: Above 0, at most 1.
+
+    Raises:
+        ConfigError: If `keep` is no share or `out` is there.
+        DataError: If `path` is no trained run or is compressed already, or its dataset is gone.
+    """
+    if not 0 < keep <= 1:
+        raise ConfigError(f"keep must be above 0 and at most 1, got {keep}")
+    if Path(out).exists():
+        raise ConfigError(f"{out} must not exist yet, got a file or directory of that name")
+    run = load_run(path)
+    if run.config.model.table_dims is not None:
+        raise DataError(f"{path} must be a run as trained, got a compressed one")
+    several = [field.name for field in run.schema.fields if field.slots > 1]
+    if several:
+        raise DataError(
+            f"{path} must have fields of one value per row to be compressed, got {several[0]!r}"
+        )
+    before = run.evaluate("test")
+    counts = _row_counts(run)
+    names = [field.name for field in run.schema.fields]
+    tables = factor(run.model.embedding, names, keep=keep)
+    fields = [table.described() for table in tables]
+    with _staged(Path(out)) as folder:
+        _write(run, tables, counts, folder)
+        after = load_run(folder).evaluate("test")
+        compression = Compression(keep=keep, fields=fields, before=before, after=after)
+        RunDirectory(folder).write_summary({"compressed_from": str(path), **asdict(compression)})
+    return compression
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NarrowTable:
+    """One field's table before and after."""
+
+    name: str
+    whole: Float[Tensor, "rows columns"]
+    needed: int
+    """Dims that carry the share asked for."""
+    tensors: dict[str, Tensor]
+    """In the names of a `FactoredTable`."""
+
+    def described(self) -> CompressedField:
+        """Return the sizes."""
+        return CompressedField(
+            name=self.name,
+            rows=self.whole.shape[0],
+            columns=self.whole.shape[1],
+            needed=self.needed,
+            stored=self.tensors["codes"].shape[1],
+            bytes_before=self.whole.nbytes,
+            bytes_after=sum(tensor.nbytes for tensor in self.tensors.values()),
+        )
+
+
+def factor(embedding: EmbeddingSets, names: Sequence[str], *, keep: float) -> list[NarrowTable]:
+    """Narrow the tables of all fields, which are called `names`, where that makes them smaller."""
+    first_order = np.zeros(embedding.sets * embedding.width, dtype=bool)
+    if embedding.row.first_order:
+        first_order[embedding.width - 1 :: embedding.width] = True
+    blocks = zip(names, embedding.by_field(), strict=True)
+    return [_narrow(name, block, first_order, keep=keep) for name, block in blocks]
+
+
+def _narrow(
+    name: str,
+    block: Float[Tensor, "rows columns"],
+    first_order: Bool[np.ndarray, " columns"],
+    *,
+    keep: float,
+) -> NarrowTable:
+    embeddings = block[:, torch.from_numpy(~first_order)]
+    found = principal_directions(embeddings, keep=keep, name=f"table '{name}'")
+    needed = len(found.basis)
+    # First-order weights are directions of their own, which the mean leaves alone.
+    own = int(first_order.sum())
+    basis, mean = np.zeros((needed + own, len(first_order))), np.zeros(len(first_order))
+    basis[:needed, ~first_order], mean[~first_order] = found.basis, found.mean
+    basis[needed:, first_order] = np.eye(own)
+    factors = {"basis": torch.from_numpy(basis), "mean": torch.from_numpy(mean)}
+    codes = (block.double() - factors["mean"]) @ factors["basis"].T
+    tensors = {key: value.to(block.dtype) for key, value in ({"codes": codes} | factors).items()}
+    smaller = sum(tensor.numel() for tensor in tensors.values()) < block.numel()
+    return NarrowTable(
+        name=name, whole=block, needed=needed, tensors=tensors if smaller else {"codes": block}
+    )
+
+
+def _write(
+    run: Run, tables: list[NarrowTable], counts: Int[np.ndarray, " rows"], folder: Path
+) -> None:
+    directory = RunDirectory(folder)
+    dims = tuple(table.tensors["codes"].shape[1] for table in tables)
+    model = run.config.model.model_copy(update={"table_dims": dims})
+    config = run.config.model_copy(update={"model": model})
+    others = {n: t for n, t in run.model.state_dict().items() if n != "embedding.weight"}
+    factored = {
+        f"embedding.tables.{at}.{name}": tensor
+        for at, table in enumerate(tables)
+        for name, tensor in table.tensors.items()
+    }
+    save_tensors(directory.best, others | factored, run.best_state)
+    for name in COPIED:
+        if (run.path / name).exists():
+            shutil.copyfile(run.path / name, folder / name)
+    directory.write_inputs(config.to_toml(), run.path, counts)
+
+
+def _row_counts(run: Run) -> Int[np.ndarray, " rows"]:
+    try:
+        return np.load(run.directory.row_counts, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{run.directory.row_counts} must be an array, got: {error}") from None
+
+
+@contextmanager
+def _staged(out: Path) -> Iterator[Path]:
+    """Lend a new directory and name it `out` when all went well; on an error nothing is left."""
+    partial = out.with_name(out.name + ".tmp")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        os.rename(partial, out)
+    except OSError as error:
+        raise ConfigError(f"{out} must be writable, got: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

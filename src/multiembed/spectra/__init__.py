@@ -1,0 +1,1 @@
+"""Tables -> singular values -> measures."""
