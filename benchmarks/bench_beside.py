@@ -15,15 +15,19 @@ import sys
 import tempfile
 from pathlib import Path
 
+import torch
 from bench_optimizer import BATCH
 from bench_spectra import machine
 from bench_step import BATCHES, Model
 from click_rows import write_dataset
 from turns import Contender
 
+from multiembed.base.devices import has_bfloat16_products
+
 HERE = Path(__file__).resolve().parent
 MODELS = ("dcnv2:single:1", "dcnv2:multi:10")
-PRECISIONS = ("float32", "bfloat16")
+HAS_BFLOAT16 = has_bfloat16_products(torch.device("cpu"))
+PRECISIONS = ("float32", "bfloat16") if HAS_BFLOAT16 else ("float32",)
 STEPS = 4
 """In a turn."""
 
@@ -62,7 +66,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--warmup", type=int, default=60)
     options = parser.parse_args()
-    print(f"{machine()}\n")
+    print("\n".join(machine()) + "\n")
     print("| model | precision | here, ms | there, ms | here over there | peak memory |")
     print("|---|---|---|---|---|---|")
     for model in map(Model, options.models):
