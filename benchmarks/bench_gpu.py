@@ -43,8 +43,7 @@ from textbook import TextbookModel
 from multiembed import ClickModel
 from multiembed.config import TrainingConfig
 from multiembed.data.store.dataset import Batch, open_dataset
-from multiembed.training.resident import resident
-from multiembed.training.step import TrainingStep
+from multiembed.training.step import TrainingStep, resident
 
 CUDA = torch.device("cuda")
 KEPT = 8
@@ -212,10 +211,10 @@ class Recorded:
     def step(self, ids, gradient):
         """Look up, take the gradient, update."""
         tables = self.deferred.optimizer
-        tables.begin_step()
+        tables.graph_update.begin_step(tables.learning_rate)
         if self.graph is None:
             self.deferred.step(ids, gradient)  # compiles kernels
-            tables.begin_step()
+            tables.graph_update.begin_step(tables.learning_rate)
             self.ids, self.graph = ids.clone(), torch.cuda.CUDAGraph()
             with torch.cuda.graph(self.graph):
                 self.deferred.step(self.ids, gradient)

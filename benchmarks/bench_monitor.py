@@ -24,7 +24,7 @@ from multiembed.config import ModelConfig, RunConfig, TrainingConfig
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
 from multiembed.data.store.dataset import open_dataset
-from multiembed.spectra.null import null_information_abundance
+from multiembed.spectra.measures import null_information_abundance
 from multiembed.training.monitor import Monitor
 from multiembed.training.start import train
 

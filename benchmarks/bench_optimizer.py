@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from multiembed.models.embedding import EmbeddingSets
-from multiembed.tables.deferred_adam import DeferredAdam
+from multiembed.tables.adam import DeferredAdam
 
 BATCH = 2048
 FIELDS = 39
@@ -76,12 +76,11 @@ class Dense:
 class Deferred:
     """Ours."""
 
-    def __init__(self, sizes, *, fast_forward=False, device="cpu"):
+    def __init__(self, sizes, *, device="cpu"):
         self.optimizer = DeferredAdam(
             EmbeddingSets(sizes, dim=DIM).to(device),
             learning_rate=LEARNING_RATE,
             weight_decay=WEIGHT_DECAY,
-            fast_forward=fast_forward,
         )
 
     def step(self, ids, gradient):
@@ -113,7 +112,6 @@ def against_dense(rows, gradient, *, warmup, rounds):
         "torch Adam": Dense(sizes, fused=False),
         "torch Adam, fused": Dense(sizes, fused=True),
         "deferred Adam": Deferred(sizes),
-        "deferred Adam, fast-forward": Deferred(sizes, fast_forward=True),
     }
     contenders = {name: (contender, Ids(sizes)) for name, contender in made.items()}
     for name, (contender, ids) in contenders.items():

@@ -44,7 +44,7 @@ def with_pandas(source, target):
     """Read the file whole and encode column by column."""
     import pandas as pd
 
-    from multiembed.data.encoding.split import split_codes
+    from multiembed.data.encoding.counting import split_codes
 
     began = clock()
     raw = pd.read_csv(source, sep="\t", header=None, dtype=str, keep_default_na=False)

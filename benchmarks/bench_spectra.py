@@ -18,8 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from multiembed.spectra.spectrum import spectrum
-from multiembed.spectra.tsqr import triangle
+from multiembed.spectra.spectrum import spectrum, triangle
 
 
 def routes(table):

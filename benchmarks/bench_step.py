@@ -39,7 +39,7 @@ from textbook import INTERACTIONS, TextbookModel
 from turns import CLOCKS, Contender
 
 from multiembed import ClickModel
-from multiembed.cli import SPINS
+from multiembed.__main__ import SPINS
 from multiembed.config import TrainingConfig
 from multiembed.models.interactions.architectures import ARCHITECTURES
 from multiembed.models.naming import shape_of_size

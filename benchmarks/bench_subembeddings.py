@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from bench_spectra import interleaved, machine, planted
 
-from multiembed.spectra.attribution import attribute
-from multiembed.spectra.subembeddings import sub_embeddings
+from multiembed.spectra.subembeddings import attribute, sub_embeddings
 from multiembed.spectra.summary import Summary
 
 

@@ -1,4 +1,4 @@
-"""What all tests share: shapes are checked, real data lies beside the checkout, pages open."""
+"""What all tests share: shapes are checked, golden numbers are here, pages open."""
 
 import os
 import shutil
@@ -19,25 +19,22 @@ settings.register_profile("same", derandomize="MULTIEMBED_FUZZ" not in os.enviro
 settings.load_profile("same")
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+TESTS = Path(__file__).resolve().parent
+REAL_DATA = TESTS.parents[1] / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
 def golden() -> Path:
     """Numbers written by the paper's reference code."""
-    return _present(SHARED / "golden")
+    return TESTS / "golden"
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Real Criteo and Avazu rows."""
-    return _present(SHARED / "data")
-
-
-def _present(folder: Path) -> Path:
-    if not folder.is_dir():
-        pytest.skip(f"{folder.name} is no part of the product: it lies beside a checkout")
-    return folder
+    if not REAL_DATA.is_dir():
+        pytest.skip("real rows are no part of the product: they lie beside a checkout")
+    return REAL_DATA
 
 
 @pytest.fixture(scope="module")

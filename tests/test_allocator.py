@@ -10,7 +10,7 @@ from multiembed.base.memory import fitting
 
 STEP = """
 import resource, sys
-from multiembed.allocator import keep_freed_memory
+from multiembed.base.memory import keep_freed_memory
 if sys.argv[1] == "kept" and not keep_freed_memory():
     sys.exit(3)
 import numpy as np

@@ -5,11 +5,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from multiembed.base.errors import ConfigError
-from multiembed.kernels.cpu import cpu_linear as products
+from multiembed.kernels import route
+from multiembed.models.budget import sized_models
 from multiembed.models.click_model import ClickModel
 from multiembed.models.interactions.architectures import ARCHITECTURES
 from multiembed.models.naming import named_architecture
-from multiembed.models.sizes import sized_models
 
 CARDINALITIES = [7, 5, 4]
 CRITEO = [190_000, *[23_421] * 38]
@@ -26,7 +26,7 @@ def test_counts_are_torch_s_own(monkeypatch, name, sets, shared):
     ids = torch.zeros(6, 3, dtype=torch.long)
     # Without gradients and oneDNN every product is one that torch's counter knows.
     with monkeypatch.context() as patch, torch.no_grad(), FlopCounterMode(display=False) as counter:
-        patch.setattr(products, "onednn_is_faster", lambda: False)
+        patch.setattr(route, "onednn_is_faster", lambda: False)
         model(ids)
 
     budget = model.summary()

@@ -12,13 +12,13 @@ from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
+from multiembed.__main__ import main
 from multiembed.base.errors import DataError
-from multiembed.cli import main
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
-from multiembed.data.synthetic import PlantedClicks, write_planted
 from multiembed.runs.metrics import expected_calibration_error, reliability_curve
 from multiembed.runs.run import load_run
 from multiembed.serving.calibrate import calibrate, fit_isotonic, fit_platt
+from multiembed.testing.planted_clicks import PlantedClicks, write_planted
 from multiembed.training.start import train
 
 
@@ -59,7 +59,7 @@ def test_equal_probabilities_share_a_bin():
 
     curve = reliability_curve(labels, probabilities, bins=4)
 
-    assert [tuple(of) for of in curve] == [(4, 0.2, 0.5), (1, 0.7, 1.0)]
+    assert [(of.rows, of.predicted, of.observed) for of in curve] == [(4, 0.2, 0.5), (1, 0.7, 1.0)]
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=1), st.integers(1, 20))

@@ -9,16 +9,16 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+from multiembed.__main__ import main
 from multiembed.base.errors import DataError
-from multiembed.cli import main
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
-from multiembed.data.encoding.split import split_codes
+from multiembed.data.encoding.counting import split_codes
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
 from multiembed.runs.compress import compress_run
 from multiembed.runs.run import load_run
 from multiembed.serving.card import write_card
-from multiembed.serving.embeddings import write_embeddings
+from multiembed.serving.export import write_embeddings
 from multiembed.training.start import train
 
 

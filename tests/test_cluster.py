@@ -6,12 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from multiembed.__main__ import main
 from multiembed.base.errors import ConfigError
-from multiembed.cli import main
 from multiembed.data.store.dataset import open_dataset
-from multiembed.data.synthetic import PlantedClicks, write_planted
 from multiembed.experiments.grid.grid import Grid, case_of, expand
 from multiembed.experiments.grid.running import run_cases
+from multiembed.testing.planted_clicks import PlantedClicks, write_planted
 
 ray = pytest.importorskip("ray", reason="needs the extra [cluster]")
 

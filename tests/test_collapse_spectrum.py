@@ -9,11 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multiembed.base.errors import DataError
-from multiembed.spectra.blocks import check_table
 from multiembed.spectra.measures import information_abundance
-from multiembed.spectra.spectrum import spectrum
-from multiembed.spectra.summary import Summary, summarise_trained
-from multiembed.spectra.tsqr import merge_triangles, triangle
+from multiembed.spectra.spectrum import merge_triangles, spectrum, triangle
+from multiembed.spectra.summary import Summary, TrainedSummary, check_table
 
 
 def lapack(matrix):
@@ -122,7 +120,7 @@ def test_weights_repeat_rows(rows, centered):
     if centered:
         repeated = repeated - repeated.mean(axis=0)
 
-    found = spectrum(matrix, weights=counts, centered=centered)
+    found = spectrum(Summary.of(matrix, counts), centered=centered)
 
     np.testing.assert_allclose(found.singular_values, lapack(repeated)[:6], rtol=1e-9)
 
@@ -139,7 +137,7 @@ def test_any_sharding_merges_to_the_whole(seed, cuts):
     factor = np.zeros((0, 5))
     for start, stop in itertools.pairwise(edges):
         merged = merged + Summary.of(matrix[start:stop], weights[start:stop])
-        part = triangle(matrix[start:stop], weights=weights[start:stop])
+        part = triangle(matrix[start:stop] * np.sqrt(weights[start:stop])[:, None])
         factor = merge_triangles(factor, part)
 
     weighted = matrix * np.sqrt(weights)[:, None]
@@ -162,12 +160,18 @@ def test_feeding_chunks_equals_reading_the_whole():
     np.testing.assert_array_equal(fed.gram, fed.gram.T)
 
 
+def summarised(matrix, counts, name="matrix"):
+    seen = TrainedSummary.empty(matrix.shape[1])
+    seen.add(matrix, counts, name=name)
+    return seen
+
+
 def test_one_pass_sees_all_rows_trained_rows_and_weighted_rows():
     rng = np.random.default_rng(3)
     matrix = rng.standard_normal((9000, 8)).astype(np.float32)
     counts = rng.integers(0, 3, 9000)
 
-    seen = summarise_trained(matrix, counts)
+    seen = summarised(matrix, counts)
 
     for summary, rows in (
         (seen.whole, matrix),
@@ -226,7 +230,7 @@ def test_a_number_that_is_not_finite_is_named_with_its_table_and_place(bad, dim)
     if dim == 20:
         reads += [
             lambda: Summary.of(torch.from_numpy(matrix), name="site_id"),
-            lambda: summarise_trained(matrix, counts, name="site_id"),
+            lambda: summarised(matrix, counts, name="site_id"),
         ]
     for read in reads:
         with pytest.raises(DataError, match=place):
@@ -255,8 +259,6 @@ def test_weights_must_fit_the_rows():
         DataError, match=r"weights of a must be finite and >= 0, got -1\.0 in row 1"
     ):
         Summary.of(matrix, np.array([1.0, -1.0, 0.0]), name="a")
-    with pytest.raises(DataError, match="weights must be given when a summary is made"):
-        spectrum(Summary.of(matrix), weights=np.ones(3))
 
 
 def test_summaries_of_different_width_do_not_add_up():

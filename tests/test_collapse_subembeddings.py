@@ -8,10 +8,9 @@ import torch
 from scipy import stats
 
 from multiembed.base.errors import DataError
-from multiembed.spectra.attribution import attribute
 from multiembed.spectra.subembeddings import (
     SubEmbeddings,
-    field_aware_sub_embeddings,
+    attribute,
     interaction_patterns,
     sub_embeddings,
     sub_embeddings_per_set,
@@ -127,25 +126,6 @@ def test_a_constant_has_no_correlation():
     assert math.isnan(found.co_influence().pearson)
 
 
-def test_field_aware_tables_are_measured_without_their_own_block():
-    rng = np.random.default_rng(1)
-    fields, dim = 3, 4
-    tables = [rng.standard_normal((rows, fields, dim)) for rows in (50, 2, 300)]
-
-    found = field_aware_sub_embeddings([Summary.of(t.reshape(len(t), -1)) for t in tables], dim)
-
-    for i, table in enumerate(tables):
-        others = np.delete(table, i, axis=1)
-        assert found.tables[i] == pytest.approx(abundance(others.reshape(len(table), -1)), rel=1e-9)
-        for j in range(fields):
-            if i == j:
-                assert math.isnan(found.abundance[i, j])
-            else:
-                assert found.abundance[i, j] == pytest.approx(abundance(table[:, j]), rel=1e-9)
-    assert not np.isnan(found.by_source).any()
-    assert not math.isnan(found.co_influence().pearson)
-
-
 def test_interaction_patterns_are_norms_of_blocks():
     _, layers = random_model(2)
 
@@ -252,7 +232,7 @@ def test_a_field_that_others_meet_through_flat_projections_pulls_most():
 
 
 def test_tables_and_projection_must_fit_together():
-    tables, layers = random_model(1)
+    _, layers = random_model(1)
     with pytest.raises(DataError, match="must be a multiple of 5 fields wide, got 24"):
         interaction_patterns(layers, fields=5)
     with pytest.raises(DataError, match="table of field 1 must have 1 sets of 6 columns, got 5"):
@@ -261,5 +241,3 @@ def test_tables_and_projection_must_fit_together():
         )
     with pytest.raises(DataError, match="table of field 0 must have rows, got none"):
         attribute([Summary.empty(6)] * 4, layers)
-    with pytest.raises(DataError, match="table of field 0 must have 4 columns, got 6"):
-        field_aware_sub_embeddings(summaries(tables)[:2], 2)

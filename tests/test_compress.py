@@ -3,26 +3,27 @@
 import json
 import re
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from multiembed.__main__ import main
 from multiembed.base.errors import ConfigError, DataError
-from multiembed.cli import main
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
 from multiembed.data.store.dataset import open_dataset
-from multiembed.data.synthetic import PlantedClicks, write_planted
 from multiembed.diagnosis.diagnose import diagnose
 from multiembed.models.click_model import ClickModel
-from multiembed.models.compressed import FactoredEmbeddings, FactoredTable, with_factored_tables
+from multiembed.models.embedding import FactoredEmbeddings, FactoredTable
 from multiembed.models.interactions.architectures import ARCHITECTURES
 from multiembed.runs.compress import compress_run, factor
 from multiembed.runs.directory import load_tensors, save_tensors
 from multiembed.runs.run import load_run
-from multiembed.spectra.directions import principal_directions
 from multiembed.spectra.measures import dims_for_energy
+from multiembed.spectra.spectrum import principal_directions
+from multiembed.testing.planted_clicks import PlantedClicks, write_planted
 from multiembed.training.start import train
 
 RANK = 2
@@ -96,18 +97,18 @@ def low_rank_model(architecture, sets):
 
 
 def factored(model, *, keep):
-    tables = factor(model.embedding, ["a", "b", "c"], keep=keep)
-    stored = [table.described().stored for table in tables]
-    like = with_factored_tables(
-        ClickModel(
-            [*model.mix], (1, 1, 1), dim=model.embedding.dim, sets=model.embedding.sets
-        ).eval(),
+    fields, tables = factor(model.embedding, ["a", "b", "c"], keep=keep)
+    stored = [field.stored for field in fields]
+    like = ClickModel(
+        [*model.mix],
         CARDINALITIES,
-        stored,
-    )
+        dim=model.embedding.dim,
+        sets=model.embedding.sets,
+        tables=partial(FactoredEmbeddings, kept=stored),
+    ).eval()
     state = {n: t for n, t in model.state_dict().items() if n != "embedding.weight"}
     for at, table in enumerate(tables):
-        state |= {f"embedding.tables.{at}.{name}": t for name, t in table.tensors.items()}
+        state |= {f"embedding.tables.{at}.{name}": t for name, t in table.items()}
     like.load_state_dict(state)
     return like, stored
 
@@ -137,7 +138,7 @@ def test_ids_outside_their_field_are_refused_as_ever():
 
 def test_a_table_without_its_width_is_refused():
     with pytest.raises(ConfigError, match="table_dims must be one per field, 3, got 2"):
-        with_factored_tables(ClickModel("dnn", (1, 1, 1)), CARDINALITIES, (2, 2))
+        ClickModel("dnn", CARDINALITIES, tables=partial(FactoredEmbeddings, kept=(2, 2)))
 
 
 def test_a_factored_lookup_is_a_product_by_hand():
@@ -156,13 +157,13 @@ def test_a_table_that_would_not_shrink_stays_as_it_is():
     model = ClickModel("dnn", (60, 5, 90), dim=8)
     before = [block.clone() for block in model.embedding.by_field()]
 
-    tables = factor(model.embedding, ["a", "b", "c"], keep=0.999)
+    fields, tables = factor(model.embedding, ["a", "b", "c"], keep=0.999)
 
     # Random tables need all dims; 5 rows need 4, but 5*4 codes and 4*8 + 8 for the way back are 60.
-    assert [table.needed for table in tables] == [8, 4, 8]
+    assert [field.needed for field in fields] == [8, 4, 8]
     for table, block in zip(tables, before, strict=True):
-        assert list(table.tensors) == ["codes"]
-        assert torch.equal(table.tensors["codes"], block)
+        assert list(table) == ["codes"]
+        assert torch.equal(table["codes"], block)
 
 
 # --- whole runs
@@ -241,7 +242,7 @@ def test_a_failure_leaves_nothing_behind(trained, tmp_path, monkeypatch):
 
     monkeypatch.setattr("multiembed.runs.compress.save_tensors", full)
 
-    with pytest.raises(ConfigError, match="out must be writable, got: No space left on device"):
+    with pytest.raises(DataError, match="out must be writable, got: No space left on device"):
         compress_run(trained / "run", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 

@@ -10,23 +10,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from splits import split_rows
 
 from multiembed.base.errors import DataError
 from multiembed.config import parse_config
-from multiembed.data.encoding.split import split_rows
 from multiembed.data.encoding.vocabulary import Encoder
 from multiembed.data.options import PrepareOptions
-from multiembed.data.prepare import prepare
-from multiembed.data.preview import preview
+from multiembed.data.prepare import prepare, preview
 from multiembed.data.store.dataset import open_dataset
 from multiembed.experiments.grid.dataset_views import subset
 from multiembed.models.embedding import EmbeddingSets, Row
 from multiembed.runs.compress import compress_run
 from multiembed.runs.run import load_run
-from multiembed.serving.embeddings import write_embeddings
-from multiembed.serving.export import export
+from multiembed.serving.export import export, write_embeddings
 from multiembed.serving.predict import predict
-from multiembed.tables.table_optimizers import TABLE_OPTIMIZERS, table_optimizer
+from multiembed.tables.table_optimizers import TABLE_OPTIMIZERS
 from multiembed.training.start import train
 
 TABLE = PrepareOptions(format="table", label="y", min_count=1, multivalued={"tags": "|"})
@@ -145,8 +143,7 @@ def bags(random, rows, size, slots):
 @pytest.mark.parametrize("name", [None, *TABLE_OPTIMIZERS])
 def test_pooling_and_its_gradient_are_those_of_embedding_bag(name, row, pooling):
     random = np.random.default_rng(0)
-    embedding = EmbeddingSets([4, 7, 5], dim=3, sets=2, row=row)
-    embedding.pool([1, 3, 1], pooling)
+    embedding = EmbeddingSets([4, 7, 5], dim=3, sets=2, row=row, slots=[1, 3, 1], pooling=pooling)
     matrix, flat, starts = bags(random, 50, 7, 3)
     single = torch.from_numpy(random.integers(0, [4, 5], (50, 2)))
     ids = torch.cat([single[:, :1], matrix, single[:, 1:]], dim=1).to(torch.int32)
@@ -169,7 +166,7 @@ def test_pooling_and_its_gradient_are_those_of_embedding_bag(name, row, pooling)
         found.backward(gradient)
         gradients = embedding.weight.grad
     else:
-        tables = table_optimizer(name, embedding, learning_rate=0.1, weight_decay=0.0)
+        tables = TABLE_OPTIMIZERS[name](embedding, learning_rate=0.1, weight_decay=0.0)
         found = tables.lookup(ids)
         found.backward(gradient)
         gradients = tables.gradients()[0]
@@ -184,10 +181,9 @@ def test_pooling_and_its_gradient_are_those_of_embedding_bag(name, row, pooling)
 
 @pytest.mark.parametrize("name", ["lazy_adam", "rowwise_adagrad"])
 def test_slots_without_a_value_train_no_row(name):
-    embedding = EmbeddingSets([6, 3], dim=2)
-    embedding.pool([3, 1], "mean")
+    embedding = EmbeddingSets([6, 3], dim=2, slots=[3, 1])
     before = embedding.weight.detach().clone()
-    tables = table_optimizer(name, embedding, learning_rate=0.1, weight_decay=0.1)
+    tables = TABLE_OPTIMIZERS[name](embedding, learning_rate=0.1, weight_decay=0.1)
 
     ids = torch.tensor([[4, -1, -1, 1], [5, 4, -1, 1]], dtype=torch.int32)
     tables.lookup(ids).sum().backward()
@@ -203,9 +199,8 @@ def test_deferred_adam_trains_pooled_tables_as_dense_adam_does():
     tables = []
     for name in ("dense_adam", "deferred_adam"):
         torch.manual_seed(0)
-        embedding = EmbeddingSets([9, 30], dim=3, sets=2)
-        embedding.pool([2, 4], "mean")
-        tables.append(table_optimizer(name, embedding, learning_rate=0.01, weight_decay=1e-3))
+        embedding = EmbeddingSets([9, 30], dim=3, sets=2, slots=[2, 4])
+        tables.append(TABLE_OPTIMIZERS[name](embedding, learning_rate=0.01, weight_decay=1e-3))
     for _ in range(30):
         matrices = [bags(random, 16, size, slots)[0] for size, slots in ((9, 2), (30, 4))]
         ids = torch.cat(matrices, dim=1).to(torch.int32)
@@ -219,8 +214,7 @@ def test_deferred_adam_trains_pooled_tables_as_dense_adam_does():
 
 
 def test_an_id_below_none_is_refused():
-    embedding = EmbeddingSets([6], dim=2)
-    embedding.pool([2], "mean")
+    embedding = EmbeddingSets([6], dim=2, slots=[2])
 
     for wrong in ([[-1, 2]], [[3, -2]], [[3, 6]]):
         with pytest.raises(DataError, match="must be below its cardinality 6"):

@@ -8,11 +8,10 @@ import pytest
 
 from multiembed.base.errors import DataError
 from multiembed.base.validation import checked
-from multiembed.data.encoding.interning import Interner
+from multiembed.data.encoding.parts import Interner
 from multiembed.data.encoding.vocabulary import Encoder
 from multiembed.data.options import PrepareOptions
-from multiembed.data.prepare import prepare
-from multiembed.data.preview import preview
+from multiembed.data.prepare import prepare, preview
 from multiembed.data.store.dataset import open_dataset
 
 TABLE = PrepareOptions(format="table", label="y", min_count=1, vocabulary="all")

@@ -14,7 +14,7 @@ from multiembed.data.store import dataset as dataset_module
 from multiembed.data.store.dataset import Split, open_dataset
 from multiembed.data.store.schema import Schema
 from multiembed.data.store.shards import map_shard, shard_name, write_shard
-from multiembed.data.synthetic import PlantedClicks, write_planted
+from multiembed.testing.planted_clicks import PlantedClicks, write_planted
 
 
 def make_split(folder, sizes, fields=3):
@@ -188,7 +188,7 @@ def test_opening_a_split_leaves_pandas_alone(planted):
     pytest.importorskip("pandas")
     code = (
         "import sys\n"
-        "from multiembed.data.dataset import open_dataset\n"
+        "from multiembed.data.store.dataset import open_dataset\n"
         f"next(open_dataset({str(planted)!r}).split('train').batches(5))\n"
         "assert 'pandas' not in sys.modules"
     )

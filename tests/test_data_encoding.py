@@ -14,8 +14,8 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from splits import split_rows
 
-from multiembed.data.encoding.split import split_rows
 from multiembed.data.encoding.vocabulary import Encoder
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare

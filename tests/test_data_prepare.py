@@ -13,10 +13,11 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from splits import split_rows
 
 from multiembed.base.errors import ConfigError, DataError
 from multiembed.data.encoding import counting
-from multiembed.data.encoding.split import split_codes, split_rows
+from multiembed.data.encoding.counting import split_codes
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
 from multiembed.data.sources import columnar as tables
@@ -24,7 +25,7 @@ from multiembed.data.sources import records
 from multiembed.data.store.dataset import open_dataset
 from multiembed.data.store.schema import Schema
 
-PACKAGE = str(Path(records.__file__).parents[1])
+PACKAGE = str(Path(counting.__file__).parents[2])
 TABLE = PrepareOptions(format="table", label="y", min_count=1)
 
 
@@ -86,7 +87,7 @@ def test_bytes_do_not_depend_on_how_the_file_is_read(real_data, tmp_path, monkey
     options = PrepareOptions(format="criteo", shard_rows=1000, numeric_rule="quantiles")
     prepare(source, tmp_path / "whole", options)
 
-    monkeypatch.setattr(records, "CHUNK", 100_003)
+    monkeypatch.setattr(records, "BYTES_PER_READ", 100_003)
     prepare(source, tmp_path / "pieces", options)
 
     assert digests(tmp_path / "whole") == digests(tmp_path / "pieces")
@@ -294,7 +295,7 @@ def test_text_and_parquet_of_the_same_rows_are_encoded_alike(tmp_path, monkeypat
     )
     frame.write_csv(tmp_path / "rows.csv")
     frame.write_parquet(tmp_path / "rows.parquet", row_group_size=77)
-    monkeypatch.setattr(tables, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(tables, "ROWS_PER_BLOCK", 64)
 
     prepare(tmp_path / "rows.csv", tmp_path / "text", TABLE)
     prepare(tmp_path / "rows.parquet", tmp_path / "parquet", TABLE)

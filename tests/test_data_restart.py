@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import itertools
 import os
 import random
 import resource
@@ -14,17 +15,17 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from multiembed.base import files
 from multiembed.base.errors import DataError
 from multiembed.data import prepare
 from multiembed.data.encoding import parts, reading
 from multiembed.data.encoding import sharding as encoding
-from multiembed.data.encoding.journal import FILE_NAME
-from multiembed.data.encoding.staging import staged
+from multiembed.data.encoding.journal import JOURNAL, resumable_folder
 from multiembed.data.options import PrepareOptions
 from multiembed.data.sources import records
-from multiembed.data.store import shards
+from multiembed.data.store import dataset as store
 
-PACKAGE = str(Path(records.__file__).parents[1])
+PACKAGE = str(Path(files.__file__).parents[1])
 OPTIONS = PrepareOptions(format="table", label="y", min_count=2, shard_rows=100, max_bad_rows=50)
 ROWS = 1000
 
@@ -44,7 +45,7 @@ def digests(folder):
 @pytest.fixture
 def source(tmp_path, monkeypatch):
     """Rows in a compressed file and a plain one, some of them bad, read in small pieces."""
-    monkeypatch.setattr(records, "CHUNK", 500)
+    monkeypatch.setattr(records, "BYTES_PER_READ", 500)
     (tmp_path / "raw").mkdir()
     rows = [f"{n % 2},v{n % 37},{n % 11}.5,u{n * n % 101}" for n in range(ROWS)]
     rows[5], rows[450], rows[999] = "1,too,few", "2,v1,1.5,u1", "1,v1,many,u1"
@@ -63,14 +64,14 @@ def expected(source, tmp_path):
 
 def dying(function, calls, moment):
     """Let a function die before or after one of its calls."""
-    left = [calls]
+    numbers = itertools.count(1)  # some of the calls come from several threads
 
     def wrapped(*arguments, **named):
-        left[0] -= 1
-        if left[0] == 0 and moment == "before":
+        last = next(numbers) == calls
+        if last and moment == "before":
             raise Kill
         result = function(*arguments, **named)
-        if left[0] == 0:
+        if last:
             raise Kill
         return result
 
@@ -83,10 +84,10 @@ def dying(function, calls, moment):
     [
         (reading, "_add", (9,)),
         (parts.PartBuilder, "write", (4,)),
-        (prepare, "count_rows", (1,)),
-        (encoding, "write_shard", (8,)),
+        (prepare, "count_values", (1,)),
+        (store, "write_shard", (8,)),
         (encoding, "_forget_parts", (5,)),
-        (shards.os, "replace", (6, 23)),
+        (files.os, "replace", (6, 23)),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -109,15 +110,15 @@ def test_a_kill_anywhere_changes_no_byte(
 
 def test_what_is_finished_is_not_done_again(source, expected, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(encoding, "write_shard", dying(encoding.write_shard, 10, "after"))
+        patch.setattr(store, "write_shard", dying(store.write_shard, 10, "after"))
         with pytest.raises(Kill):
             prepare.prepare(source, tmp_path / "dataset", OPTIONS)
     written = []
-    monkeypatch.setattr(prepare, "count_rows", lambda *_, **__: None)
+    monkeypatch.setattr(prepare, "count_values", lambda *_, **__: None)
     monkeypatch.setattr(reading, "_add", None)
-    real = encoding.write_shard
+    real = store.write_shard
     monkeypatch.setattr(
-        encoding, "write_shard", lambda path, *rest: [written.append(path), real(path, *rest)]
+        store, "write_shard", lambda path, *rest: [written.append(path), real(path, *rest)]
     )
 
     prepare.prepare(source, tmp_path / "dataset", OPTIONS)
@@ -128,7 +129,7 @@ def test_what_is_finished_is_not_done_again(source, expected, tmp_path, monkeypa
 
 def test_other_options_or_another_file_begin_anew(source, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(encoding, "write_shard", dying(encoding.write_shard, 10, "after"))
+        patch.setattr(store, "write_shard", dying(store.write_shard, 10, "after"))
         with pytest.raises(Kill):
             prepare.prepare(source, tmp_path / "dataset", OPTIONS)
     other = OPTIONS.model_copy(update={"seed": 1})
@@ -144,11 +145,11 @@ import sys, types
 package = types.ModuleType("multiembed")  # the data room alone: torch is slow to load
 package.__path__ = [sys.argv[3]]
 sys.modules["multiembed"] = package
-from multiembed.data import records
+from multiembed.data.sources import records
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
-from multiembed.errors import DataError
-records.CHUNK = 500
+from multiembed.base.errors import DataError
+records.BYTES_PER_READ = 500
 options = PrepareOptions.model_validate_json(sys.argv[4])
 def tell(*_):
     print("", end=".", flush=True)
@@ -247,9 +248,9 @@ def test_a_file_that_vanishes_is_refused(source, tmp_path):
 
 
 def test_two_processes_do_not_write_one_dataset(source, tmp_path):
-    with staged(tmp_path / "dataset", "key") as (folder, _):
+    with resumable_folder(tmp_path / "dataset", "key") as (folder, _):
         with pytest.raises(DataError, match="one process at a time, got another at work"):
             prepare.prepare(source, tmp_path / "dataset", OPTIONS)
 
-        assert (folder / FILE_NAME).exists()
+        assert (folder / JOURNAL).exists()
         pl.DataFrame({"x": [1]}).write_parquet(folder / "x")

@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+from splits import split_rows
 
 from multiembed.base.errors import ConfigError, DataError
-from multiembed.data.encoding.split import split_rows
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
 from multiembed.data.sources import columnar as tables
@@ -81,8 +81,8 @@ def write_all_kinds(frame, folder):
 def test_every_kind_of_file_gives_the_same_dataset(frame, tmp_path, monkeypatch):
     kinds = write_all_kinds(frame, tmp_path)
     prepare(tmp_path / "rows.csv", tmp_path / "expected", OPTIONS)
-    monkeypatch.setattr(records, "CHUNK", 1001)
-    monkeypatch.setattr(tables, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(records, "BYTES_PER_READ", 1001)
+    monkeypatch.setattr(tables, "ROWS_PER_BLOCK", 64)
 
     for kind in kinds:
         prepare(tmp_path / kind, tmp_path / f"{kind}-dataset", OPTIONS)
@@ -254,6 +254,20 @@ def test_the_rows_of_a_group_stay_together(frame, tmp_path):
         assert (dataset.split(name).ids[:, place] == 0).all()
     users = frame.filter(pl.col("u").is_in(seen.to_list()))
     assert schema.splits["train"].rows == users.height
+
+
+def test_the_seed_says_which_groups_train(frame, tmp_path):
+    frame.write_csv(tmp_path / "rows.csv")
+
+    def training_groups(seed, place):
+        options = OPTIONS.model_copy(update={"split_by_group": "u", "seed": seed})
+        prepare(tmp_path / "rows.csv", tmp_path / place, options)
+        return set(open_dataset(tmp_path / place).vocabulary("u")["value"])
+
+    first = training_groups(0, "first")
+
+    assert training_groups(0, "again") == first
+    assert training_groups(1, "other") != first
 
 
 @pytest.mark.parametrize("kind", ["number", "date"])

@@ -4,13 +4,14 @@ import json
 
 import numpy as np
 import pytest
-import tomli_w
 import torch
 from safetensors.torch import save_file
 from scipy.linalg import subspace_angles
 
 from multiembed import diagnose
-from multiembed.base.errors import DataError
+from multiembed.base.errors import DataError, InputError
+from multiembed.config import ModelConfig, RunConfig
+from multiembed.data.store.schema import Field, Schema
 from multiembed.models.click_model import ClickModel
 
 CARDINALITIES = [9, 30, 4, 120]
@@ -31,18 +32,20 @@ def table(rows, dim, seed=0):
     return rng.normal(size=(rows, dim)) * 0.7 ** np.arange(dim) + 0.3
 
 
-def write_run(folder, model, *, sets, dim, counts=True, architecture="dcnv2"):
+def write_run(folder, model, *, sets, dim, architecture="dcnv2", options=None):
     folder.mkdir(exist_ok=True)
     save_file(
         {k: v.contiguous() for k, v in model.state_dict().items()}, folder / "best.safetensors"
     )
-    fields = [{"name": n, "cardinality": c} for n, c in zip(NAMES, CARDINALITIES, strict=True)]
-    (folder / "schema.json").write_text(json.dumps({"fields": fields}))
-    config = {"model": {"architecture": architecture, "dim": dim, "sets": sets}}
-    (folder / "config.toml").write_text(tomli_w.dumps(config))
-    if counts:
-        rows = sum(CARDINALITIES)
-        np.save(folder / "row_counts.npy", np.arange(rows, dtype=np.int64) % 4)
+    fields = tuple(
+        Field(name=name, kind="categorical", cardinality=size, min_count=1)
+        for name, size in zip(NAMES, CARDINALITIES, strict=True)
+    )
+    Schema(label="click", fields=fields, splits={}).save(folder / "schema.json")
+    described = ModelConfig(architecture=architecture, dim=dim, sets=sets, options=options or {})
+    (folder / "config.toml").write_text(RunConfig(model=described).to_toml())
+    rows = sum(CARDINALITIES)
+    np.save(folder / "row_counts.npy", np.arange(rows, dtype=np.int64) % 4)
 
 
 def tables_of(model):
@@ -184,7 +187,8 @@ def test_block_weights_are_part_of_the_projection(tmp_path):
 
 def test_first_order_weights_are_no_part_of_a_table(tmp_path):
     model = ClickModel("dnn", CARDINALITIES, dim=4, sets=2)
-    write_run(tmp_path / "run", model, sets=2, dim=4, architecture="dnn")
+    linear = {"architecture": "xdeepfm", "options": {"linear": True}}
+    write_run(tmp_path / "run", model, sets=2, dim=4, **linear)
     wide = torch.randn(sum(CARDINALITIES), 10)  # per set 4 numbers, then a first-order weight
     save_file({"embedding.weight": wide}, tmp_path / "run" / "best.safetensors")
 
@@ -194,16 +198,23 @@ def test_first_order_weights_are_no_part_of_a_table(tmp_path):
     assert field.information_abundance == pytest.approx(abundance(kept))
 
 
-def test_an_ffm_shows_its_own_sub_embeddings(tmp_path):
+@pytest.mark.parametrize("own_block", [True, False])
+@pytest.mark.parametrize("linear", [True, False])
+def test_an_ffm_shows_its_own_sub_embeddings(tmp_path, own_block, linear):
     model = ClickModel("dnn", CARDINALITIES, dim=4)
-    write_run(tmp_path / "run", model, sets=1, dim=4, architecture="ffm")
-    wide = torch.randn(sum(CARDINALITIES), 4 * 4 + 1)
+    options = {"own_block": own_block, "linear": linear}
+    write_run(tmp_path / "run", model, sets=1, dim=4, architecture="ffm", options=options)
+    blocks = [0, 1, 2, 3] if own_block else [0, None, 1, 2]  # of field b for every field
+    wide = torch.randn(sum(CARDINALITIES), 4 * (4 if own_block else 3) + linear)
     save_file({"embedding.weight": wide}, tmp_path / "run" / "best.safetensors")
 
     found = diagnose(tmp_path / "run").subembeddings
 
     rows = wide[9:39].numpy()  # field b
-    expected = [abundance(rows[:, 4 * j : 4 * j + 4]) if j != 1 else np.nan for j in range(4)]
+    expected = [
+        np.nan if j == 1 else abundance(rows[:, 4 * block : 4 * block + 4])
+        for j, block in enumerate(blocks)
+    ]
     np.testing.assert_allclose(found.layers[0].abundance[1], expected)
     assert found.attribution is None
 
@@ -336,10 +347,10 @@ def test_wrong_tables_and_counts_are_refused(tables, counts, message):
     [
         ("best.safetensors", b"short", "must be a whole safetensors file"),
         ("best.safetensors", None, "must be present"),
-        ("schema.json", b"{}", "must list fields with name and cardinality"),
-        ("config.toml", b"[model]\n", "must name model.architecture, model.dim and model.sets"),
-        ("config.toml", b"=", "must name model.architecture"),
-        ("row_counts.npy", b"noise", "must be a NumPy array"),
+        ("schema.json", b"{}", "schema.json: format_version must be 1, got None"),
+        ("config.toml", b"[model]\n", "must have 10 columns, as config.toml says, got 2"),
+        ("config.toml", b"=", "config.toml must be TOML"),
+        ("row_counts.npy", b"noise", "must hold 163 whole numbers as NumPy saves them"),
     ],
 )
 def test_a_broken_run_is_refused_in_one_line(tmp_path, file, content, message):
@@ -349,7 +360,7 @@ def test_a_broken_run_is_refused_in_one_line(tmp_path, file, content, message):
     else:
         (tmp_path / "run" / file).write_bytes(content)
 
-    with pytest.raises(DataError, match=message) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         diagnose(tmp_path / "run")
 
     assert "\n" not in str(caught.value)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from multiembed.kernels.cpu.cpu_dropout import dropout
+from multiembed.kernels.operations import dropout
 
 
 @pytest.mark.parametrize("share", [0.0001, 0.2, 0.5, 0.999])

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from multiembed.__main__ import main
 from multiembed.base.errors import ConfigError, DataError
-from multiembed.cli import main
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
 from multiembed.data.encoding.values import read_values
 from multiembed.data.encoding.vocabulary import Encoder
@@ -27,8 +27,8 @@ from multiembed.data.prepare import prepare
 from multiembed.data.store.schema import Field, NumericRule
 from multiembed.runs.run import load_run
 from multiembed.serving import bundle, export
+from multiembed.serving.bundle import compile_field
 from multiembed.serving.calibrate import calibrate
-from multiembed.serving.compiled_encoder import compile_field
 from multiembed.training.start import train
 
 LOADER = Path(bundle.__file__).with_name("loader.py")
@@ -272,3 +272,25 @@ def test_a_missing_package_is_named(folder, tmp_path, monkeypatch):
 
     with pytest.raises(ConfigError, match=r"needs the package onnx: pip install"):
         export.export(run, tmp_path / "out")
+
+
+def test_one_more_entry_is_one_more_output_format(folder, tmp_path, monkeypatch):
+    archive = export.ExportFormat(
+        "archive.pt2", export.EXPORT_FORMATS["torch"].write, runs_on=("polars",)
+    )
+    monkeypatch.setitem(export.EXPORT_FORMATS, "archive", archive)
+
+    out = tmp_path / "out"
+    line = ["multiembed", "export", str(folder / "run"), str(out), "--format", "archive"]
+    monkeypatch.setattr(sys, "argv", line)
+    assert main() == 0
+
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert (manifest["format"], manifest["model"]) == ("archive", "archive.pt2")
+    assert "polars" in manifest["versions"]
+    assert manifest["parity"]["largest_difference"] <= export.TOLERANCE
+
+
+def test_an_unknown_format_is_refused(folder, tmp_path):
+    with pytest.raises(ConfigError, match="format must be one of onnx, torch, got 'onx'"):
+        export.export(load_run_once(folder), tmp_path / "out", format="onx")

@@ -1,17 +1,19 @@
 """Exported models: every architecture and kind scores in other runtimes as it does here."""
 
+from functools import partial
+
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 
 from multiembed.models.click_model import ClickModel
-from multiembed.models.compressed import with_factored_tables
+from multiembed.models.embedding import FactoredEmbeddings
 from multiembed.models.interactions.architectures import ARCHITECTURES
 from multiembed.models.naming import named_architecture
 from multiembed.runs.calibration import Calibration
 from multiembed.serving import export
-from multiembed.serving.probability import ProbabilityModel
+from multiembed.serving.export import EXPORT_FORMATS, ProbabilityModel
 
 SIZES = [9, 5, 7]
 SMALL = {
@@ -41,8 +43,8 @@ def click_model(mix, **options):
 
 def compressed():
     """Return a model whose tables are codes, but for one."""
-    model = ClickModel("dcnv2", SIZES, dim=3, sets=2)
-    with_factored_tables(model, SIZES, [2, 6, 1])
+    tables = partial(FactoredEmbeddings, kept=[2, 6, 1])
+    model = ClickModel("dcnv2", SIZES, dim=3, sets=2, tables=tables)
     for parameter in model.embedding.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return model.eval()
@@ -67,7 +69,7 @@ class Together(torch.nn.Module):
 
 def check_onnx(models, expected, file):
     """Compare ONNX Runtime's columns with what NumPy makes of the logits."""
-    export.write_model(Together(models).eval(), file, fields=3)
+    export.write_model(Together(models).eval(), file, EXPORT_FORMATS["onnx"], fields=3)
 
     session = onnxruntime.InferenceSession(file)
     for rows in (1, 2, 37):
@@ -126,9 +128,10 @@ def test_every_architecture_runs_in_torch_alone_for_any_number_of_rows(tmp_path)
     models = [click_model([(small(name), 2)]) for name in ARCHITECTURES]
     wrapped = (ProbabilityModel(model, negative_rate=1.0) for model in models)
 
-    export.write_model(Together(wrapped).eval(), tmp_path / "model.pt2", fields=3)
+    file = tmp_path / "model.pt2"
+    export.write_model(Together(wrapped).eval(), file, EXPORT_FORMATS["torch"], fields=3)
 
-    module = torch.export.load(tmp_path / "model.pt2").module()
+    module = torch.export.load(file).module()
     for rows in (1, 2, 37):
         ids = torch.from_numpy(some_ids(rows))
         for column, model in zip(module(ids).T, models, strict=True):

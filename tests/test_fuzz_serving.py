@@ -21,8 +21,7 @@ from multiembed.runs.run import load_run
 from multiembed.serving import bundle
 from multiembed.serving.calibrate import calibrate
 from multiembed.serving.card import write_card
-from multiembed.serving.embeddings import write_embeddings
-from multiembed.serving.export import export
+from multiembed.serving.export import export, write_embeddings
 from multiembed.serving.predict import predict
 from multiembed.training.start import train
 

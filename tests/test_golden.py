@@ -16,10 +16,9 @@ import torch
 import torch.nn.functional as F
 
 from multiembed.models.click_model import ClickModel
-from multiembed.models.reference import Place, reference_layout
+from multiembed.models.reference import ArrayPlace, reference_layout
 from multiembed.models.regularizers import penalty
-from multiembed.tables.deferred_adam import DeferredAdam
-from multiembed.tables.interface import DenseAdam
+from multiembed.tables.adam import DeferredAdam, DenseAdam
 
 PAIRS = ["dnn", "ipnn", "nfwfm", "xdeepfm", "dcnv2", "finalmlp"]
 NAMES = [
@@ -48,7 +47,7 @@ class Case:
 
     numbers: dict[str, np.ndarray]
     model: ClickModel
-    places: dict[str, Place]
+    places: dict[str, ArrayPlace]
     penalties: dict[str, float]
 
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:

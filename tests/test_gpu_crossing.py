@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from multiembed.kernels.cpu.cpu_cross import _plain
+from multiembed.kernels.operations import cross
 
 pytest.importorskip("triton", reason="triton is not installed: 300 MB that only GPUs need")
 from test_gpu_layers import (
@@ -15,7 +15,6 @@ from test_gpu_layers import (
     as_exact_as_autocast,
     bits_are_rounded,  # noqa: F401
     block,
-    both_derivatives,
     crossed,
     error,
     in_double,
@@ -27,9 +26,14 @@ from multiembed.kernels.gpu import gpu_cross_kernels, gpu_hidden_kernels
 from multiembed.kernels.gpu.gpu_cross_kernels import chunk, chunks, pad_rows
 
 
+def plain(x0, *parameters):
+    layers = len(parameters) // 2
+    return cross(x0, parameters[:layers], parameters[layers:], training=False)
+
+
 @pytest.mark.parametrize("own", [1, SETS], ids=["shared", "own"])
 @pytest.mark.parametrize(
-    ("batch", "layers", "width"), [(70, 3, 35), (300, 1, 35), (100, 2, 64), (530, 2, 70)]
+    ("batch", "layers", "width"), [(70, 3, 35), (300, 1, 35), (100, 2, 64), (200, 2, 70)]
 )
 def test_cross_layers_and_gradients_are_as_exact_as_autocast_makes_torch_s(
     own, batch, layers, width
@@ -37,11 +41,11 @@ def test_cross_layers_and_gradients_are_as_exact_as_autocast_makes_torch_s(
     inputs = network(own=own, batch=batch, layers=layers, width=width)
     direction = torch.randn(batch, SETS, width, device=DEVICE)
     doubles = in_double(inputs)
-    exact = _plain(*doubles)
+    exact = plain(*doubles)
 
     output = crossed(*inputs)
     with torch.autocast(DEVICE, torch.bfloat16):
-        expected = _plain(*inputs)
+        expected = plain(*inputs)
 
     assert output.dtype == torch.bfloat16
     found = torch.autograd.grad(output, inputs, direction.bfloat16())
@@ -94,10 +98,10 @@ def test_embeddings_cut_from_padded_rows_are_read_as_they_lie(own, layers):
 
 @pytest.mark.parametrize("own", [1, SETS], ids=["shared", "own"])
 def test_sums_of_short_parts_are_those_of_long_ones(own, monkeypatch):
-    inputs, layer = network(own=own, batch=600, layers=2), block(own=own)
+    inputs, layer = network(own=own, batch=300, layers=2), block(own=own)
     tensors = [*inputs, *layer.parameters()]
     found = []
-    for length in (64, 128, 512):
+    for length in (64, 128, 256):
         for module in (gpu_cross_kernels, gpu_hidden_kernels):
             monkeypatch.setattr(module, "chunk", lambda rows, sets, length=length: length)
         output = applied(layer, crossed(*inputs))
@@ -163,14 +167,3 @@ def test_gradients_of_a_cross_network_may_have_any_strides(kind):
 
     for ours, theirs in zip(found, expected, strict=True):
         assert torch.equal(ours, theirs)
-
-
-@pytest.mark.parametrize("own", [1, SETS], ids=["shared", "own"])
-def test_cross_layers_can_be_derived_twice(own):
-    inputs = network(own=own)
-    doubles = in_double(inputs)
-
-    found = both_derivatives(crossed(*inputs), inputs)
-
-    for ours, best in zip(found, both_derivatives(_plain(*doubles), doubles), strict=True):
-        assert error(ours, best) < 2e-2

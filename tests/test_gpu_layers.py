@@ -4,7 +4,6 @@ Without a GPU, Triton's interpreter runs their kernels.
 """
 
 import copy
-from functools import partial
 
 import numpy as np
 import pytest
@@ -12,9 +11,7 @@ import torch
 import torch.nn.functional as F
 from test_by_hand import torch_s
 
-from multiembed.kernels.by_hand import by_triton
-from multiembed.kernels.cpu.cpu_cross import _plain
-from multiembed.kernels.cpu.cpu_hidden import plain_hidden
+from multiembed.kernels.route import fast_form
 from multiembed.models.layers import SetBlock
 
 pytest.importorskip("triton", reason="triton is not installed: 300 MB that only GPUs need")
@@ -67,7 +64,7 @@ def network(*, own=SETS, batch=70, layers=3, width=WIDTH):
 
 def crossed(x0, *parameters):
     layers = len(parameters) // 2
-    return cross_on_gpu(_plain, x0, parameters[:layers], parameters[layers:])
+    return cross_on_gpu(x0, parameters[:layers], parameters[layers:])
 
 
 def padded_with(garbage, gradient):
@@ -88,7 +85,9 @@ def block(*, own=SETS, batch_norm=True, dropout=0.0, outputs=OUTPUTS):
 
 
 def applied(layer, inputs):
-    return hidden_layer_on_gpu(*layer._by_hand(inputs, torch.bfloat16))
+    of_norm = layer.norm.parameters() if layer.norm else []
+    parameters = [*layer.linear.parameters(), *of_norm]
+    return hidden_layer_on_gpu(layer.layer(inputs.shape[1]), inputs, parameters)
 
 
 def rows(batch, dtype=torch.float32):
@@ -106,7 +105,7 @@ def sources(layer, x):
 
 @pytest.mark.parametrize("own", [1, SETS], ids=["shared", "own"])
 @pytest.mark.parametrize("batch_norm", [False, True])
-@pytest.mark.parametrize(("batch", "outputs"), [(70, OUTPUTS), (530, 72)])
+@pytest.mark.parametrize(("batch", "outputs"), [(70, OUTPUTS), (200, 72)])
 def test_a_hidden_layer_and_gradients_are_as_exact_as_autocast_makes_torch_s(
     own, batch_norm, batch, outputs
 ):
@@ -142,7 +141,7 @@ def test_running_statistics_are_those_of_torch(own):
     layer = block(own=own)
     norms = [torch.nn.BatchNorm1d(OUTPUTS, momentum=1.0, device=DEVICE) for _ in range(own)] * SETS
 
-    for batch in (70, 600, 1100):
+    for batch in (70, 200, 300):
         x = rows(batch)
         applied(layer, x)
         for m, norm in enumerate(norms[:SETS]):
@@ -268,34 +267,11 @@ def test_a_cross_network_and_its_projection_hand_padded_rows_to_each_other():
     assert gradient.stride() == crossed_rows.stride() == (64, 70 * 64, 1)
 
 
-def both_derivatives(output, tensors):
-    """Gradients of the output's square, and those of the first one's."""
-    loss = output.to(tensors[0].dtype).square().sum()
-    first = torch.autograd.grad(loss, tensors, create_graph=True)
-    return [*first, *torch.autograd.grad(first[0].square().sum(), tensors)]
-
-
-@pytest.mark.parametrize("own", [1, SETS], ids=["shared", "own"])
-def test_a_hidden_layer_can_be_derived_twice(own):
-    layer = block(own=own, dropout=0.1)
-    x = rows(70)
-    exact = copy.deepcopy(layer).double()
-    (wide,) = in_double([x])
-
-    output = applied(layer, x)
-    kept = output.detach() != 0
-    plain = partial(plain_hidden, layer._by_hand(x, torch.bfloat16)[0], kept)
-    expected = plain(wide, *exact.linear.parameters(), *exact.norm.parameters())
-
-    found = both_derivatives(output, sources(layer, x))
-    best = both_derivatives(expected, sources(exact, wide))
-    for ours, theirs in zip(found, best, strict=True):
-        assert error(ours, theirs) < 2e-2
-
-
 def test_a_cpu_never_needs_triton():
     with torch.autocast("cpu", torch.bfloat16):
-        assert not by_triton(torch.ones(2, 2, 2), torch.ones(2, 2, 2), training=True)
+        form = fast_form("cross", torch.ones(2, 2, 2), torch.ones(2, 2, 2), training=True)
+
+    assert form.__name__ == "cross_on_cpu"
 
 
 @needs_gpu
@@ -303,11 +279,11 @@ def test_on_a_gpu_autocast_in_training_leads_here():
     x0, *parameters = network()
     layer = block()
     with torch.autocast("cuda", torch.bfloat16):
-        assert by_triton(x0, parameters[0], training=True)
-        assert not by_triton(x0, parameters[0], training=False)
+        assert fast_form("cross", x0, parameters[0], training=True) is cross_on_gpu
+        assert fast_form("cross", x0, parameters[0], training=False) is None
         assert "GpuHidden" in layer(x0).grad_fn.name()
         assert "GpuHidden" not in layer.eval()(x0).grad_fn.name()
-    assert not by_triton(x0, parameters[0], training=True)
+    assert fast_form("cross", x0, parameters[0], training=True) is None
 
 
 @needs_gpu

@@ -15,16 +15,19 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from multiembed.__main__ import main
 from multiembed.base.errors import ConfigError, InputError
-from multiembed.cli import main, watching
+from multiembed.cli import console
+from multiembed.config import RunConfig
 from multiembed.data.store.dataset import open_dataset
-from multiembed.data.synthetic import PlantedClicks, write_planted
+from multiembed.experiments.grid import grid as grid_module
 from multiembed.experiments.grid import running
-from multiembed.experiments.grid.grid import Grid, Labels, case_of, expand, read_grid
-from multiembed.experiments.grid.results import points, write_results
-from multiembed.experiments.grid.running import Failure, GridState, run_cases
+from multiembed.experiments.grid.grid import Grid, RunLabels, case_of, expand, read_grid
+from multiembed.experiments.grid.outcome import Failure, GridState, points, write_results
+from multiembed.experiments.grid.running import run_cases
 from multiembed.runs.run import load_run
-from multiembed.training.progress import Progress
+from multiembed.testing.planted_clicks import PlantedClicks, write_planted
+from multiembed.training.progress import TrainingProgress
 
 PLANTED = PlantedClicks(cardinalities=(40, 20, 10), ranks=2, rows=2000)
 NOWHERE = Path("nowhere")
@@ -165,6 +168,39 @@ def test_finished_runs_are_not_run_again(dataset, tmp_path, monkeypatch):
 
     assert trained == [cases[1].name]
     assert names(case for case, _ in state.done) == names(cases)
+
+
+def test_a_finished_grid_is_opened_again_without_a_model(dataset, tmp_path, monkeypatch):
+    cases = expand(Grid(sizes=(1, 2), seeds=2, **TINY), dataset, NOWHERE)
+    built, opened = [], []
+    build, reopen = running.build_model, running.open_dataset
+    monkeypatch.setattr(running, "build_model", lambda *of: built.append(of) or build(*of))
+    monkeypatch.setattr(running, "open_dataset", lambda of: opened.append(of) or reopen(of))
+
+    run_cases(cases, tmp_path)
+
+    assert len(built) == 3, "one for each shape, whatever its seeds"
+    assert opened == [dataset.path]
+    built.clear()
+    opened.clear()
+    state = run_cases(cases, tmp_path)
+    assert len(state.done) == 6
+    assert (built, opened) == ([], [dataset.path])
+    assert state.seconds_left == 0
+
+
+def test_a_point_of_a_grid_is_parsed_and_resolved_once(dataset, monkeypatch):
+    parsed, resolved = [], []
+    parse, resolve = grid_module.parse_config, RunConfig.resolved
+    monkeypatch.setattr(
+        grid_module, "parse_config", lambda *a, **k: parsed.append(a) or parse(*a, **k)
+    )
+    monkeypatch.setattr(RunConfig, "resolved", lambda of: resolved.append(of) or resolve(of))
+
+    cases = expand(Grid(sizes=(1, 2), seeds=5), dataset, NOWHERE)
+
+    assert len(cases) == 15
+    assert len(parsed) == len(resolved) == 4  # two sizes, two ways
 
 
 def test_an_outcome_is_what_the_run_itself_measures(dataset, tmp_path):
@@ -392,7 +428,7 @@ def test_a_mistake_is_one_line_and_nothing_is_run(call, dataset, tmp_path, argum
 
 
 def test_labels_say_where_a_run_stands(dataset):
-    labels = Labels(architecture="dnn", size=None, scaling="single", share=0.1, seed=3)
+    labels = RunLabels(architecture="dnn", size=None, scaling="single", share=0.1, seed=3)
     case = case_of(expand(Grid(sizes=(1,)), dataset, NOWHERE)[0].config, dataset, labels)
 
     assert case.labels == labels
@@ -404,12 +440,12 @@ def test_the_live_table_says_what_is_done_running_failed_and_left(dataset):
     state = GridState(deque(cases[4:]), work_left=60.0, seconds_per_work=100.0)
     state.failed.append(Failure(cases[0], "no memory"))
     state.running[cases[1].name] = None
-    state.running[cases[2].name] = Progress(
+    state.running[cases[2].name] = TrainingProgress(
         epoch=2, step=20, steps=50, loss=0.5, rows_per_second=1e5
     )
     screen = Console(width=100, record=True, file=StringIO())
 
-    screen.print(watching._screen(state))
+    screen.print(console._screen(state))
 
     shown = screen.export_text()
     assert "no memory" in shown

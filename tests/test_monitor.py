@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
 from multiembed.data.store.dataset import open_dataset
-from multiembed.data.synthetic import PlantedClicks, write_planted
 from multiembed.models.embedding import EmbeddingSets, Row
 from multiembed.runs.directory import RunDirectory
-from multiembed.spectra.null import null_information_abundance
+from multiembed.spectra.measures import null_information_abundance
+from multiembed.testing.planted_clicks import PlantedClicks, write_planted
 from multiembed.training.monitor import FALL_SHARE, FALLS, Monitor, collapse_warning, observe
 from multiembed.training.progress import TrainingState
 from multiembed.training.start import train

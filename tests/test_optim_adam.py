@@ -2,7 +2,7 @@
 
 import torch
 
-from multiembed.tables.fused_adam import Adam
+from multiembed.tables.adam import Adam
 
 
 def parameters():

@@ -7,12 +7,11 @@ from numba import njit
 
 from multiembed.base import loops as compiling
 from multiembed.base.errors import ConfigError
-from multiembed.kernels.cpu import cpu_gather as gather
-from multiembed.kernels.cpu.touched_rows import find_touched_rows
+from multiembed.kernels.cpu.cpu_rows import find_rows_on_cpu, gather_rows_on_cpu
+from multiembed.kernels.rows import find_rows, gather_rows
 from multiembed.models.embedding import EmbeddingSets
-from multiembed.tables.lazy_adam import LazyAdam
-from multiembed.tables.rowwise_adagrad import RowWiseAdagrad
-from multiembed.tables.table_optimizers import TABLE_OPTIMIZERS, table_optimizer
+from multiembed.tables.row_optimizers import LazyAdam, RowWiseAdagrad
+from multiembed.tables.table_optimizers import TABLE_OPTIMIZERS
 
 IDS = torch.tensor([[0, 2], [1, 2], [0, 0], [0, 2]], dtype=torch.int32)
 
@@ -22,10 +21,11 @@ def embedding(sets=2, dim=2, dtype=torch.float32):
     return EmbeddingSets([2, 3], dim=dim, sets=sets, init=1.0).to(dtype)
 
 
-def test_touched_rows_are_the_distinct_rows_oldest_first():
+@pytest.mark.parametrize("find", [find_rows, find_rows_on_cpu])
+def test_touched_rows_are_the_distinct_rows_oldest_first(find):
     last = torch.tensor([7, 3, 9, 0, 5], dtype=torch.int32)
 
-    touched = find_touched_rows(IDS, torch.tensor([0, 2]), last)
+    touched = find(IDS, torch.tensor([0, 2]), last)
 
     assert touched.rows.tolist() == [1, 4, 0, 2]
     assert touched.last.tolist() == [3, 5, 7, 9]
@@ -33,23 +33,25 @@ def test_touched_rows_are_the_distinct_rows_oldest_first():
     assert last.tolist() == [7, 3, 9, 0, 5]
 
 
-def test_an_empty_batch_touches_no_row():
+@pytest.mark.parametrize("find", [find_rows, find_rows_on_cpu])
+def test_an_empty_batch_touches_no_row(find):
     last = torch.zeros(5, dtype=torch.int32)
 
-    touched = find_touched_rows(IDS[:0], torch.tensor([0, 2]), last)
+    touched = find(IDS[:0], torch.tensor([0, 2]), last)
 
     assert len(touched.rows) == 0
 
 
 @pytest.mark.parametrize("sets", [1, 3])
-def test_gathered_embeddings_and_their_gradient_follow_numpy(sets):
+@pytest.mark.parametrize("gather", [gather_rows, gather_rows_on_cpu])
+def test_gathered_embeddings_and_their_gradient_follow_numpy(sets, gather):
     random = np.random.default_rng(0)
     values = torch.from_numpy(random.normal(size=(5, sets * 4)).astype(np.float32))
     index = torch.tensor([[0, 3], [1, 3], [0, 2], [0, 4]], dtype=torch.int32)
     gradient = torch.from_numpy(random.normal(size=(4, sets, 2, 4)).astype(np.float32))
     values.requires_grad_()
 
-    embeddings = gather.gather_embeddings(values, index, sets)
+    embeddings = gather(values, index, sets)
     embeddings.backward(gradient)
 
     expected = values.detach().numpy()[index.numpy()].reshape(4, 2, sets, 4).transpose(0, 2, 1, 3)
@@ -62,7 +64,7 @@ def test_gathered_embeddings_and_their_gradient_follow_numpy(sets):
 @pytest.mark.parametrize("name", TABLE_OPTIMIZERS)
 def test_every_optimizer_looks_up_what_the_table_holds(name):
     tables = embedding()
-    optimizer = table_optimizer(name, tables, learning_rate=0.1, weight_decay=0.0)
+    optimizer = TABLE_OPTIMIZERS[name](tables, learning_rate=0.1, weight_decay=0.0)
 
     assert torch.equal(optimizer.lookup(IDS), tables(IDS))
 
@@ -70,14 +72,14 @@ def test_every_optimizer_looks_up_what_the_table_holds(name):
 @pytest.mark.parametrize("name", TABLE_OPTIMIZERS)
 def test_every_optimizer_goes_on_from_its_state_bit_for_bit(name):
     straight, first = embedding(), embedding()
-    whole = table_optimizer(name, straight, learning_rate=0.1, weight_decay=0.01)
-    half = table_optimizer(name, first, learning_rate=0.1, weight_decay=0.01)
+    whole = TABLE_OPTIMIZERS[name](straight, learning_rate=0.1, weight_decay=0.01)
+    half = TABLE_OPTIMIZERS[name](first, learning_rate=0.1, weight_decay=0.01)
 
     descend(whole, 6)
     descend(half, 3)
     second = embedding()
     second.load_state_dict(first.state_dict())
-    rest = table_optimizer(name, second, learning_rate=0.1, weight_decay=0.01)
+    rest = TABLE_OPTIMIZERS[name](second, learning_rate=0.1, weight_decay=0.01)
     rest.load_state({key: tensor.clone() for key, tensor in half.state().items()})
     descend(rest, 3)
 
@@ -145,8 +147,8 @@ def test_rowwise_adagrad_divides_a_row_by_one_number():
 
 
 def test_an_unknown_optimizer_is_refused_by_name():
-    with pytest.raises(ConfigError, match=r"table optimizer must be one of .*, got adam"):
-        table_optimizer("adam", embedding(), learning_rate=0.1, weight_decay=0.0)
+    with pytest.raises(ConfigError, match=r"table optimizer must be one of .*, got 'adam'"):
+        TABLE_OPTIMIZERS["adam"](embedding(), learning_rate=0.1, weight_decay=0.0)
 
 
 def test_loops_compile_where_nothing_can_be_cached(monkeypatch):

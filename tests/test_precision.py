@@ -8,10 +8,10 @@ from multiembed.base.devices import has_bfloat16_products
 from multiembed.base.errors import ConfigError
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
 from multiembed.data.store.dataset import open_dataset
-from multiembed.data.synthetic import PlantedClicks, write_planted
-from multiembed.experiments.grid.grid import Labels, case_of
-from multiembed.training.precision import check_precision, products_in
+from multiembed.experiments.grid.grid import RunLabels, case_of
+from multiembed.testing.planted_clicks import PlantedClicks, write_planted
 from multiembed.training.start import train
+from multiembed.training.step import check_precision, products_in
 
 CPU = torch.device("cpu")
 CAPABILITIES = [
@@ -100,4 +100,4 @@ def test_a_gpu_that_is_not_there_is_refused_before_its_precision_is_asked(monkey
         config(precision="auto", device="cuda").resolved()
 
 
-LABELS = Labels(architecture="dcnv2", size=None, scaling="multi")
+LABELS = RunLabels(architecture="dcnv2", size=None, scaling="multi")

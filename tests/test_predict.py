@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 import torch
 
+from multiembed.__main__ import main
 from multiembed.base.errors import ConfigError, DataError
-from multiembed.cli import main
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
-from multiembed.data.encoding.split import split_codes
+from multiembed.data.encoding.counting import split_codes
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
 from multiembed.data.store.dataset import Batch

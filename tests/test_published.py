@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multiembed.experiments.paper.published_numbers import nearest_dataset, published
+from multiembed.experiments.paper.quality_tables import nearest_dataset, published
 
 FINDINGS = (Path(__file__).parents[1] / "docs" / "findings.md").read_text(encoding="utf-8")
 FALLING = ("dnn", "xdeepfm", "finalmlp")

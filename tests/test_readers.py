@@ -16,8 +16,8 @@ import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 
 from multiembed.base.errors import DataError
-from multiembed.diagnosis.readers.cardinalities import parse_cardinalities
 from multiembed.diagnosis.readers.checkpoint import read_checkpoint
+from multiembed.diagnosis.readers.layouts import parse_cardinalities
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 SIZES = {"a": 7, "b": 5, "c": 11, "d": 4}

@@ -9,9 +9,9 @@ import torch
 from multiembed.base.errors import ConfigError
 from multiembed.models.click_model import ClickModel
 from multiembed.models.interactions.dcnv2 import DcnV2
-from multiembed.models.naming import named_mix
+from multiembed.models.naming import REGULARIZERS, check_regularizers, named_mix
 from multiembed.models.reference import from_reference
-from multiembed.models.regularizers import REGULARIZERS, check_regularizers, penalty
+from multiembed.models.regularizers import penalty
 
 CARDINALITIES = [7, 5, 4]
 FIELDS, DIM = 3, 4

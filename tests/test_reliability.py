@@ -11,11 +11,11 @@ from rich.console import Console
 from multiembed import diagnose
 from multiembed.base.errors import DataError
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
-from multiembed.data.synthetic import PlantedClicks, write_planted
-from multiembed.report.terminal import terminal_table
+from multiembed.diagnosis.terminal import terminal_table
 from multiembed.runs.compress import compress_run
-from multiembed.runs.reliability import Reliability
+from multiembed.runs.metrics import Reliability
 from multiembed.runs.run import load_run
+from multiembed.testing.planted_clicks import PlantedClicks, write_planted
 from multiembed.training.start import train
 
 

@@ -3,7 +3,10 @@
 import io
 import json
 import re
+import shutil
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +14,11 @@ import torch
 from rich.console import Console
 
 from multiembed import diagnose
-from multiembed.report.page import comparison_page
-from multiembed.report.terminal import terminal_table
-from multiembed.runs.reliability import Reliability
+from multiembed.diagnosis.page import comparison_page
+from multiembed.diagnosis.terminal import terminal_table
+from multiembed.runs.metrics import Reliability
+
+REPORT = Path(__file__).resolve().parents[1] / "src/multiembed/report"
 
 
 def table(rows, dim, *, decay=1.0, offset=0.0, seed=0):
@@ -153,7 +158,8 @@ def test_models_stand_side_by_side(open_page, tmp_path):
         {"model": "small", "parameters": 12345, "test_auc": 0.712341, "abundance": 3.14159},
         {"model": "crossed", "parameters": 67890, "test_auc": None, "abundance": 2.0},
     ]
-    page = open_page(comparison_page(models, rows, title="Two models"))
+    found = {name: diagnosis.to_dict() for name, diagnosis in models.items()}
+    page = open_page(comparison_page(found, rows, title="Two models"))
 
     assert page.locator("h1").inner_text() == "Two models"
     results = page.locator("table.results").inner_text()
@@ -310,3 +316,13 @@ def test_the_terminal_does_not_speak_of_what_is_not_there(tmp_path):
     assert found.summary.verdict.headline.split(".")[0] in text
     assert "Not measured" not in text  # everything was
     assert "2x4" in text
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+@pytest.mark.parametrize("script", sorted(REPORT.glob("*.js")), ids=lambda path: path.name)
+def test_scripts_are_javascript(script):
+    """The browser, where there is one, runs them; node at least reads them."""
+    read = subprocess.run(["node", "--check", script], capture_output=True, text=True)
+
+    assert read.returncode == 0, read.stderr
+    assert script.read_text(encoding="utf-8").startswith('"use strict";\n')

@@ -12,16 +12,25 @@ import torch
 from safetensors.torch import save_file
 from scipy import stats
 
-from multiembed.cli import main, watching
+from multiembed.__main__ import main
+from multiembed.cli import console
 from multiembed.data.store.dataset import open_dataset
-from multiembed.data.synthetic import PlantedClicks, write_planted
 from multiembed.diagnosis.diagnose import diagnose
-from multiembed.experiments.analysis.plots import draw
 from multiembed.experiments.grid.running import run_cases
 from multiembed.experiments.paper import item_files as report
-from multiembed.experiments.paper import items, toy
-from multiembed.experiments.paper.published_numbers import published_auc
-from multiembed.experiments.paper.study import Bars, Lines, Scope
+from multiembed.experiments.paper import toy
+from multiembed.experiments.paper.item_files import draw_panels
+from multiembed.experiments.paper.quality_tables import published_auc
+from multiembed.experiments.paper.study import (
+    ITEMS,
+    Analysis,
+    Bars,
+    Item,
+    Lines,
+    Scope,
+    no_runs,
+)
+from multiembed.testing.planted_clicks import PlantedClicks, write_planted
 
 SETTINGS = {
     "model": {"options": {"hidden": [6, 4], "cross_layers": 2}},
@@ -50,14 +59,16 @@ def call(monkeypatch, capsys, folder):
         return run_cases(cases, runs, observer=observer)
 
     def run(*arguments):
-        monkeypatch.setattr(watching, "run_cases", here)
-        monkeypatch.setattr(items, "toy_experiment", brief)
+        monkeypatch.setattr(console, "run_cases", here)
+        monkeypatch.setattr(toy, "toy_experiment", brief)
         monkeypatch.setattr(sys, "argv", ["multiembed", "reproduce", *map(str, arguments)])
         code = main()
         return code, *capsys.readouterr()
 
+    whole = toy.toy_experiment
+
     def brief(*, dims, seeds):
-        return toy.toy_experiment(dims=dims, seeds=seeds, iterations=100)
+        return whole(dims=dims, seeds=seeds, iterations=100)
 
     return run
 
@@ -74,7 +85,7 @@ def draw_some(panels, folder, name):
             assert all(len(values) == len(panel.names) for values in panel.groups.values())
         else:
             assert panel.values.ndim == 2
-    return draw(panels, folder, name) if name in DRAWN else []
+    return draw_panels(panels, folder, name) if name in DRAWN else []
 
 
 def rows(path):
@@ -89,12 +100,12 @@ def everything(folder):
 
 
 def test_all_items_are_made_and_a_second_time_costs_no_run(call, folder, everything, monkeypatch):
-    monkeypatch.setattr(report, "draw", draw_some)
+    monkeypatch.setattr(report, "draw_panels", draw_some)
     asked = ["all", "--dataset", folder / "data", "--out", everything, *FLAGS]
     code, out, err = call(*asked, "--checkpoint", folder / "model.safetensors")
 
     assert code == 0, err
-    made = [name for name in items.ITEMS if name not in ("table5", "table6")]
+    made = [name for name in ITEMS if name not in ("table5", "table6")]
     for name in made:
         assert f"\n{name}: " in "\n" + out
         assert list(everything.glob(f"{name}_*.csv")), name
@@ -252,6 +263,20 @@ def test_correlations_and_diversity_are_those_of_all_runs_and_compared_run_by_ru
     assert by_model["random"] == 1
 
 
+def test_one_more_item_is_one_entry(call, folder, tmp_path):
+    dummy = Item("A dummy", no_runs, lambda _: Analysis({"numbers": [{"one": 1}]}, [], []))
+    asked = ("--dataset", folder / "data", "--out", tmp_path / "out")
+
+    with ITEMS.also("figure99", dummy):
+        code, out, err = call("figure99", *asked)
+        _, _, listed = call("figure98", *asked)
+
+    assert code == 0, err
+    assert "figure99: A dummy" in out
+    assert rows(tmp_path / "out" / "figure99_numbers.csv") == [{"one": "1"}]
+    assert "figure99" in listed
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -281,7 +306,7 @@ def scope(folder, **changes):
 
 
 def test_table_1_is_six_architectures_five_sizes_both_ways(folder):
-    cases = items.ITEMS["table1"].plan(scope(folder))
+    cases = ITEMS["table1"].plan(scope(folder))
 
     assert len({case.name for case in cases}) == 6 * 9
     shapes = {
@@ -293,8 +318,8 @@ def test_table_1_is_six_architectures_five_sizes_both_ways(folder):
 
 
 def test_the_reference_protocol_runs_what_the_code_runs(folder):
-    ours = items.ITEMS["table1"].plan(scope(folder))
-    theirs = items.ITEMS["table1"].plan(scope(folder, reference=True))
+    ours = ITEMS["table1"].plan(scope(folder))
+    theirs = ITEMS["table1"].plan(scope(folder, reference=True))
 
     assert all(case.config.training.shuffle for case in ours)
     assert not any(case.config.training.shuffle for case in theirs)
@@ -309,8 +334,8 @@ def test_the_reference_protocol_runs_what_the_code_runs(folder):
 
 def test_folds_repeat_every_model_and_test_every_row_once(folder):
     for name in ("table2", "table3"):
-        whole = items.ITEMS[name].plan(scope(folder))
-        dealt = items.ITEMS[name].plan(scope(folder, folds=3))
+        whole = ITEMS[name].plan(scope(folder))
+        dealt = ITEMS[name].plan(scope(folder, folds=3))
 
         assert len({case.name for case in dealt}) == 3 * len({case.name for case in whole})
         assert {case.labels.fold for case in dealt} == {0, 1, 2}
@@ -319,10 +344,10 @@ def test_folds_repeat_every_model_and_test_every_row_once(folder):
 
 
 def test_items_share_runs(folder):
-    table1 = {case.name for case in items.ITEMS["table1"].plan(scope(folder))}
+    table1 = {case.name for case in ITEMS["table1"].plan(scope(folder))}
 
     for name in ("figure1", "figure6", "figure8", "figure9", "figure12"):
-        assert {case.name for case in items.ITEMS[name].plan(scope(folder))} <= table1
+        assert {case.name for case in ITEMS[name].plan(scope(folder))} <= table1
 
 
 def test_published_numbers_are_found_by_place():

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from multiembed.data.store.dataset import open_dataset
-from multiembed.data.synthetic import PlantedClicks, write_planted
-from multiembed.training import resident as residence
-from multiembed.training.resident import ResidentRows, resident
+from multiembed.testing.planted_clicks import PlantedClicks, write_planted
+from multiembed.training import step as residence
+from multiembed.training.step import ResidentRows, resident
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

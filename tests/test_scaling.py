@@ -10,26 +10,28 @@ from scipy import optimize, stats
 
 from multiembed.experiments.analysis.advice import advise, law_words
 from multiembed.experiments.analysis.advice_page import advice_page
-from multiembed.experiments.analysis.averages import averages, printed_average
 from multiembed.experiments.analysis.scaling import (
     abundance_against_gain,
-    compare_on_average,
+    averages,
     curves,
     fit_law,
     hold_out,
     match,
-    rank_correlation,
+    printed_average,
     rises,
 )
-from multiembed.experiments.analysis.variants import contrasts
-from multiembed.experiments.grid.grid import Labels
-from multiembed.experiments.grid.outcome import Outcome
-from multiembed.experiments.grid.results import Point
+from multiembed.experiments.analysis.statistics import (
+    compare_on_average,
+    contrasts,
+    rank_correlation,
+)
+from multiembed.experiments.grid.grid import RunLabels
+from multiembed.experiments.grid.outcome import Outcome, Point
 
 SIZES = (1, 2, 4, 10)
 
 
-def outcome(auc, *, size=1, scaling="single", first=5.0, parameters=None):
+def outcome(auc, *, size=1, scaling="single", first=5.0, parameters=None, valid=None):
     wide = scaling == "single"
     return Outcome(
         run="run",
@@ -40,7 +42,7 @@ def outcome(auc, *, size=1, scaling="single", first=5.0, parameters=None):
         parameters_interaction=50,
         parameters_head=50,
         flops=100 * size * (size if wide else 1),
-        valid_auc=auc,
+        valid_auc=auc if valid is None else valid,
         test_auc=auc,
         test_log_loss=1 - auc,
         test_normalized_entropy=0.9,
@@ -58,7 +60,7 @@ def outcome(auc, *, size=1, scaling="single", first=5.0, parameters=None):
 
 def point(aucs, *, size=1, scaling="single", share=1.0, architecture="dcnv2", first=5.0):
     return Point(
-        labels=Labels(architecture=architecture, size=size, scaling=scaling, share=share),
+        labels=RunLabels(architecture=architecture, size=size, scaling=scaling, share=share),
         outcomes=tuple(outcome(a, size=size, scaling=scaling, first=first) for a in aucs),
         replicas=tuple((None, seed) for seed in range(len(aucs))),
     )
@@ -277,6 +279,37 @@ def test_more_sets_are_recommended_where_they_win():
     assert "multi 10x" in said.text
     assert "Multi 10x is above single 10x" in said.text
     assert len(re.findall(r"\.(?= |$)", said.text)) == 2
+
+
+def test_the_larger_model_is_chosen_on_validation_rows_and_judged_on_test_rows():
+    def of(size, valid, test):
+        runs = tuple(
+            outcome(test + noise, size=size, scaling="multi", valid=valid + noise)
+            for noise in NOISE
+        )
+        labels = RunLabels(architecture="dcnv2", size=size, scaling="multi")
+        return Point(labels, runs, tuple((None, seed) for seed in range(len(NOISE))))
+
+    # On test rows the twofold model looks best; that must not be what decides.
+    found = [point(0.75 + np.roll(NOISE, 1)), of(2, 0.751, 0.78), of(4, 0.760, 0.76)]
+
+    [said] = advise(found).recommendations
+
+    assert "go to multi 4x" in said.text
+    assert f"{0.76 - 0.75:+.5f}" in said.text
+
+
+@pytest.mark.parametrize(("gain", "confidence"), [(1.0, "moderate"), (2.0, "high")])
+def test_confidence_is_high_below_one_percent_alone(gain, confidence):
+    base = 0.75 + np.zeros(5)
+    gains = 1e-3 * (gain + np.array([-0.6, -0.3, 0.0, 0.3, 0.6]) * 1.2)
+    p_value = stats.ttest_rel(base + gains, base).pvalue
+    assert (p_value < 0.01) == (confidence == "high")
+    assert p_value < 0.05, "both are evident"
+
+    [said] = advise([point(base), point(base + gains, size=4, scaling="multi")]).recommendations
+
+    assert said.confidence == confidence
 
 
 def test_wider_is_recommended_where_that_wins():

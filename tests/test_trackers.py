@@ -3,17 +3,17 @@
 import json
 import struct
 import sys
+from typing import ClassVar
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from multiembed.base.errors import ConfigError
-from multiembed.config import ModelConfig, RunConfig, TrainingConfig
+from multiembed.config import TRACKERS, ModelConfig, RunConfig, TrainingConfig
 from multiembed.data.store.dataset import open_dataset
-from multiembed.data.synthetic import PlantedClicks, write_planted
 from multiembed.runs.run import load_run
+from multiembed.testing.planted_clicks import PlantedClicks, write_planted
 from multiembed.training.start import train
-from multiembed.training.trackers import TRACKERS
 
 
 @pytest.fixture(scope="module")
@@ -157,22 +157,22 @@ class Listener(Killer):
 
 @pytest.mark.parametrize("moment", ["log", "finish"])
 def test_a_tracker_that_fails_does_not_end_the_training(dataset, tmp_path, monkeypatch, moment):
-    monkeypatch.setitem(TRACKERS, "wandb", Broken)
     monkeypatch.setattr(Broken, "fails_at", moment)
     listener = Listener()
 
     settings = config("wandb", "tensorboard")
-    run = train(settings, dataset=dataset, run=tmp_path / "run", observer=listener)
+    with TRACKERS.also("wandb", Broken):
+        run = train(settings, dataset=dataset, run=tmp_path / "run", observer=listener)
 
     assert listener.warnings == ["tracker wandb failed and was left: OSError: the server"]
     assert read_tensorboard(run)[0].keys() == expected(run).keys()
 
 
 def test_a_tracker_that_cannot_start_is_said_before_training(dataset, tmp_path, monkeypatch):
-    monkeypatch.setitem(TRACKERS, "wandb", Broken)
     monkeypatch.setattr(Broken, "fails_at", "start")
+    said = pytest.raises(ConfigError, match="tracker wandb must be able to start, got OSError")
 
-    with pytest.raises(ConfigError, match="tracker wandb must be able to start, got OSError"):
+    with TRACKERS.also("wandb", Broken), said:
         train(config("wandb"), dataset=dataset, run=tmp_path / "run")
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
@@ -180,6 +180,30 @@ def test_a_tracker_that_cannot_start_is_said_before_training(dataset, tmp_path, 
 def test_an_unknown_tracker_is_refused():
     with pytest.raises(ValueError, match="trackers"):
         config("comet")
+
+
+class Notebook(Broken):
+    """Somebody's own tracker, which keeps all that it hears."""
+
+    heard: ClassVar = {}
+
+    def __init__(self, run):
+        self.heard.clear()
+
+    def log(self, metrics, *, step):
+        self.heard.update({(name, step): value for name, value in metrics.items()})
+
+    def _maybe(self, moment):
+        pass
+
+
+def test_one_more_entry_is_one_more_tracker_that_hears_of_every_record(dataset, tmp_path):
+    with TRACKERS.also("notebook", Notebook):
+        settings = config("notebook", monitor_every=5)
+        run = train(settings, dataset=dataset, run=tmp_path / "run")
+
+    assert Notebook.heard == expected(run)
+    assert 'trackers = [\n    "notebook",\n]' in run.directory.config.read_text()
 
 
 def test_mlflow_keeps_every_number_and_the_configuration(dataset, tmp_path, monkeypatch):

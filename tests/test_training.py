@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from sklearn.metrics import roc_auc_score
 
 from multiembed.base.errors import ConfigError, DataError
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
 from multiembed.data.store.dataset import open_dataset
-from multiembed.data.synthetic import PlantedClicks, best_auc, write_planted
 from multiembed.models.embedding import EmbeddingSets
 from multiembed.runs.run import load_run
+from multiembed.testing.planted_clicks import PlantedClicks, best_auc, write_planted
 from multiembed.training.progress import is_better
-from multiembed.training.row_counts import count_rows, settle_other
 from multiembed.training.start import train
-from multiembed.training.trainer import Trainer
+from multiembed.training.trainer import Trainer, count_rows, settle_other
 
 SMALL = ModelConfig(architecture="dcnv2", dim=4, sets=2, options={"hidden": [16, 8]})
 
@@ -327,7 +327,15 @@ def test_evaluation_finds_the_field_to_group_by_or_says_which_there_are(dataset,
     run = train(config(max_epochs=1), dataset=dataset, run=tmp_path / "run")
     field = dataset.field_names[2]
 
-    assert 0 < run.evaluate("test", group=field)["group_auc"] < 1
+    test = dataset.split("test")
+    scores, groups = run.predict(test.ids), test.ids[:, 2]
+    of_groups = [groups == group for group in np.unique(groups)]
+    both = [rows for rows in of_groups if len(np.unique(test.labels[rows])) == 2]
+    expected = np.average(
+        [roc_auc_score(test.labels[rows], scores[rows]) for rows in both],
+        weights=[rows.sum() for rows in both],
+    )
+    assert run.evaluate("test", group=field)["group_auc"] == pytest.approx(expected)
     with pytest.raises(DataError, match=f"group must be one of the fields .*{field}"):
         run.evaluate("test", group="userid")
 

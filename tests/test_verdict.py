@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multiembed import diagnose
-from multiembed.diagnosis.verdict import ADVICE, LABELS, judge_field
-from multiembed.spectra.abundances import View
+from multiembed.diagnosis.verdict import VERDICTS, Case, judge_field
+from multiembed.spectra.catalogue import View
 
 DIM = 16
 
@@ -51,7 +51,7 @@ def test_planted_tables_get_the_verdict_that_fits(matrix, label):
     verdict = verdict_of(matrix)
 
     assert verdict.label == label
-    assert verdict.advice == ADVICE[label]
+    assert verdict.advice == VERDICTS[label].advice
 
 
 def test_one_strong_direction_over_even_ones_is_no_low_rank():
@@ -197,15 +197,17 @@ def test_a_mean_is_blamed_only_if_taking_it_out_helps(raw, centred, label):
     view = View(
         rows=100,
         columns=16,
-        information_abundance=16 * raw,
-        centered_information_abundance=16 * centred,
-        normalized_information_abundance=raw,
-        centered_normalized_information_abundance=centred,
-        mean_share=0.5,
-        centered_effective_rank=4.0,
+        measures={
+            "information_abundance": 16 * raw,
+            "centered_information_abundance": 16 * centred,
+            "normalized_information_abundance": raw,
+            "centered_normalized_information_abundance": centred,
+            "mean_share": 0.5,
+            "centered_effective_rank": 4.0,
+        },
     )
 
-    assert judge_field(view, cardinality=100, trained=None, dim=DIM).label == label
+    assert judge_field(Case(view=view, cardinality=100, trained=None, dim=DIM)).label == label
 
 
 def test_equal_rows_are_called_equal():
@@ -213,4 +215,58 @@ def test_equal_rows_are_called_equal():
 
 
 def test_every_verdict_has_advice():
-    assert set(ADVICE) == set(LABELS)
+    assert all(label.advice and label.means for label in VERDICTS.values())
+
+
+def planted_share(raw, centered, *, rows=1000):
+    """Return a table with these shares of a random table's abundance, as it is and centred.
+
+    Its spread fills all directions evenly but for the strongest, which sets the centred share.
+    """
+    rng = np.random.default_rng(0)
+    even = np.linalg.qr(rng.normal(size=(rows, DIM)))[0]
+    even -= even.mean(axis=0)
+    full = diagnose({"x": even}).fields[0].centered_normalized_information_abundance
+    strong = (DIM - 1) / (DIM * centered / full - 1)
+    even[:, 0] *= strong
+    lowest, highest = 0.0, 0.2
+    for _ in range(12):
+        offset = (lowest + highest) / 2
+        share = diagnose({"x": even + offset}).fields[0].normalized_information_abundance
+        lowest, highest = (offset, highest) if share > raw else (lowest, offset)
+    return even + offset
+
+
+@pytest.mark.parametrize(
+    ("raw", "centered", "label"),
+    [(0.44, 0.60, "healthy"), (0.38, 0.60, "common mean"), (0.52, 0.90, "healthy")],
+)
+def test_an_offset_is_blamed_from_half_as_much_again(raw, centered, label):
+    """0.60 is 1.36 times 0.44: not enough to blame the mean; 1.58 times 0.38 is."""
+    field = diagnose({"x": planted_share(raw, centered)}).fields[0]
+
+    assert field.normalized_information_abundance == pytest.approx(raw, abs=0.005)
+    assert field.centered_normalized_information_abundance == pytest.approx(centered, abs=0.01)
+    assert field.verdict.label == label
+
+
+@pytest.mark.parametrize(("rank", "label"), [(7, "low rank"), (9, "healthy")])
+def test_half_of_the_columns_are_enough(rank, label):
+    assert verdict_of(planted(20_000, rank=rank)).label == label
+
+
+@pytest.mark.parametrize(("share", "label"), [(0.45, "untrained rows"), (0.55, "healthy")])
+def test_half_of_the_rows_trained_are_enough(share, label):
+    assert verdict_of(planted(), trained(2000, share)).label == label
+
+
+@pytest.mark.parametrize(
+    ("collapsed", "fields", "headline"),
+    [(4, 9, "Partly collapsed"), (5, 9, "The embeddings have collapsed"), (2, 4, "The embeddings")],
+)
+def test_half_of_the_fields_make_a_collapsed_model(collapsed, fields, headline):
+    tables = {
+        f"C{at}": planted(200, rank=2 if at < collapsed else None, seed=at) for at in range(fields)
+    }
+
+    assert diagnose(tables).summary.verdict.headline.startswith(headline)

@@ -1,36 +1,78 @@
-"""A run's configuration: TOML <-> frozen, validated objects. The defaults are the paper's."""
+"""A run's configuration: TOML <-> frozen, validated objects. The defaults are the paper's.
+
+Reading and checking one loads neither torch nor Numba, which take seconds.
+"""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from multiembed.base.devices import chosen_device, has_bfloat16_products
 from multiembed.base.errors import ConfigError
+from multiembed.base.registry import Registry
 from multiembed.base.validation import checked
-from multiembed.models.click_model import Gate
-from multiembed.models.embedding import Pooling
+from multiembed.kernels.setting import Kernels
 from multiembed.models.naming import (
+    Gate,
     Mix,
+    Pooling,
     Scaling,
     base_dim,
+    check_regularizers,
     counted_mix,
     mix_name,
     mix_options,
     named_mix,
     shape_of_size,
 )
-from multiembed.models.regularizers import check_regularizers
+from multiembed.tables.table_optimizers import TABLE_OPTIMIZERS
 
 Precision = Literal["float32", "bfloat16", "auto"]
 BestBy = Literal["auc", "log_loss"]
 
+_TRACKERS = "multiembed.training.trackers"
+TRACKERS: Registry[Any] = Registry(
+    "tracker",
+    {
+        "tensorboard": f"{_TRACKERS}:TensorBoard",
+        "mlflow": f"{_TRACKERS}:MLflow",
+        "wandb": f"{_TRACKERS}:WandB",
+    },
+)
+"""Experiment trackers by name: a `Tracker` each, made of the run directory's path."""
+
+
+def _one_of(known: Registry[Any]) -> Callable[[str], str]:
+    """Return a check that a name is in a registry, which loads nothing of it."""
+
+    def check(name: str) -> str:
+        if name not in known:
+            raise ValueError(f"one of {', '.join(known)}")
+        return name
+
+    return check
+
 
 class ModelConfig(BaseModel):
-    """Which model: an architecture or several, their size, their options."""
+    """Which model: an architecture or several, their size, their options.
+
+    Every setting is given by its name; what it means and may be stands under it.
+
+    Raises:
+        ValidationError: Of pydantic, if a setting is unknown or out of range. What contradicts
+            another setting is a `ConfigError` of `resolved`, and so of `train`.
+
+    Example:
+        >>> import multiembed as me
+        >>> model = me.ModelConfig(architecture="dcnv2", size=4, scaling="multi")
+        >>> model.shape()  # dim of one set, and sets
+        (10, 4)
+        >>> model.resolved().options["cross_layers"]  # the paper's, written out
+        4
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -101,7 +143,19 @@ class ModelConfig(BaseModel):
 
 
 class TrainingConfig(BaseModel):
-    """How to train it: the paper's protocol unless told otherwise."""
+    """How to train it: the paper's protocol unless told otherwise.
+
+    Every setting is given by its name; what it means and may be stands under it.
+
+    Raises:
+        ValidationError: Of pydantic, if a setting is unknown or out of range.
+
+    Example:
+        >>> import multiembed as me
+        >>> brief = me.TrainingConfig(max_epochs=1, learning_rate=0.01)
+        >>> brief.max_epochs, brief.batch_size, brief.table_optimizer
+        (1, 2048, 'deferred_adam')
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -111,9 +165,7 @@ class TrainingConfig(BaseModel):
     """Coupled L2, inside the gradient, on every parameter."""
     embedding_weight_decay: float | None = Field(default=None, ge=0)
     """Coupled L2 on the embedding tables; `weight_decay` if not given."""
-    table_optimizer: Literal["deferred_adam", "dense_adam", "lazy_adam", "rowwise_adagrad"] = (
-        "deferred_adam"
-    )
+    table_optimizer: Annotated[str, AfterValidator(_one_of(TABLE_OPTIMIZERS))] = "deferred_adam"
     """Of the embedding tables; the first two are the same by meaning, at different cost."""
     batch_size: int = Field(default=2048, ge=2)
     """Rows per step."""
@@ -146,18 +198,36 @@ class TrainingConfig(BaseModel):
     """Of matrix products in training, where the hardware has them; parameters, tables and all
     evaluation are float32. auto is bfloat16 where the device has such products: what it changes is
     less than what seeds change (results/precision_*.md)."""
+    kernels: Kernels = "auto"
+    """What computes: the fastest forms that serve, or plain torch alone, to rule a form out or to
+    reach a device or precision that has none. Numbers agree to rounding; which units a dropout
+    takes does not."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads; torch's choice if not given."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; a GPU where there is one."""
     monitor_every: int | None = Field(default=None, ge=1)
     """Steps between measurements of the tables, beside those of every evaluation."""
-    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    trackers: tuple[Annotated[str, AfterValidator(_one_of(TRACKERS))], ...] = ()
     """Experiment trackers that hear of every measurement."""
 
 
 class RunConfig(BaseModel):
-    """Everything that decides a run, written resolved into its directory."""
+    """Everything that decides a run, written resolved into its directory.
+
+    Raises:
+        ValidationError: Of pydantic, if a setting is unknown or out of range.
+
+    Example:
+        >>> import multiembed as me
+        >>> model = me.ModelConfig(architecture="dnn", dim=2, options={"hidden": [4]})
+        >>> config = me.RunConfig(model=model, training=me.TrainingConfig(seed=1))
+        >>> print(config.to_toml().partition("[model.options]")[0])
+        [model]
+        architecture = "dnn"
+        dim = 2
+        ...
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -176,6 +246,9 @@ class RunConfig(BaseModel):
         check_regularizers(self.training.regularizers, self.model.built())
         training = self.training
         if training.precision == "auto":
+            # Only here torch must be loaded: a configuration is read without it.
+            from multiembed.base.devices import chosen_device, has_bfloat16_products
+
             there = has_bfloat16_products(chosen_device(training.device))
             precision = "bfloat16" if there else "float32"
             training = training.model_copy(update={"precision": precision})
@@ -188,6 +261,10 @@ class RunConfig(BaseModel):
 
 def parse_config(table: Mapping[str, object], *, source: str = "configuration") -> RunConfig:
     """Build a configuration from parsed TOML.
+
+    Args:
+        table: What the file holds: tables `model` and `training`, of which all may be left out.
+        source: What messages call it: the file's path.
 
     Raises:
         ConfigError: If a key is unknown (the nearest known one is suggested) or a value is out of
@@ -209,3 +286,46 @@ def read_config(path: Path) -> RunConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} must be TOML, got: {error}") from None
     return parse_config(table, source=str(path))
+
+
+def configured(
+    file: Path | None, assignments: Iterable[str], flags: Mapping[str, object]
+) -> RunConfig:
+    """Return the file's configuration (or the defaults) with assignments, then flags, applied.
+
+    Args:
+        file: A TOML configuration.
+        assignments: `training.learning_rate=0.01`, `model.options.hidden=[200, 200]`, …; the
+            value is TOML, or a bare word.
+        flags: Dotted key to value; None leaves the key alone.
+
+    Raises:
+        ConfigError: If something is unknown, out of range or no assignment.
+    """
+    table = {} if file is None else read_config(file).model_dump(mode="json", exclude_unset=True)
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set must be KEY=VALUE, got '{assignment}'")
+        _assign(table, key.strip(), _value(text.strip()))
+    for key, value in flags.items():
+        if value is not None:
+            _assign(table, key, value)
+    return parse_config(table, source="configuration" if file is None else str(file))
+
+
+def _value(text: str) -> object:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _assign(table: dict[str, object], key: str, value: object) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        inner = table.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {key} must name a section, got '{section}', which is a value")
+        table = inner
+    table[last] = value

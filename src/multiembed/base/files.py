@@ -36,13 +36,14 @@ def write_text(target: Path, text: str) -> None:
 def rename_whole(partial: Path, target: Path) -> None:
     """Give a finished file or directory its name, in such an order that no power cut undoes it."""
     if partial.is_file():
-        _sync(partial)
+        _sync(partial)  # content before name: else a power cut could leave an empty file of it
     os.replace(partial, target)
-    _sync(target.parent)
+    _sync(target.parent)  # the name is content of the directory
 
 
 def replace_folder(partial: Path, target: Path) -> None:
     """Give a finished directory the name of one that may be there; the old one then goes."""
+    # No system renames over a directory that holds files, so the old one steps aside first.
     replaced = target.with_name(target.name + ".replaced")
     shutil.rmtree(replaced, ignore_errors=True)
     if target.exists():
@@ -72,12 +73,13 @@ def new_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def lock_of(file: Path, *, subject: Path) -> FileLock:
+def lock_of(file: Path, *, subject: Path, busy: str = "is in use by another process") -> FileLock:
     """Take the lock that is kept in `file`, or fail at once; it ends with its process.
 
     Args:
         file: Created if it is not there; it stays.
         subject: What the lock keeps others from, for the message.
+        busy: What the message says of it while another process has the lock.
 
     Raises:
         ConfigError: If another process has it, or the file cannot be written.
@@ -86,7 +88,7 @@ def lock_of(file: Path, *, subject: Path) -> FileLock:
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        raise ConfigError(f"{subject} is in use by another process") from None
+        raise ConfigError(f"{subject} {busy}") from None
     except OSError as error:
         raise ConfigError(f"{subject} must be writable, got: {error.strerror}") from None
     return lock

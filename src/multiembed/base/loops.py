@@ -9,7 +9,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
-import torch
 from numba import njit
 
 GRAIN = 1 << 14
@@ -34,6 +33,8 @@ def run_shares(function: Callable, *arguments: object, work: int) -> None:
         arguments: The same for every share.
         work: How many numbers are touched in all; few are not worth several threads.
     """
+    import torch  # not for the loops that prepare data, which need only `compiled`
+
     shares = max(1, min(torch.get_num_threads(), work // GRAIN))
     if shares == 1:
         function(0, 1, *arguments)

@@ -1,4 +1,4 @@
-"""The C library's allocator, told to keep memory that training will ask for again."""
+"""Memory of this process: how much it held, and an allocator that keeps it for what comes next."""
 
 import ctypes
 import sys
@@ -43,3 +43,13 @@ def fitting(*shape: int, dtype: torch.dtype = torch.float32) -> Float[Tensor, "*
     """
     memory = np.empty(shape, dtype=f"u{torch.finfo(dtype).bits // 8}")
     return torch.from_numpy(memory).view(dtype)
+
+
+def peak_memory() -> int:
+    """Return the most memory that this process has held, in bytes; 0 where no one counts it."""
+    try:
+        import resource  # Windows has none
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -56,9 +56,10 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
 
     @contextmanager
     def also(self, name: str, entry: Entry) -> Iterator[None]:
-        """Have one more for the time of a block."""
+        """Have one more, or another one of a known name, for the time of a block."""
+        before = dict(self._entries)
         self._entries[name] = entry
         try:
             yield
         finally:
-            del self._entries[name]
+            self._entries = before

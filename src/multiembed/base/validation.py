@@ -34,8 +34,13 @@ _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 def checked(kind: type[Model], values: Mapping[str, object], *, at: str = "") -> Model:
     """Build `kind` from `values`.
 
+    Args:
+        kind: A pydantic model.
+        values: Its settings by name, as they were written.
+        at: Goes before the key in the message: `run.toml: `.
+
     Raises:
-        ConfigError: If a key is unknown or a value breaks a rule; `at` goes before the key.
+        ConfigError: If a key is unknown or a value breaks a rule; the first of them alone.
     """
     try:
         return kind.model_validate(dict(values))

@@ -1,17 +1,1 @@
 """The command line: parse, call, print. No other room prints."""
-
-import os
-
-SPINS = "2000"
-"""Turns that a waiting thread of GNU's OpenMP takes before it sleeps, about 0.1 ms: long enough
-for the next of torch's operators, short enough to leave its core to compiled loops of ours, which
-otherwise wait for it (300000 turns by default: a training step of four sets took 1.3 times as
-long on two cores)."""
-
-
-def main() -> int:
-    """Run the command line: 0 done, 2 the input is wrong (said in one line), 1 our bug."""
-    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
-    from multiembed.cli.commands import run  # loads torch, and with it OpenMP, which reads it once
-
-    return run()

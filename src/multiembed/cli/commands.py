@@ -1,6 +1,7 @@
 """All commands, and what becomes of their mistakes."""
 
 import signal
+import sys
 from typing import Annotated
 
 import typer
@@ -8,34 +9,25 @@ import typer
 from multiembed import __version__
 from multiembed.base.errors import InputError
 from multiembed.base.memory import keep_freed_memory
-from multiembed.cli import calibrate_command as calibrate
-from multiembed.cli import compress_command as compress
-from multiembed.cli import demo_command as demo
-from multiembed.cli import diagnose_command as diagnose
-from multiembed.cli import embeddings_command as embeddings
-from multiembed.cli import export_command as export
-from multiembed.cli import models_command as models
-from multiembed.cli import predict_command as predict
-from multiembed.cli import prepare_command as prepare
-from multiembed.cli import reproduce_command as reproduce
-from multiembed.cli import scale_command as scale
-from multiembed.cli import train_command as train
+from multiembed.cli import data_commands as data
+from multiembed.cli import experiment_commands as experiments
+from multiembed.cli import run_commands as runs
 from multiembed.cli.console import app, err, out
 
 COMMANDS = (
-    prepare.prepare,
-    train.train,
-    train.evaluate,
-    calibrate.calibrate,
-    predict.predict,
-    export.export,
-    embeddings.embeddings,
-    models.models,
-    diagnose.diagnose,
-    compress.compress,
-    scale.scale,
-    reproduce.reproduce,
-    demo.demo,
+    data.prepare_command,
+    runs.train_command,
+    runs.evaluate_command,
+    runs.calibrate_command,
+    runs.predict_command,
+    runs.export_command,
+    runs.embeddings_command,
+    runs.models_command,
+    runs.diagnose_command,
+    runs.compress_command,
+    experiments.scale_command,
+    experiments.reproduce_command,
+    experiments.demo_command,
 )
 """In the order of the help."""
 INTERRUPTED = 130
@@ -46,7 +38,7 @@ app.registered_commands.sort(key=lambda command: COMMANDS.index(command.callback
 
 def _version(asked: bool | None) -> None:
     if asked:
-        out.print(f"multiembed {__version__}", highlight=False)
+        out.print(f"multiembed {__version__}")
         raise typer.Exit
 
 
@@ -62,7 +54,8 @@ def about(
 
 def run() -> int:
     """Run the command line: 0 done, 2 the input is wrong (said in one line), 1 our bug."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    if sys.platform != "win32":  # which has no such signal
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     keep_freed_memory()
     try:
         code = app(standalone_mode=False, prog_name="multiembed") or 0
@@ -71,16 +64,16 @@ def run() -> int:
     except typer.TyperException as error:
         message = error.format_message()
         if message.startswith("Usage: "):  # the help, for no command at all
-            err.print(message, highlight=False, markup=False, soft_wrap=True)
+            err.print(message, markup=False, soft_wrap=True)
             return 2
         # What was typed may hold line ends, which our own errors show as such.
         return _refuse(str(InputError(message.replace("Value error, ", ""))))
     if code == INTERRUPTED:
-        err.print("multiembed: interrupted; what was finished is kept", highlight=False)
+        err.print("multiembed: interrupted; what was finished is kept")
     return code
 
 
 def _refuse(message: str) -> int:
     """Say in one line what is wrong with the input, and return the exit code for that."""
-    err.print(f"multiembed: {message}", style="red", highlight=False, markup=False, soft_wrap=True)
+    err.print(f"multiembed: {message}", style="red", markup=False, soft_wrap=True)
     return 2

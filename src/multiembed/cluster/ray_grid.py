@@ -8,7 +8,7 @@ import logging
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import ray
@@ -19,18 +19,16 @@ from ray.util.queue import Queue
 
 from multiembed.base.errors import ConfigError
 from multiembed.base.memory import keep_freed_memory
-from multiembed.experiments.grid.grid import Case
-from multiembed.experiments.grid.outcome import Outcome
+from multiembed.experiments.grid.grid import GridCase
+from multiembed.experiments.grid.outcome import Failure, GridState, Outcome
 from multiembed.experiments.grid.running import (
     FAILURES,
-    Failure,
     GridObserver,
-    GridState,
     Ledger,
+    ProgressSender,
     one_line,
     run_case,
 )
-from multiembed.training.progress import Progress
 
 LISTEN_SECONDS = 0.5
 """Between two looks at what the runs have said."""
@@ -39,7 +37,7 @@ CONNECT_SECONDS = 10.0
 
 
 def run_cases_on_ray(
-    cases: Sequence[Case], folder: Path, *, address: str, observer: GridObserver | None = None
+    cases: Sequence[GridCase], folder: Path, *, address: str, observer: GridObserver | None = None
 ) -> GridState:
     """Bring every case to its end under `folder`, on whatever the cluster has free.
 
@@ -95,7 +93,7 @@ def _run(ledger: Ledger) -> None:
     resources = ray.cluster_resources()
     ledger.state.workers = max(1, min(int(resources.get("CPU", 1)), len(ledger.state.waiting)))
     cases = {case.name: case for case in ledger.state.waiting}
-    left: dict[ObjectRef, Case] = {}
+    left: dict[ObjectRef, GridCase] = {}
     for case in cases.values():
         needs = _needs(case, resources)
         there = replace(case, dataset=case.dataset.resolve())
@@ -114,25 +112,25 @@ def _run(ledger: Ledger) -> None:
             ray.cancel(reference, force=True)
 
 
-def _needs(case: Case, resources: Mapping[str, float]) -> dict[str, float]:
+def _needs(case: GridCase, resources: Mapping[str, float]) -> dict[str, float]:
     """Return what a run asks of the machine it goes to."""
     on_gpu = resources.get("GPU", 0) >= 1 and case.config.training.device != "cpu"
     threads = float(case.config.training.threads or 1)
     return {"num_cpus": min(threads, resources.get("CPU", 1.0)), "num_gpus": float(on_gpu)}
 
 
-def _listen(home: Queue, ledger: Ledger, cases: dict[str, Case]) -> None:
+def _listen(home: Queue, ledger: Ledger, cases: dict[str, GridCase]) -> None:
     """Note what the runs have said since the last time; their first word is that they began."""
-    for said in home.get_nowait_batch(home.qsize()):
-        case = cases[said.name]
+    for name, progress in home.get_nowait_batch(home.qsize()):
+        case = cases[name]
         if case in ledger.state.waiting:
             ledger.state.waiting.remove(case)
             ledger.begin(case)
-        if said.progress is not None and case.name in ledger.state.running:
-            ledger.move(case, said.progress)
+        if progress is not None and name in ledger.state.running:
+            ledger.move(case, progress)
 
 
-def _result(reference: ObjectRef, case: Case) -> Outcome | Failure:
+def _result(reference: ObjectRef, case: GridCase) -> Outcome | Failure:
     """Return how a run ended, were it with its machine."""
     try:
         found = ray.get(reference)
@@ -141,37 +139,13 @@ def _result(reference: ObjectRef, case: Case) -> Outcome | Failure:
     return Failure(case, found) if isinstance(found, str) else found
 
 
-@dataclass(frozen=True)
-class _Said:
-    """What a run says on its way."""
-
-    name: str
-    progress: Progress | None
-
-
-@dataclass(frozen=True)
-class _There:
-    """Sends the progress of a run home."""
-
-    home: Queue
-    name: str
-
-    def stepped(self, progress: Progress) -> None:
-        self.home.put(_Said(self.name, progress))
-
-    def evaluated(self, record: Mapping[str, int | float]) -> None:
-        """Say nothing: the end of a run says it all."""
-
-    def warned(self, message: str) -> None:
-        """Say nothing: the run keeps its warnings."""
-
-
-def _work(case: Case, folder: Path, home: Queue) -> Outcome | str:
+def _work(case: GridCase, folder: Path, home: Queue) -> Outcome | str:
     """Run one case somewhere on the cluster; return what came of it, or why nothing did."""
     keep_freed_memory()
     torch.set_num_threads(case.config.training.threads or 1)
-    home.put(_Said(case.name, None))
+    home.put((case.name, None))
+    there = ProgressSender(lambda progress: home.put((case.name, progress)))
     try:
-        return run_case(case, folder, _There(home, case.name))
+        return run_case(case, folder, there)
     except FAILURES as error:
         return one_line(error)

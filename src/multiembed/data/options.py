@@ -1,46 +1,40 @@
 """How raw rows are to be read and encoded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    Field,
-    field_validator,
-    model_serializer,
-)
+from pydantic import BaseModel, field_validator, model_serializer
+from pydantic import Field as Limited
 
-from multiembed.data.encoding.moments import is_format
+from multiembed.base.errors import DataError
+from multiembed.data.encoding.values import is_format
+from multiembed.data.sources.formats import FORMATS
+from multiembed.data.sources.source import Column, ColumnWishes
+from multiembed.data.store.schema import Field, NumericRule
 
-Format = Literal[
-    "flights",
-    "criteo",
-    "avazu",
-    "table",
-    "criteo_x4",
-    "avazu_x4",
-    "frappe_x1",
-    "movielenslatest_x1",
-]
-MIN_COUNTS = {
-    **{"criteo": 10, "avazu": 4, "criteo_x4": 10, "avazu_x4": 2},
-    **{"frappe_x1": 1, "movielenslatest_x1": 1},
-}
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Limited(ge=1)]
 
 
 class PrepareOptions(BaseModel, frozen=True, extra="forbid"):
-    """Options of `prepare`; they are kept in the dataset's schema."""
+    """Options of `prepare`; they are kept in the dataset's schema.
 
-    format: Format = "flights"
+        >>> import multiembed as me
+        >>> me.PrepareOptions(format="criteo").threshold
+        10
+        >>> options = me.PrepareOptions(format="table", label="click", dates={"time": "iso"})
+
+    Raises:
+        ValueError: If a value is of no use: pydantic's `ValidationError`, with the option's name.
+    """
+
+    format: str = "flights"
     """`flights`: real flight records, source `flights`. `criteo`: TAB, 40 columns, no header.
     `avazu`: CSV with header. `table`: any CSV, TSV, JSON lines, Parquet or Arrow file with
-    column names. The others are the published splits of those names, a directory each."""
+    column names. The others in `data.sources.formats` are published splits, a directory each."""
     label: str | None = None
     """Column of a table that says 0 or 1; the other formats know theirs."""
     min_count: Count | None = None
-    """Rarer values become *other*; by default 10 for criteo, 4 for avazu, else 2, and for a
-    published split what its benchmark sets."""
+    """Rarer values become *other*; by default what the format says, 2 for a table."""
     field_min_counts: dict[str, Count] = {}
     """The same for single fields."""
     max_values: Count | None = None
@@ -52,7 +46,7 @@ class PrepareOptions(BaseModel, frozen=True, extra="forbid"):
     dates: dict[str, str] = {}
     """Columns of a table that are moments, and become an hour and a weekday: `iso`, `s` or `ms`
     since 1970, or a format of `strptime`."""
-    multivalued: dict[str, Annotated[str, Field(min_length=1)]] = {}
+    multivalued: dict[str, Annotated[str, Limited(min_length=1)]] = {}
     """Columns of a table whose cells hold several values, and what stands between these."""
     max_cell_values: Count = 8
     """Values kept of such a cell: the first ones."""
@@ -65,18 +59,18 @@ class PrepareOptions(BaseModel, frozen=True, extra="forbid"):
     """Columns of a table that are categories whatever they look like."""
     numeric_columns: tuple[str, ...] = ()
     """Columns of a table that are numbers whatever they look like."""
-    max_bad_rows: Annotated[int, Field(ge=0)] = 0
+    max_bad_rows: Annotated[int, Limited(ge=0)] = 0
     """Most rows with a wrong number of columns, or a label or number that cannot be read."""
     split_by: str | None = None
     """Column of times, or anything in an order: the first 80% of the rows train, the next 10%
     validate, the last 10% test. Rows of equal value stay together."""
     split_by_group: str | None = None
     """Column, such as a user, whose rows of equal value stay together; 8 of 10 groups train."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Limited(ge=0)] = 0
     """Seed of the split."""
-    shard_rows: Annotated[int, Field(ge=10)] = 1 << 20
+    shard_rows: Annotated[int, Limited(ge=10)] = 1 << 20
     """Rows read per shard of the encoded dataset; memory grows with it."""
-    overwrite: Annotated[bool, Field(exclude=True)] = False
+    overwrite: Annotated[bool, Limited(exclude=True)] = False
     """Whether a dataset of the same name is replaced."""
 
     @property
@@ -87,7 +81,19 @@ class PrepareOptions(BaseModel, frozen=True, extra="forbid"):
     @property
     def threshold(self) -> int:
         """The count below which values become *other*."""
-        return self.min_count or MIN_COUNTS.get(self.format, 2)
+        return self.min_count or FORMATS[self.format].min_count
+
+    @property
+    def wishes(self) -> ColumnWishes:
+        """What is said of the columns of a table."""
+        return ColumnWishes(
+            label=self.label,
+            categorical=self.categorical_columns,
+            numeric=self.numeric_columns,
+            dates=self.dates,
+            multivalued=self.multivalued,
+            split_by=self.split_by,
+        )
 
     @model_serializer(mode="wrap")
     def _without_unused(self, dump: Callable) -> dict[str, object]:
@@ -98,9 +104,52 @@ class PrepareOptions(BaseModel, frozen=True, extra="forbid"):
             content.pop("max_cell_values", None)
         return content
 
+    @field_validator("format")
+    @classmethod
+    def _check_format(cls, format: str) -> str:
+        if format not in FORMATS:
+            raise ValueError(f"one of {', '.join(FORMATS)}")
+        return format
+
     @field_validator("dates")
     @classmethod
     def _check_dates(cls, dates: dict[str, str]) -> dict[str, str]:
         if not all(is_format(format) for format in dates.values()):
             raise ValueError("iso, s, ms or a format of strptime")
         return dates
+
+
+def plain_fields(columns: Sequence[Column], options: PrepareOptions) -> list[Field]:
+    """Return the fields that columns give, as they are before anything is counted.
+
+    Args:
+        columns: Of a source, in order.
+        options: Say how rare values may be, what is hashed, and by what rule numbers are cut.
+
+    Raises:
+        DataError: If an option names a field that is not there.
+    """
+    known = {column.name: column.kind for column in columns}
+    for named in (options.field_min_counts, options.field_max_values, options.hash_sizes):
+        for name in named:
+            if name not in known:
+                raise DataError(f"a field must be one of {', '.join(known)}, got {name!r}")
+    for name in options.hash_sizes:
+        if known[name] == "numeric":
+            raise DataError(f"a hashed field must be categorical, got {name!r}, which is numeric")
+    rule = NumericRule(rule=options.numeric_rule)
+    return [
+        Field(
+            name=column.name,
+            kind=column.kind,
+            cardinality=1,
+            min_count=options.field_min_counts.get(column.name, options.threshold),
+            numeric=rule if column.kind == "numeric" else None,
+            date=column.date,
+            hash_size=options.hash_sizes.get(column.name),
+            max_values=options.field_max_values.get(column.name, options.max_values),
+            delimiter=column.delimiter,
+            slots=options.max_cell_values if column.kind == "multivalued" else 1,
+        )
+        for column in columns
+    ]

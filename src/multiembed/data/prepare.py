@@ -1,27 +1,38 @@
-"""Raw rows to an encoded dataset, in three stages that can be interrupted.
+"""Raw rows to an encoded dataset, in three stages that can be interrupted; and a preview of it.
 
 Rows are read once and kept as parts: codes and distinct values (`reading`). Vocabularies are
 counted on the distinct values (`counting`). Ids are looked up for the distinct values and written
-shard by shard (`encoding`). A journal says what is finished.
+shard by shard (`sharding`). A journal says what is finished.
 """
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
-from multiembed.base.errors import DataError
-from multiembed.data.encoding.counting import count_rows
-from multiembed.data.encoding.journal import Journal, journal_key
-from multiembed.data.encoding.reading import Progress, Report, read_rows
+import numpy as np
+import polars as pl
+
+from multiembed.base.errors import ConfigError, DataError
+from multiembed.data.encoding.counting import count_values
+from multiembed.data.encoding.journal import (
+    Journal,
+    check_target,
+    journal_key,
+    resumable_folder,
+)
+from multiembed.data.encoding.reading import PrepareProgress, StageReport, write_parts
 from multiembed.data.encoding.sharding import encode_rows
-from multiembed.data.encoding.staging import check_target, downloading, staged
-from multiembed.data.encoding.vocabulary import Encoder, read_vocabulary
-from multiembed.data.options import PrepareOptions
-from multiembed.data.sources.file_series import RawSource
-from multiembed.data.sources.formats import open_source
-from multiembed.data.sources.source import Source
-from multiembed.data.store.schema import Schema
+from multiembed.data.encoding.values import read_labels, read_values, split_cells
+from multiembed.data.encoding.vocabulary import Encoder, build_vocabulary
+from multiembed.data.options import PrepareOptions, plain_fields
+from multiembed.data.sources.file_series import RawSource, downloading
+from multiembed.data.sources.formats import FORMATS
+from multiembed.data.sources.source import RowSource
+from multiembed.data.store.dataset import read_vocabulary
+from multiembed.data.store.schema import Field, Schema
 
-__all__ = ["PrepareOptions", "Progress", "prepare"]
+SAMPLE_ROWS = 100_000
+TABLE_OPTIONS = ("label", "categorical_columns", "numeric_columns", "dates", "multivalued")
 
 
 def prepare(
@@ -29,17 +40,32 @@ def prepare(
     dataset: Path | str,
     options: PrepareOptions,
     *,
-    progress: Progress | None = None,
+    progress: PrepareProgress | None = None,
 ) -> Schema:
-    """Encode the rows of `source` into a new directory `dataset`.
+    """Encode the rows of `source` into a new directory `dataset`, and return its schema.
 
-    `source` is a file, a directory, a pattern or a URL, or several of them; a mapping from
-    `train`, `valid` and `test` to these keeps a split that is there already; the word `flights`
-    stands for the records of that format. Equal input and options give equal bytes, whatever
-    the number of threads. A call that was killed or ran out of disk is taken up where it stopped
-    by an equal call.
+    Equal input and options give equal bytes, whatever the number of threads. A call that was
+    killed or ran out of disk is taken up where it stopped by an equal call.
+
+        >>> import multiembed as me
+        >>> import polars as pl
+        >>> pl.DataFrame({"click": [0, 1] * 20, "site": list("aabbc") * 8}).write_csv("clicks.csv")
+        >>> options = me.PrepareOptions(format="table", label="click")
+        >>> schema = me.prepare("clicks.csv", "clicks", options)
+        >>> schema.fields[0].cardinality, schema.splits["train"].rows
+        (4, 32)
+
+    Args:
+        source: A file, a directory, a pattern or a URL, or several of them; a mapping from
+            `train`, `valid` and `test` to these keeps a split that is there already; the word
+            `flights` stands for the records of that format.
+        dataset: Directory to write.
+        options: How the rows are read and encoded.
+        progress: Called with the stage (`count` or `encode`), the bytes that are done, all bytes,
+            and the speed in words.
 
     Raises:
+        ConfigError: If options contradict each other or the source.
         DataError: If `source` cannot be read as asked, or `dataset` is there already.
     """
     target = Path(dataset)
@@ -47,42 +73,157 @@ def prepare(
     with downloading(target) as downloads:
         raw = open_source(source, options, downloads)
         key = journal_key(raw, options)
-        with staged(target, key, overwrite=options.overwrite) as (folder, journal):
-            schema = _prepare(raw, options, journal, folder=folder, progress=progress or _silent)
-            if journal_key(raw, options) != key:
-                raise DataError(
-                    f"{raw.files[0]} must not change while it is read, got another size or time"
-                )
-            schema.save(folder)
-    return schema
+        with resumable_folder(target, key, overwrite=options.overwrite) as (folder, journal):
+            report = progress or (lambda stage, done, total, speed: None)
+            return _prepare(raw, options, journal, folder=folder, progress=report)
 
 
 def _prepare(
-    source: Source, options: PrepareOptions, journal: Journal, *, folder: Path, progress: Progress
+    source: RowSource,
+    options: PrepareOptions,
+    journal: Journal,
+    *,
+    folder: Path,
+    progress: PrepareProgress,
 ) -> Schema:
-    read_rows(source, options, journal, folder=folder, progress=progress)
+    write_parts(source, options, journal, folder=folder, progress=progress)
     with ThreadPoolExecutor(1) as pool:
         described = pool.submit(source.described)
-        count_rows(source, options, journal, folder=folder)
+        count_values(source, options, journal, folder=folder)
         names = [field.name for field in journal.fields]
         vocabularies = {name: read_vocabulary(folder, name) for name in names}
-        report = Report("encode", source.size, progress)
-        totals = encode_rows(
+        report = StageReport("encode", source.size, progress)
+        writer = encode_rows(
             Encoder(journal.fields, vocabularies),
             options.shard_rows,
             journal,
             folder=folder,
             report=lambda rows, share: report.add(rows, round(source.size * share)),
         )
-    return Schema(
-        label=source.label,
-        fields=totals.described(journal.fields),
-        splits=totals.summaries(),
+        sources = described.result()
+    if journal_key(source, options) != journal.key:
+        raise DataError(
+            f"{source.files[0]} must not change while it is read, got another size or time"
+        )
+    return writer.finish(
+        source.label,
+        journal.fields,
         bad_rows=journal.bad_rows,
-        sources=described.result(),
+        sources=sources,
         options=options.model_dump(mode="json"),
     )
 
 
-def _silent(stage: str, done: int, total: int, speed: str) -> None:
-    """Report nothing."""
+def open_source(source: RawSource, options: PrepareOptions, downloads: Path) -> RowSource:
+    """Open raw rows of the format that the options name.
+
+    Args:
+        source: As for `prepare`.
+        options: As for `prepare`.
+        downloads: Directory for what comes from URLs.
+
+    Raises:
+        ConfigError: If options contradict each other or the source.
+        DataError: If there is no such file, or its columns are not the format's.
+    """
+    _check_options(options)
+    format, extra = FORMATS[options.format], options.split_column
+    reader = format.open_all(source, downloads)
+    if reader.given and extra:
+        raise ConfigError(f"split_by must be left out if files are given by split, got {extra}")
+    if extra is not None and extra not in reader.names:
+        raise DataError(
+            f"split_by must be a column of {reader.files[0]} ({', '.join(reader.names)}), "
+            f"got {extra!r}"
+        )
+    label, columns = format.choose(reader, options.wishes)
+    return RowSource(reader, label, columns, extra)
+
+
+def _check_options(options: PrepareOptions) -> None:
+    if options.split_by is not None and options.split_by_group is not None:
+        raise ConfigError(
+            f"split_by_group must be left out if split_by is given, got {options.split_by_group!r}"
+        )
+    format = FORMATS[options.format]
+    for name in TABLE_OPTIONS:
+        if not format.table_options and getattr(options, name):
+            raise ConfigError(
+                f"{name} must be left out unless format is table, got {options.format}"
+            )
+    if format.embedded and options.split_column:
+        raise ConfigError(
+            f"split_by must be left out for format {options.format}, got {options.split_column!r}"
+        )
+
+
+class FieldPreview(NamedTuple):
+    """One field as the first rows show it."""
+
+    field: Field
+    values: int
+    """Distinct values among these rows, a missing one included."""
+    rare: float
+    """Share of these values that are too rare among them to be kept."""
+    missing: float
+    """Share of these rows without a value."""
+
+
+class Preview(NamedTuple):
+    """What the first rows of a source show."""
+
+    label: str
+    rows: int
+    bad_rows: int
+    positives: float
+    """Share of these rows with label 1."""
+    fields: tuple[FieldPreview, ...]
+
+
+def preview(
+    source: RawSource, options: PrepareOptions, downloads: Path, *, rows: int = SAMPLE_ROWS
+) -> Preview:
+    """Read the first rows of a source and say what would become of its columns.
+
+    Args:
+        source: As for `prepare`.
+        options: As for `prepare`.
+        downloads: Directory for what comes from URLs.
+        rows: How many rows are read.
+
+    Raises:
+        DataError: If the source cannot be read as asked.
+    """
+    raw = open_source(source, options, downloads)
+    blocks: list[pl.DataFrame] = []
+    bad = 0
+    for block in raw.blocks():
+        blocks.append(block.rows)
+        bad += block.bad_count
+        if sum(part.height for part in blocks) >= rows:
+            break
+    sample = pl.concat(blocks).head(rows) if blocks else pl.DataFrame()
+    if sample.height == 0:
+        raise DataError(f"{raw.files[0]} must hold rows, got none that can be read")
+    labels = read_labels(sample, raw.label)
+    known = labels.drop_nulls()
+    return Preview(
+        raw.label,
+        sample.height,
+        bad + labels.null_count(),
+        float(known.sum()) / max(1, len(known)),
+        tuple(_field_preview(sample, field) for field in plain_fields(raw.columns, options)),
+    )
+
+
+def _field_preview(sample: pl.DataFrame, field: Field) -> FieldPreview:
+    values = read_values(sample, [field]).columns.to_series()
+    counts = values.alias("value").value_counts(name="count")
+    if field.multivalued:
+        cells = split_cells(counts["value"], field)
+        counts = cells.counts(counts["count"].to_numpy().astype(np.int64))
+        field = field.model_copy(update={"slots": int(cells.sizes.max())})
+    found = build_vocabulary(counts, field)
+    rare = 1 - int(found.kept["count"].sum()) / int(counts["count"].sum())
+    missing = values.null_count() if field.bucketed else int((values == "").sum())
+    return FieldPreview(found.field, found.distinct, rare, missing / len(values))

@@ -15,13 +15,14 @@ from torch import Tensor
 from multiembed.base.errors import DataError
 from multiembed.diagnosis.field import FieldDiagnosis, diagnose_field
 from multiembed.diagnosis.interaction import InteractionDiagnosis, diagnose_interaction
+from multiembed.diagnosis.page import page
 from multiembed.diagnosis.readers.checkpoint import from_mapping, read_checkpoint
 from multiembed.diagnosis.readers.layouts import Cardinalities
-from multiembed.diagnosis.readers.table import Skipped
+from multiembed.diagnosis.readers.table import Checkpoint, Skipped
 from multiembed.diagnosis.sets import SetsDiagnosis, diagnose_sets
 from multiembed.diagnosis.verdict import ModelVerdict, judge_model
-from multiembed.report.page import page
-from multiembed.runs.reliability import Reliability
+from multiembed.runs.metrics import Reliability
+from multiembed.spectra.catalogue import Measured, mean_measures
 
 Source = str | Path | Mapping[str, np.ndarray | Tensor]
 """A run directory, somebody's checkpoint, or tables by field name."""
@@ -33,7 +34,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSummary:
+class ModelSummary(Measured):
     """The model in one line; averages are over fields, unweighted, as in the paper."""
 
     fields: int
@@ -43,17 +44,23 @@ class ModelSummary:
     sets: int
     dim: int | None
     """Columns of one set; `None` where fields differ."""
-    information_abundance: float
-    centered_information_abundance: float
-    normalized_information_abundance: float
-    centered_normalized_information_abundance: float
-    effective_rank: float
+    measures: Mapping[str, Any]
+    """Means over fields, by the names in `MEASURES`."""
     verdict: ModelVerdict
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Diagnosis:
-    """What `diagnose` found."""
+    """What `diagnose` found; `to_json` and `to_html` write it down.
+
+    >>> import numpy as np
+    >>> import multiembed as me
+    >>> found = me.diagnose({"site": np.eye(40, 6), "hour": np.outer(np.arange(1, 25), np.ones(6))})
+    >>> found.summary.verdict.counts
+    {'low rank': 1, 'healthy': 1}
+    >>> found.to_dict()["fields"][1]["information_abundance"]
+    1.0
+    """
 
     source: str
     """What was read."""
@@ -80,7 +87,7 @@ class Diagnosis:
 
     def to_html(self) -> str:
         """Return one self-contained page that works offline."""
-        return page(self)
+        return page(self.to_dict())
 
 
 def diagnose(
@@ -93,20 +100,30 @@ def diagnose(
 ) -> Diagnosis:
     """Say whether the embedding tables of a model are collapsed, which, and why.
 
+    >>> import numpy as np
+    >>> import multiembed as me
+    >>> found = me.diagnose({"site": np.eye(40, 6)})
+    >>> found.fields[0].name, found.fields[0].verdict.label
+    ('site', 'healthy')
+    >>> round(found.fields[0].information_abundance, 6)
+    6.0
+
     Args:
-        source: A run directory, a checkpoint of another library, or tables by field name.
-        counts: How often training met every row, by field; a run directory has its own.
-        cardinalities: Field sizes, where one table holds the rows of every field.
+        source: A run directory; a checkpoint of another library, a file or a directory; or tables
+            `(rows, columns)` by field name, arrays or tensors.
+        counts: How often training met every row, `(rows,)` whole numbers by field; a run directory
+            has its own.
+        cardinalities: Field sizes in rows, in order or by name, where one table holds the rows of
+            every field.
         split_sets: Compare the columns of a model with one set as so many sets (Figure 10a).
-        progress: Called after every field.
+        progress: Called after every field with the number of fields done and of all fields.
 
     Raises:
-        DataError: If there is nothing to read, or a table holds a number that is not finite.
+        ConfigError: If it is a run whose configuration is broken.
+        DataError: If there is nothing to read, the files, counts or sizes do not fit the tables, or
+            a table holds a number that is not finite.
     """
-    if isinstance(source, Mapping):
-        checkpoint = from_mapping(source)
-    else:
-        checkpoint = read_checkpoint(Path(source), cardinalities=cardinalities)
+    checkpoint = _read(source, cardinalities)
     known = checkpoint.counts if counts is None else counts
     unknown = sorted(known.keys() - {table.name for table in checkpoint.tables})
     if unknown:
@@ -120,39 +137,35 @@ def diagnose(
             progress(done, len(checkpoint.tables))
     interaction = diagnose_interaction(checkpoint, found, summaries)
     pullers = [] if interaction is None else interaction.pullers
+    aware = checkpoint.field_aware
+    sets = None if aware else diagnose_sets(found, summaries, split=split_sets)
     return Diagnosis(
         source="tables in memory" if isinstance(source, Mapping) else str(source),
         layout=checkpoint.layout,
         summary=_summary(found, judge_model([f.verdict for f in found], pullers=pullers)),
         fields=found,
         subembeddings=interaction,
-        diversity=None
-        if checkpoint.field_aware
-        else diagnose_sets(found, summaries, split=split_sets),
+        diversity=sets,
         reliability=checkpoint.reliability,
         skipped=checkpoint.skipped,
     )
 
 
+def _read(source: Source, cardinalities: Cardinalities | None) -> Checkpoint:
+    if isinstance(source, Mapping):
+        return from_mapping(source)
+    return read_checkpoint(Path(source), cardinalities=cardinalities)
+
+
 def _summary(found: Sequence[FieldDiagnosis], verdict: ModelVerdict) -> ModelSummary:
     dims = {field.dim for field in found}
-
-    def mean(values: Sequence[float]) -> float:
-        return math.fsum(values) / len(values)
-
     return ModelSummary(
         fields=len(found),
         rows=sum(field.cardinality for field in found),
         parameters=sum(f.cardinality * f.dim * f.sets for f in found),
         sets=max(field.sets for field in found),
         dim=dims.pop() if len(dims) == 1 else None,
-        information_abundance=mean([f.information_abundance for f in found]),
-        centered_information_abundance=mean([f.centered_information_abundance for f in found]),
-        normalized_information_abundance=mean([f.normalized_information_abundance for f in found]),
-        centered_normalized_information_abundance=mean(
-            [f.centered_normalized_information_abundance for f in found]
-        ),
-        effective_rank=mean([f.effective_rank for f in found]),
+        measures=mean_measures(found, "model"),
         verdict=verdict,
     )
 
@@ -160,7 +173,11 @@ def _summary(found: Sequence[FieldDiagnosis], verdict: ModelVerdict) -> ModelSum
 def _plain(value: Any) -> Any:  # noqa: ANN401
     """Turn records, arrays and paths into what JSON can hold."""
     if hasattr(value, "__dataclass_fields__"):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        named = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        found: dict[str, Any] = {}
+        for name, item in named.items():
+            found |= item if name == "measures" else {name: item}
+        return found
     if isinstance(value, BaseModel):
         return _plain(value.model_dump())
     if isinstance(value, Mapping):

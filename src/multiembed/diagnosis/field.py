@@ -1,31 +1,26 @@
 """Everything that is measured of one field's table, in one pass over its rows."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int
 
 from multiembed.base.errors import DataError
 from multiembed.diagnosis.readers.table import Table
-from multiembed.diagnosis.verdict import Verdict, judge_field
-from multiembed.spectra.abundances import View, view_of
-from multiembed.spectra.measures import (
-    condition,
-    dims_for_energy,
-    effective_rank,
-    participation_ratio,
-    stable_rank,
-    tail_slope,
-)
-from multiembed.spectra.null import null_information_abundance
-from multiembed.spectra.spectrum import DIRECT_ROWS, ESCALATE_BELOW, Spectrum, spectrum
+from multiembed.diagnosis.verdict import Case, Verdict, judge_field
+from multiembed.spectra.catalogue import Measured, TableSpectra, View, measures_of
+from multiembed.spectra.spectrum import spectrum_of_chunks
 from multiembed.spectra.summary import Summary, TrainedSummary
-from multiembed.spectra.tsqr import merge_triangles
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class FieldDiagnosis:
-    """The table of one field; of a model with several sets, all of them side by side."""
+class FieldDiagnosis(Measured):
+    """The table of one field; of a model with several sets, all of them side by side.
+
+    Its measures are attributes too: `field.information_abundance`, `field.k99`.
+    """
 
     name: str
     cardinality: int
@@ -35,23 +30,8 @@ class FieldDiagnosis:
     dim: int
     """Columns of one set."""
     sets: int
-    information_abundance: float
-    centered_information_abundance: float
-    normalized_information_abundance: float
-    centered_normalized_information_abundance: float
-    null_information_abundance: float
-    """The information abundance of a random table of this shape."""
-    effective_rank: float
-    stable_rank: float
-    participation_ratio: float
-    k90: int
-    """Fewest directions that hold 90% of the energy."""
-    k99: int
-    """Fewest directions that hold 99% of the energy."""
-    condition: float
-    mean_share: float
-    tail_slope: float | None
-    """`None` where there are fewer than two singular values."""
+    measures: Mapping[str, Any]
+    """Of the whole table, by the names in `MEASURES`."""
     trained: View | None
     """The trained rows alone; `None` where counts are unknown."""
     weighted: View | None
@@ -76,55 +56,33 @@ def diagnose_field(
         DataError: If a number is not finite; the message names the table, row and column.
     """
     whole, seen = _summarise(table, counts)
-    raw = _spectrum(table, whole)
-    view = view_of(whole, raw=raw)
-    trained_view = None if seen is None else view_of(seen.trained)
-    met = None if trained_view is None else trained_view.rows
-    verdict = judge_field(
-        view if trained_view is None else trained_view,
+    raw = spectrum_of_chunks(whole, lambda: (chunk for _, chunk in table.chunks()))
+    spectra = TableSpectra.of(whole, raw=raw)
+    trained = None if seen is None else View.of(TableSpectra.of(seen.trained))
+    case = Case(
+        view=View.of(spectra) if trained is None else trained,
         cardinality=table.rows,
-        trained=met,
+        trained=None if trained is None else trained.rows,
         dim=table.dim,
     )
-    zero = view.information_abundance == 0
+    sets = whole.blocks(table.dim) if table.sets > 1 else []
     field = FieldDiagnosis(
         name=table.name,
         cardinality=table.rows,
-        rows_trained=met,
+        rows_trained=case.trained,
         dim=table.dim,
         sets=table.sets,
-        information_abundance=view.information_abundance,
-        centered_information_abundance=view.centered_information_abundance,
-        normalized_information_abundance=view.normalized_information_abundance,
-        centered_normalized_information_abundance=view.centered_normalized_information_abundance,
-        null_information_abundance=null_information_abundance(table.rows, table.width),
-        effective_rank=0.0 if zero else effective_rank(raw),
-        stable_rank=0.0 if zero else stable_rank(raw),
-        participation_ratio=0.0 if zero else participation_ratio(raw),
-        k90=0 if zero else dims_for_energy(raw, 0.90),
-        k99=0 if zero else dims_for_energy(raw, 0.99),
-        condition=float("inf") if zero else condition(raw),
-        mean_share=view.mean_share,
-        tail_slope=None if zero or len(raw.singular_values) < 2 else tail_slope(raw),
-        trained=trained_view,
-        weighted=None if seen is None else view_of(seen.weighted),
-        per_set=() if table.sets == 1 else tuple(view_of(s) for s in set_summaries(whole, table)),
+        measures=measures_of(spectra, "field"),
+        trained=trained,
+        weighted=None if seen is None else View.of(TableSpectra.of(seen.weighted)),
+        per_set=tuple(View.of(TableSpectra.of(one)) for one in sets),
         singular_values=raw.singular_values,
-        centered_singular_values=spectrum(whole, centered=True).singular_values,
+        centered_singular_values=spectra.centered.singular_values,
         route=raw.route,
         error_bound=raw.error_bound,
-        verdict=verdict,
+        verdict=judge_field(case),
     )
     return field, whole
-
-
-def set_summaries(whole: Summary, table: Table) -> list[Summary]:
-    """Cut the summary of all sets side by side into one per set."""
-    columns = [slice(m * table.dim, (m + 1) * table.dim) for m in range(table.sets)]
-    return [
-        Summary(whole.rows, whole.weight, whole.total[part], whole.gram[part, part])
-        for part in columns
-    ]
 
 
 def _summarise(
@@ -143,18 +101,3 @@ def _summarise(
     for start, chunk in table.chunks():
         seen.add(chunk, counts[start : start + len(chunk)], name=name)
     return seen.whole, seen
-
-
-def _spectrum(table: Table, whole: Summary) -> Spectrum:
-    """Take the Gram route where it is exact enough, else read the table again for a QR."""
-    if table.rows > DIRECT_ROWS * table.width:
-        by_gram = spectrum(whole)
-        values = by_gram.singular_values
-        if values[-1] ** 2 >= ESCALATE_BELOW * values[0] ** 2:
-            return by_gram
-    factor = np.zeros((0, table.width))
-    for _, chunk in table.chunks():
-        factor = merge_triangles(factor, chunk.astype(np.float64))
-    by_qr = spectrum(factor)
-    growth = (table.width + np.sqrt(table.rows)) / (table.width + np.sqrt(len(factor)))
-    return replace(by_qr, rows=table.rows, error_bound=by_qr.error_bound * float(growth))

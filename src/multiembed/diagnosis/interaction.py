@@ -9,11 +9,12 @@ from jaxtyping import Float64
 
 from multiembed.diagnosis.field import FieldDiagnosis
 from multiembed.diagnosis.readers.table import Checkpoint
-from multiembed.spectra.attribution import Attribution, attribute
-from multiembed.spectra.null import null_information_abundance
+from multiembed.spectra.measures import null_information_abundance
 from multiembed.spectra.subembeddings import (
+    Attribution,
     CoInfluence,
     SubEmbeddings,
+    attribute,
     interaction_patterns,
     sub_embeddings,
     sub_embeddings_per_set,

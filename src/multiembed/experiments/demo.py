@@ -1,22 +1,21 @@
 """The whole story on real data: three DCNv2 models on flight records, and their collapse."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from multiembed.base.files import write_text
 from multiembed.config import ModelConfig, RunConfig
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
 from multiembed.data.store.dataset import Dataset, open_dataset
 from multiembed.diagnosis.diagnose import Diagnosis, diagnose
+from multiembed.diagnosis.page import comparison_page
 from multiembed.experiments.analysis.statistics import Interval, paired_auc_difference
-from multiembed.report.page import comparison_page
-from multiembed.runs.directory import write_whole
 from multiembed.runs.run import Run
-from multiembed.training.progress import Progress
+from multiembed.training.progress import Observer
 from multiembed.training.start import train
 
 TITLE = "Embedding collapse on flight records"
@@ -29,23 +28,14 @@ MODELS = {
 
 
 @runtime_checkable
-class DemoObserver(Protocol):
-    """Whoever watches the demo."""
+class DemoObserver(Observer, Protocol):
+    """Whoever watches the demo and its trainings."""
 
     def announce(self, name: str) -> None:
         """Hear which model comes next."""
 
     def advance(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Hear of the preparation under way."""
-
-    def stepped(self, progress: Progress) -> None:
-        """Hear of training under way."""
-
-    def evaluated(self, record: Mapping[str, int | float]) -> None:
-        """Hear of an evaluation."""
-
-    def warned(self, message: str) -> None:
-        """Hear of something that may need a look."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +77,14 @@ def run_demo(folder: Path, observer: DemoObserver) -> DemoResult:
         name: diagnose(run.path, split_sets=4 if name == "single 4x" else None)
         for name, run in runs.items()
     }
-    labels, probabilities = _test_predictions(dataset, runs)
+    test = dataset.split("test")
+    multi, single = (runs[name].predict(test.ids) for name in ("multi 4x", "single 4x"))
     rows = [_row(name, runs[name], diagnoses[name]) for name in MODELS]
-    gain = paired_auc_difference(labels, probabilities["multi 4x"], probabilities["single 4x"])
+    gain = paired_auc_difference(test.labels.astype(np.int64), multi, single)
     report = folder / "report.html"
-    page = comparison_page(diagnoses, [asdict(row) for row in rows], title=TITLE)
-    write_whole(report, lambda to: to.write_text(page, encoding="utf-8"))
+    found = {name: diagnosis.to_dict() for name, diagnosis in diagnoses.items()}
+    page = comparison_page(found, [asdict(row) for row in rows], title=TITLE)
+    write_text(report, page)
     return DemoResult(rows, _findings(rows, gain), report)
 
 
@@ -101,13 +93,6 @@ def _trained(name: str, dataset: Dataset, folder: Path, observer: DemoObserver) 
     config = RunConfig(model=MODELS[name])
     run = folder / name.replace(" ", "_")
     return train(config, dataset=dataset, run=run, resume=True, observer=observer)
-
-
-def _test_predictions(
-    dataset: Dataset, runs: Mapping[str, Run]
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    test = dataset.split("test")
-    return test.labels.astype(np.int64), {name: run.predict(test.ids) for name, run in runs.items()}
 
 
 def _row(name: str, run: Run, diagnosis: Diagnosis) -> DemoRow:

@@ -1,7 +1,8 @@
 """The model: ids -> embeddings -> interaction per set -> mean over sets -> head -> logit."""
 
-from collections.abc import Sequence
-from typing import Any, Literal, cast
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -9,14 +10,13 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from multiembed.base.errors import ConfigError
+from multiembed.kernels.rows import Row
 from multiembed.models.budget import Budget, Parts, count_flops, count_parameters
-from multiembed.models.embedding import EmbeddingInit, EmbeddingSets, Row
+from multiembed.models.embedding import EmbeddingSets, FactoredEmbeddings
+from multiembed.models.interactions.architectures import ARCHITECTURES, ROUNDED_BY_FIRST_PRODUCT
 from multiembed.models.interactions.base import Architecture, DeepArchitecture
-from multiembed.models.layers import SetLinear
-from multiembed.models.naming import Mix, base_dim, counted_mix, named_mix
-from multiembed.models.observing import observing
-
-Gate = Literal["mean", "learned"]
+from multiembed.models.layers import SetLinear, observing
+from multiembed.models.naming import EmbeddingInit, Gate, Mix, base_dim, counted_mix, named_mix
 
 
 class SetGroup(nn.Module):
@@ -112,11 +112,19 @@ class ClickModel(nn.Module):
     With `sets=1` the mean is over one representation and this is the ordinary single-embedding
     model; there is no other class for it.
 
+    Example:
+        >>> import torch
+        >>> import multiembed as me
+        >>> model = me.ClickModel("dcnv2", cardinalities=[1000, 200, 30], dim=10, sets=4)
+        >>> ids = torch.tensor([[17, 3, 29], [0, 199, 5]])
+        >>> model(ids).shape, model.embedding.weight.shape
+        (torch.Size([2]), torch.Size([1230, 40]))
+
     Args:
         architecture: A name (`dnn`, `dcnv2`, …: the paper's hyperparameters); several with their
             numbers of sets (`dcnv2:2,dnn:1`); an `Architecture` with hyperparameters of its own;
             or a sequence of those, each with its number of sets.
-        cardinalities: Number of ids of every field, *other* included.
+        cardinalities: Number of ids of every field (fields), *other* included.
         dim: Size of one set's embedding; the architecture's base size (10, as in the paper) if
             not given.
         sets: Number of embedding sets M; if not given, one or what `architecture` says.
@@ -125,6 +133,9 @@ class ClickModel(nn.Module):
         gate: How the sets' representations are joined: by their mean, or weighted by a
             `LearnedGate`.
         embedding_init: See `EmbeddingSets`.
+        tables: What builds the embedding tables instead, from cardinalities, `dim`, `sets` and
+            `row`: `partial(EmbeddingSets, slots=(1, 3), pooling="sum")` for multi-valued fields,
+            `partial(FactoredEmbeddings, kept=(4, 2))` for compressed ones.
 
     Raises:
         ConfigError: If the architecture is unknown, a size is below 1, or architectures cannot
@@ -141,16 +152,17 @@ class ClickModel(nn.Module):
         shared_interaction: bool = False,
         gate: Gate = "mean",
         embedding_init: EmbeddingInit = "table",
+        tables: Callable[..., EmbeddingSets | FactoredEmbeddings] | None = None,
     ) -> None:
         super().__init__()
         self.mix = counted_mix(_as_mix(architecture), sets)
-        self.embedding = EmbeddingSets(
+        embedding = (tables or partial(EmbeddingSets, init=embedding_init))(
             cardinalities,
             dim=base_dim(self.mix) if dim is None else dim,
             sets=sum(count for _, count in self.mix),
-            init=embedding_init,
-            row=_common_row(self.mix, len(cardinalities)),
+            row=common_row(self.mix, len(cardinalities)),
         )
+        self.embedding = cast(EmbeddingSets, embedding)  # factored ones answer the same questions
         trunk = _trunk(self.mix) if len(self.mix) > 1 else None
         groups = [
             SetGroup(
@@ -166,11 +178,6 @@ class ClickModel(nn.Module):
         self.groups = nn.ModuleList(groups)
         self.gate = LearnedGate(self.embedding.sets, width) if gate == "learned" else None
         self.head = self.mix[0][0].head(width) if trunk is None else trunk.deep_head(width)
-
-    @property
-    def rounds(self) -> bool:
-        """Whether all that is done to embeddings first rounds them to the precision of products."""
-        return all(cast(SetGroup, group).interaction.rounds for group in self.groups)
 
     def forward(self, ids: Int[Tensor, "batch fields"]) -> Float[Tensor, " batch"]:
         """Return the logit of a click for every row of `ids`.
@@ -222,8 +229,12 @@ def _as_mix(architecture: str | Architecture | Mix) -> Mix:
     return architecture
 
 
-def _common_row(mix: Mix, fields: int) -> Row:
-    """Return what a table holds for one id of one set: the same for all architectures."""
+def common_row(mix: Mix, fields: int) -> Row:
+    """Return what a table holds for one id of one set: the same for all architectures.
+
+    Raises:
+        ConfigError: If they read different embeddings.
+    """
     rows = {architecture.row(fields) for architecture, _ in mix}
     if len(rows) > 1:
         names = " and ".join(type(architecture).__name__ for architecture, _ in mix)
@@ -244,5 +255,13 @@ def _trunk(mix: Mix) -> DeepArchitecture:
 
 def _fits(architecture: Architecture, width: int, trunk: DeepArchitecture) -> bool:
     """Say whether representations end in the first ReLU layer that `trunk` has in each set."""
-    plain = type(architecture).head is DeepArchitecture.head
-    return plain and width == trunk.hidden[0]
+    return architecture.ends_in_projection and width == trunk.hidden[0]
+
+
+def rounds_embeddings_first(model: ClickModel) -> bool:
+    """Say whether all that is done to embeddings first rounds them to the precision of products.
+
+    Then a GPU's lookup may round them: half the numbers go through memory.
+    """
+    kinds = {ARCHITECTURES[name] for name in ROUNDED_BY_FIRST_PRODUCT}
+    return all(type(architecture) in kinds for architecture, _ in model.mix)

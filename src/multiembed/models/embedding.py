@@ -3,8 +3,6 @@
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,21 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from multiembed.base.errors import ConfigError, DataError
-
-EmbeddingInit = Literal["table", "field"] | float
-Pooling = Literal["mean", "sum"]
-
-
-@dataclass(frozen=True)
-class Row:
-    """What one id has in one set: `blocks` embeddings, then at most one first-order weight."""
-
-    blocks: int = 1
-    first_order: bool = False
-
-    def width(self, dim: int) -> int:
-        """Return how many numbers that is."""
-        return self.blocks * dim + int(self.first_order)
+from multiembed.kernels.rows import Row
+from multiembed.models.naming import EmbeddingInit, Pooling
 
 
 class EmbeddingSets(nn.Module):
@@ -48,6 +33,10 @@ class EmbeddingSets(nn.Module):
             standard deviation of a normal distribution. First-order weights begin with a standard
             deviation of 1 unless `init` is a number, as in the paper's code.
         row: What one id has in one set.
+        slots: Columns of ids of every field, 1 for those of one value; one each if not given.
+            All values of a field share its table. An id of -1 behind the first of a field is no
+            value: it adds nothing, and no row is trained for it.
+        pooling: Whether the embeddings of a field's values are averaged or added up.
 
     Raises:
         ConfigError: If a cardinality, `dim` or `sets` is below 1, or there is no field.
@@ -65,6 +54,8 @@ class EmbeddingSets(nn.Module):
         sets: int = 1,
         init: EmbeddingInit = "table",
         row: Row | None = None,
+        slots: Sequence[int] | None = None,
+        pooling: Pooling = "mean",
     ) -> None:
         super().__init__()
         _check_shape(cardinalities, dim, sets)
@@ -74,20 +65,7 @@ class EmbeddingSets(nn.Module):
         self.dim = dim
         self.sets = sets
         self.weight = nn.Parameter(torch.empty(sum(self.cardinalities), sets * self.width))
-        self.pool([1] * len(self.cardinalities), "mean")
-        self.initialise(init)
-
-    def pool(self, slots: Sequence[int], pooling: Pooling) -> None:
-        """Let fields have several columns of ids, whose embeddings are averaged or added up.
-
-        All values of a field share its table. An id of -1 behind the first of a field is no value:
-        it adds nothing, and no row is trained for it.
-
-        Args:
-            slots: Columns of every field, 1 for those of one value.
-            pooling: `mean` or `sum` over the values that are there.
-        """
-        self.slots = tuple(int(count) for count in slots)
+        self.slots = tuple(int(count) for count in slots or [1] * len(self.cardinalities))
         self.pooling: Pooling = pooling
         starts = itertools.accumulate(self.cardinalities, initial=0)
         columns = itertools.accumulate(self.slots, initial=0)
@@ -95,7 +73,8 @@ class EmbeddingSets(nn.Module):
         for name, of_fields in buffers.items():
             pairs = zip(of_fields, self.slots, strict=False)
             of_columns = [number for number, count in pairs for _ in range(count)]
-            self.register_buffer(name, torch.tensor(of_columns), persistent=False)
+            self.register_buffer(name, _known_numbers(of_columns), persistent=False)
+        self.initialise(init)
 
     @property
     def pooled(self) -> bool:
@@ -114,8 +93,9 @@ class EmbeddingSets(nn.Module):
             rows = len(self.weight) if init == "table" else len(block)
             bound = math.sqrt(6 / (rows + self.dim))
             block.uniform_(-bound, bound)
-        if self.row.first_order:
-            self.weight[:, self.width - 1 :: self.width].normal_()
+        _, first_order = self.row.split(self.weight.unflatten(1, (self.sets, -1)))
+        if first_order is not None:
+            first_order.normal_()
 
     def by_field(self) -> list[Float[Tensor, "rows columns"]]:
         """The block of rows of every field, as views: `(cardinality, sets * width)` each."""
@@ -201,3 +181,103 @@ def _check_shape(cardinalities: Sequence[int], dim: int, sets: int) -> None:
         raise ConfigError(f"dim must be at least 1, got {dim}")
     if sets < 1:
         raise ConfigError(f"sets must be at least 1, got {sets}")
+
+
+class FactoredTable(nn.Module):
+    """One field's table: `codes @ basis + mean`, or the codes alone where they are as wide.
+
+    Args:
+        rows: Number of ids.
+        kept: Columns of the codes.
+        columns: Columns of the table that they stand for.
+    """
+
+    basis: nn.Parameter | None
+    mean: nn.Parameter | None
+
+    def __init__(self, rows: int, kept: int, columns: int) -> None:
+        super().__init__()
+        whole = kept == columns
+        self.codes = nn.Parameter(torch.zeros(rows, kept))
+        basis = None if whole else nn.Parameter(torch.zeros(kept, columns))
+        mean = None if whole else nn.Parameter(torch.zeros(columns))
+        self.register_parameter("basis", basis)
+        self.register_parameter("mean", mean)
+
+    def forward(self, ids: Int[Tensor, " batch"]) -> Float[Tensor, "batch columns"]:
+        """Look ids up."""
+        return self.expand(F.embedding(ids, self.codes))
+
+    def expand(self, codes: Float[Tensor, "rows kept"]) -> Float[Tensor, "rows columns"]:
+        """Return the rows that codes stand for."""
+        if self.basis is None or self.mean is None:
+            return codes
+        return torch.addmm(self.mean, codes, self.basis)
+
+
+class FactoredEmbeddings(nn.Module):
+    """What `EmbeddingSets` is to a model, from a `FactoredTable` per field.
+
+    This is one mechanism for every architecture. A rotation of the embeddings could be folded into
+    weights only where the embeddings meet nothing but a linear layer (a DNN's first one); a cross
+    layer multiplies them number by number, inner products pair them with other fields, and both
+    need the columns that training saw. So the basis stays beside the table and is applied at
+    lookup, where it costs `kept * columns` products per field: for a DNN of the paper's size under
+    3% of the layer that it could be folded into, too little for a second mechanism.
+
+    Args:
+        cardinalities: Number of ids of every field, *other* included.
+        kept: Columns that every field's table is stored with, `sets * row.width(dim)` at most.
+        dim: Size of one set's embedding.
+        sets: Number of embedding sets.
+        row: What one id has in one set.
+
+    Raises:
+        ConfigError: If `kept` has not one number per field.
+    """
+
+    limits: Tensor
+
+    def __init__(
+        self, cardinalities: Sequence[int], kept: Sequence[int], *, dim: int, sets: int, row: Row
+    ) -> None:
+        super().__init__()
+        if len(kept) != len(cardinalities):
+            raise ConfigError(
+                f"table_dims must be one per field, {len(cardinalities)}, got {len(kept)}"
+            )
+        self.cardinalities = tuple(int(size) for size in cardinalities)
+        self.dim = dim
+        self.sets = sets
+        self.row = row
+        self.width = row.width(dim)
+        self.register_buffer("limits", _known_numbers(self.cardinalities), persistent=False)
+        sizes = zip(self.cardinalities, kept, strict=True)
+        self._tables = [FactoredTable(rows, few, sets * self.width) for rows, few in sizes]
+        self.tables = nn.ModuleList(self._tables)
+
+    @property
+    def weight(self) -> Float[Tensor, "rows columns"]:
+        """The whole matrix that the tables stand for, written out anew."""
+        return torch.cat(self.by_field())
+
+    @torch.no_grad()
+    def by_field(self) -> list[Float[Tensor, "rows columns"]]:
+        """The table that every field's codes stand for: `(cardinality, sets * width)` each."""
+        return [table.expand(table.codes) for table in self._tables]
+
+    def forward(self, ids: Int[Tensor, "batch fields"]) -> Float[Tensor, "batch sets fields dim"]:
+        """Look up every id in every set.
+
+        Raises:
+            DataError: If an id lies outside its field, naming field, id and cardinality.
+        """
+        check_ids(ids, self.limits)
+        rows = torch.stack([t(ids[:, field]) for field, t in enumerate(self._tables)], dim=1)
+        return rows.unflatten(2, (self.sets, self.width)).transpose(1, 2)
+
+
+def _known_numbers(numbers: Sequence[int]) -> Int[Tensor, " numbers"]:
+    """Return numbers that no checkpoint holds: a model built without memory has them, too."""
+    device = "cpu" if torch.get_default_device().type == "meta" else None
+    return torch.tensor(numbers, device=device)

@@ -11,11 +11,11 @@ from torch.func import functional_call
 from typing_extensions import override
 
 from multiembed.base.errors import ConfigError
+from multiembed.kernels.operations import join_sets
 from multiembed.models.click_model import ClickModel
-from multiembed.models.embedding import EmbeddingInit
 from multiembed.models.interactions.base import Architecture, Interaction, MlpHead
-from multiembed.models.layers import stack_sets
-from multiembed.models.observing import observing
+from multiembed.models.layers import observing
+from multiembed.models.naming import EmbeddingInit
 
 _TRIAL_ROWS = 8
 
@@ -36,10 +36,22 @@ def multi_embed(
     by one gather. A module whose output is linear in the embeddings draws a warning: its sets are
     together one wide set (Guo et al., Appendix E), so it wants a ReLU at its end.
 
+    Example:
+        >>> import torch
+        >>> import multiembed as me
+        >>> def interaction():
+        ...     inputs = 3 * 10  # three fields of ten columns
+        ...     return torch.nn.Sequential(
+        ...         torch.nn.Flatten(), torch.nn.Linear(inputs, 16), torch.nn.ReLU()
+        ...     )
+        >>> model = me.multi_embed(interaction, cardinalities=[1000, 200, 30], sets=4)
+        >>> model(torch.tensor([[17, 3, 29], [0, 199, 5]])).shape
+        torch.Size([2])
+
     Args:
         build: Called once for every set; returns a new module that turns `(batch, fields, dim)`
             into `(batch, width)`. Rows must not depend on one another outside batch norms.
-        cardinalities: Number of ids of every field, *other* included.
+        cardinalities: Number of ids of every field (fields), *other* included.
         sets: Number of embedding sets M.
         dim: Size of one set's embedding.
         head: Given `width`, returns the module after the mean, `(batch, width)` to one logit per
@@ -99,7 +111,9 @@ class StackedModules(Interaction):
         modules = [_module(build(), "build") for _ in range(sets)]
         if len({id(module) for module in modules}) < sets:
             raise ConfigError("build must return a new module at every call, got the same twice")
-        rows = _random_rows(fields, dim).to(_device(modules[0]))
+        generator = torch.Generator().manual_seed(0)
+        rows = torch.randn(_TRIAL_ROWS, fields, dim, generator=generator, device="cpu")
+        rows = rows.to(_device(modules[0]))
         trials = [_trial(module, rows) for module in modules]
         self.width = trials[0].shape[1]
         self.module = _stack(modules)
@@ -123,7 +137,7 @@ class StackedModules(Interaction):
             cast(Tensor, _call(self.module, state, embeddings[:, m].contiguous()))
             for m, state in enumerate(states)
         ]
-        return stack_sets(views)
+        return join_sets(views)
 
     def _states(self) -> Iterator[dict[str, Tensor]]:
         """Yield every set's parameters and buffers; what is written to a buffer is kept."""
@@ -173,11 +187,6 @@ def is_linear(model: ClickModel) -> bool:
         if not bend <= 1e-3 * size:  # a bend that is no number is one, too
             return False
     return True
-
-
-def _random_rows(fields: int, dim: int) -> Float[Tensor, "batch fields dim"]:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(_TRIAL_ROWS, fields, dim, generator=generator, device="cpu")
 
 
 def _device(module: nn.Module) -> torch.device:

@@ -1,17 +1,41 @@
-"""Architectures by name and options, sizes by the paper's words."""
+"""Architectures and regularizers by name, sizes by the paper's words; torch is not loaded."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from multiembed.base.errors import ConfigError
+from multiembed.base.registry import Registry
 from multiembed.base.validation import checked, known_name
 from multiembed.models.interactions.architectures import ARCHITECTURES
-from multiembed.models.interactions.base import Architecture
+
+if TYPE_CHECKING:
+    from multiembed.models.interactions.base import Architecture
+else:
+    Architecture = Any  # torch loads where an architecture is first built
 
 Scaling = Literal["single", "multi"]
+"""Which way a size is reached: `dim` grows, or `sets` do."""
+Gate = Literal["mean", "learned"]
+"""How the representations of sets are joined."""
+Pooling = Literal["mean", "sum"]
+"""How the values of a multi-valued field become one embedding."""
+EmbeddingInit = Literal["table", "field"] | float
+"""How tables begin, see `EmbeddingSets`."""
+
+REGULARIZERS = Registry(
+    "regularizer",
+    {
+        name: f"multiembed.models.regularizers:{name}"
+        for name in ("aligned_norms", "unitary", "set_similarity", "singular_spread")
+    },
+)
+"""Penalties that training may add to the loss, by name."""
+_ON_CROSS_LAYERS = ("aligned_norms", "unitary")
 
 Mix = Sequence[tuple[Architecture, int]]
 """Architectures of one model, each with its number of embedding sets."""
+MOST_PARSED = 1000
+_PARSED: dict[tuple[object, ...], Mix] = {}
 
 
 def named_architecture(name: str, options: Mapping[str, object] | None = None) -> Architecture:
@@ -20,7 +44,6 @@ def named_architecture(name: str, options: Mapping[str, object] | None = None) -
     Raises:
         ConfigError: If the name, an option or a value is unknown; a near word is suggested.
     """
-    known_name(name, ARCHITECTURES, subject="architecture")
     return checked(ARCHITECTURES[name], options or {}, at=f"{name} option ")
 
 
@@ -34,7 +57,17 @@ def named_mix(text: str, options: Mapping[str, object] | None = None) -> Mix:
         ConfigError: If a name, an option or a value is unknown, or a name comes twice.
     """
     counts = _counts(text)
-    shared = {key: value for key, value in (options or {}).items() if key not in counts}
+    # A run asks for the same few dozens of times. Equal plain values are written alike.
+    key = (text, *(ARCHITECTURES[name] for name in counts), repr(options or {}))
+    if key not in _PARSED:
+        if len(_PARSED) == MOST_PARSED:
+            _PARSED.clear()
+        _PARSED[key] = _parse(text, counts, options or {})
+    return _PARSED[key]
+
+
+def _parse(text: str, counts: Mapping[str, int], options: Mapping[str, object]) -> Mix:
+    shared = {key: value for key, value in options.items() if key not in counts}
     if len(counts) > 1:
         known = {option for name in counts for option in ARCHITECTURES[name].model_fields}
         for key in shared:
@@ -43,11 +76,11 @@ def named_mix(text: str, options: Mapping[str, object] | None = None) -> Mix:
     for name, count in counts.items():
         has = ARCHITECTURES[name].model_fields
         taken = {key: shared[key] for key in shared if key in has or len(counts) == 1}
-        own = (options or {}).get(name, {})
+        own = options.get(name, {})
         if not isinstance(own, Mapping):
             raise ConfigError(f"options of {name} must be a table, got {own!r}")
         mix.append((named_architecture(name, {**taken, **own}), count))
-    return mix
+    return tuple(mix)
 
 
 def counted_mix(mix: Mix, sets: int | None) -> Mix:
@@ -84,6 +117,22 @@ def mix_options(text: str, mix: Mix) -> dict[str, object]:
     written = [architecture.model_dump(mode="json") for architecture, _ in mix]
     names = list(_counts(text))
     return written[0] if len(names) == 1 else dict(zip(names, written, strict=True))
+
+
+def check_regularizers(weights: Mapping[str, float], mix: Mix) -> None:
+    """Refuse penalties that are unknown, or have nothing to act on in a model of `mix`.
+
+    Raises:
+        ConfigError: Naming the penalty.
+    """
+    for name in weights:
+        REGULARIZERS.known(name)
+        if name in _ON_CROSS_LAYERS and not any(
+            isinstance(architecture, ARCHITECTURES["dcnv2"]) for architecture, _ in mix
+        ):
+            raise ConfigError(
+                f"regularizer {name} must have a model with cross layers, dcnv2, got none"
+            )
 
 
 def base_dim(mix: Mix) -> int:
@@ -127,7 +176,7 @@ def _counts(text: str) -> dict[str, int]:
     counts: dict[str, int] = {}
     for part in text.split(","):
         name, colon, number = (piece.strip() for piece in part.partition(":"))
-        known_name(name, ARCHITECTURES, subject="architecture")
+        ARCHITECTURES.known(name)
         if colon and not (number.isdecimal() and int(number) > 0):
             raise ConfigError(f"sets of {name} must be a whole number from 1, got '{number}'")
         if name in counts:

@@ -73,7 +73,7 @@ _RULES: dict[str, dict[str, str]] = {
 
 
 @dataclass(frozen=True)
-class Place:
+class ArrayPlace:
     """Where a reference array lies in our model: a part of one of its tensors."""
 
     parameter: str
@@ -89,12 +89,29 @@ def from_reference(
 ) -> ClickModel:
     """Build the model that a checkpoint of the paper's public code holds, with equal outputs.
 
+    Example:
+        >>> import numpy as np
+        >>> import torch
+        >>> import multiembed as me
+        >>> arrays = {
+        ...     "embedding.embedding.weight": np.ones((7, 2), np.float32),  # 4 + 3 ids
+        ...     "mlp.mlp.0.weight": np.ones((5, 4), np.float32),
+        ...     "mlp.mlp.0.bias": np.zeros(5, np.float32),
+        ...     "mlp.mlp.4.weight": np.ones((1, 5), np.float32),
+        ...     "mlp.mlp.4.bias": np.zeros(1, np.float32),
+        ... }
+        >>> model = me.from_reference("dnn", arrays, [4, 3])
+        >>> model(torch.tensor([[3, 2]])).item()
+        20.0
+
     Args:
         name: Architecture, or a name that begins with it (`dcnv2`, `dcnv2_me`, …); dim, sets,
             layers and variants are read off the arrays.
         arrays: Parameters and buffers under the reference's names.
-        cardinalities: Number of ids of every field.
-        dropout: To train on with; a checkpoint does not say.
+        cardinalities: Number of ids of every field (fields); the rows of its table follow one
+            another in this order.
+        dropout: Share of hidden units to drop when it is trained on; a checkpoint does
+            not say.
 
     Raises:
         ConfigError: If the name is unknown, or an array is missing, unknown or of a shape that
@@ -105,7 +122,7 @@ def from_reference(
 
 def reference_layout(
     name: str, arrays: Mapping[str, Array], cardinalities: Sequence[int], *, dropout: float = 0.0
-) -> tuple[ClickModel, dict[str, Place]]:
+) -> tuple[ClickModel, dict[str, ArrayPlace]]:
     """Do as `from_reference`, and say where every array went."""
     architecture = name.split("_")[0]
     if architecture not in _RULES:
@@ -185,10 +202,14 @@ class _Checkpoint:
         if self.architecture == "ffm":
             return {}
         norms = any(entry.part == "norm" for entry in self.entries.values())
-        options: dict[str, object] = {"dropout": dropout, "batch_norm": norms}
-        options["hidden"] = self.hidden
+        options: dict[str, object] = {
+            "dropout": dropout,
+            "batch_norm": norms,
+            "hidden": self.hidden,
+        }
         if self.architecture == "ipnn":
-            options["include_embeddings"] = self._projection_inputs() > self._pairs()
+            pairs = self.fields * (self.fields - 1) // 2
+            options["include_embeddings"] = self._projection_inputs() > pairs
         if self.architecture == "xdeepfm":
             found = self._of("interaction.cin.{layer}.{leaf}").items()
             sizes = {e.layer: len(self.tensors[key]) for key, e in found if e.leaf == "bias"}
@@ -207,9 +228,6 @@ class _Checkpoint:
                 return self.tensors[key].shape[1]
         return 0
 
-    def _pairs(self) -> int:
-        return self.fields * (self.fields - 1) // 2
-
     def build(self, cardinalities: Sequence[int], dropout: float) -> ClickModel:
         """Return the model of these shapes, its parameters still its own."""
         table = self.tensors[self.tables[0]]
@@ -227,7 +245,7 @@ class _Checkpoint:
             shared_interaction=self.sets > 1 and max(per_set, default=0) == 0,
         )
 
-    def place(self, key: str, model: ClickModel) -> Place:
+    def place(self, key: str, model: ClickModel) -> ArrayPlace:
         """Say where the array called `key` lies in `model`."""
         entry = self.entries[key]
         table = model.embedding
@@ -235,11 +253,11 @@ class _Checkpoint:
             block = table.row.blocks if entry.target == "first_order" else entry.layer
             start = entry.set * table.width + block * table.dim
             columns = 1 if entry.target == "first_order" else table.dim
-            return Place("embedding.weight", (slice(None), slice(start, start + columns)))
+            return ArrayPlace("embedding.weight", (slice(None), slice(start, start + columns)))
         parameter = self._parameter(entry)
         if parameter.startswith("interaction"):
-            return Place(f"groups.0.{parameter}", (entry.set,))
-        return Place(parameter, ())
+            return ArrayPlace(f"groups.0.{parameter}", (entry.set,))
+        return ArrayPlace(parameter, ())
 
     def _parameter(self, entry: _Entry) -> str:
         target, at = entry.target, self._position(entry)
@@ -270,7 +288,7 @@ def _read_name(architecture: str, key: str) -> _Entry:
 def _check(
     architecture: str,
     tensors: Mapping[str, Tensor],
-    places: Mapping[str, Place],
+    places: Mapping[str, ArrayPlace],
     state: Mapping[str, Tensor],
 ) -> None:
     """Refuse arrays that do not fit, and a model that they do not fill."""

@@ -3,18 +3,16 @@
 Each is chosen by name and weight (`[training.regularizers]`), and is never part of a forward pass.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from multiembed.base.errors import ConfigError
-from multiembed.base.validation import known_name
 from multiembed.models.click_model import ClickModel
-from multiembed.models.interactions.dcnv2 import CrossLayer, CrossNetwork, DcnV2
-from multiembed.models.naming import Mix
+from multiembed.models.interactions.dcnv2 import CrossLayer, CrossNetwork
+from multiembed.models.naming import REGULARIZERS, check_regularizers
 
 
 def aligned_norms(
@@ -82,17 +80,6 @@ def singular_spread(
     return (values / values.mean(dim=-1, keepdim=True)).var(dim=-1).mean()
 
 
-Regularizer = Callable[[ClickModel, Tensor], Tensor]
-
-REGULARIZERS: dict[str, Regularizer] = {
-    "aligned_norms": aligned_norms,
-    "unitary": unitary,
-    "set_similarity": set_similarity,
-    "singular_spread": singular_spread,
-}
-_ON_CROSS_LAYERS = ("aligned_norms", "unitary")
-
-
 SPECTRAL = frozenset({"set_similarity", "singular_spread"})
 """Those that take singular values, after which the host asks a GPU whether it found them."""
 
@@ -109,33 +96,14 @@ def penalty(
     """
     total = embeddings.new_zeros(())
     for name, weight in weights.items():
-        known_name(name, REGULARIZERS, subject="regularizer")
         total = total + weight * REGULARIZERS[name](model, embeddings)
     return total
 
 
-def check_regularizers(weights: Mapping[str, float], mix: Mix) -> None:
-    """Refuse penalties that are unknown, or have nothing to act on in a model of `mix`.
-
-    Raises:
-        ConfigError: Naming the penalty.
-    """
-    crossed = any(isinstance(architecture, DcnV2) for architecture, _ in mix)
-    for name in weights:
-        known_name(name, REGULARIZERS, subject="regularizer")
-        if name in _ON_CROSS_LAYERS and not crossed:
-            raise _nothing_to_cross(name)
-
-
 def _cross_layers(model: ClickModel, name: str) -> list[CrossLayer]:
+    check_regularizers({name: 1.0}, model.mix)
     networks = [module for module in model.groups.modules() if isinstance(module, CrossNetwork)]
-    if not networks:
-        raise _nothing_to_cross(name)
     return [cast(CrossLayer, layer) for network in networks for layer in network.cross]
-
-
-def _nothing_to_cross(name: str) -> ConfigError:
-    return ConfigError(f"regularizer {name} must have a model with cross layers, dcnv2, got none")
 
 
 def _blocks(

@@ -3,14 +3,9 @@
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 
-// Okabe and Ito's colours, which colour-blind readers can tell apart; marks differ as well.
-const VERDICTS = {
-  "low rank": { color: "#d55e00", mark: "▼", symbol: "triangle-down", means: "few of its columns are in use, whatever the mean" },
-  "common mean": { color: "#e69f00", mark: "■", symbol: "square", means: "all rows share an offset; fine without it" },
-  "untrained rows": { color: "#cc79a7", mark: "◆", symbol: "diamond", means: "training met fewer than half of its rows" },
-  "too wide": { color: "#0072b2", mark: "✚", symbol: "cross", means: "it has fewer rows than columns" },
-  "healthy": { color: "#009e73", mark: "●", symbol: "circle", means: "its columns are in use" },
-};
+// Verdicts and measures as Python has them: words, colours, marks, ways to write a number.
+const VERDICTS = DATA.verdicts;
+const MEASURES = DATA.measures;
 const MODEL_COLORS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#5c6670"];
 const MODEL_SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "x", "star"];
 const RANDOM_COLOR = "#8a949e";
@@ -33,12 +28,18 @@ function svg(tag, attributes, ...children) {
 }
 
 const fixed = (digits) => (x) =>
-  x === null || x === undefined ? "–" : x.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  x === null || x === undefined
+    ? "–"
+    : x.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 const count = (x) => (x === null || x === undefined ? "–" : x.toLocaleString("en"));
 const percent = (x) => (x === null || x === undefined ? "–" : `${Math.round(100 * x)}%`);
 const short = (x) => {
   if (x === null || x === undefined) return "–";
-  for (const [size, letter] of [[1e9, "G"], [1e6, "M"], [1e4, "k"]]) {
+  for (const [size, letter] of [
+    [1e9, "G"],
+    [1e6, "M"],
+    [1e4, "k"],
+  ]) {
     if (x >= size) return `${(x / (letter === "k" ? 1e3 : size)).toPrecision(3)}${letter}`;
   }
   return count(x);
@@ -48,16 +49,38 @@ const general = (x) => {
   return x >= 1000 || x < 1e-3 ? x.toExponential(1).replace("e+", "e") : x.toPrecision(3);
 };
 
+// How a measure is written where it stands alone.
+const written = (measure) =>
+  ({ fixed: fixed(measure.digits), percent, count, general })[measure.written];
+
+// Phrases of measures, "abundance 2.31, centred 2.05", of those that have one for this place.
+function phrases(place, values) {
+  return MEASURES.filter((m) => m[place])
+    .map((m) =>
+      m[place].replace("{}", written(m)(values[m.key])).replace("{columns}", values.columns),
+    )
+    .join(", ");
+}
+
 // Plotly reads a few HTML tags in labels; a field's name must not be one.
-const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+const plain = (text) =>
+  String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
 function chip(label) {
   const verdict = VERDICTS[label];
-  return h("span", { class: "chip", "data-mark": verdict.mark, style: `--c:${verdict.color}` }, label);
+  return h(
+    "span",
+    { class: "chip", "data-mark": verdict.mark, style: `--c:${verdict.color}` },
+    label,
+  );
 }
 
 function control(text, options, onchange) {
-  const select = h("select", {}, options.map(([value, label]) => h("option", { value }, label)));
+  const select = h(
+    "select",
+    {},
+    options.map(([value, label]) => h("option", { value }, label)),
+  );
   select.addEventListener("change", () => onchange(select.value));
   return { label: h("label", {}, text, select), select };
 }
@@ -72,5 +95,7 @@ function range(n) {
 
 // Indices of `values` from small to large; what is missing goes last.
 function ascending(values) {
-  return range(values.length).sort((a, b) => (values[a] ?? Infinity) - (values[b] ?? Infinity) || a - b);
+  return range(values.length).sort(
+    (a, b) => (values[a] ?? Infinity) - (values[b] ?? Infinity) || a - b,
+  );
 }

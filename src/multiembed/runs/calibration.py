@@ -11,8 +11,8 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from multiembed.base.errors import DataError
+from multiembed.base.files import write_text
 from multiembed.base.validation import checked
-from multiembed.runs.directory import write_whole
 
 SMALLEST = 1e-7
 """Probabilities are kept this far from 0 and 1 before their logits are taken."""
@@ -50,14 +50,13 @@ class Calibration(BaseModel):
             before, after = np.array(self.points).T
             calibrated = np.interp(p, before, after)
         else:
-            p = np.clip(p, SMALLEST, 1 - SMALLEST)
+            p = np.clip(p, SMALLEST, 1 - SMALLEST)  # float32 rounds a sure model's to 0 and 1
             calibrated = 1 / (1 + np.exp(-self.slope * np.log(p / (1 - p)) - self.intercept))
         return calibrated.astype(probabilities.dtype)
 
     def save(self, file: Path) -> None:
         """Write it, whole or not at all."""
-        text = self.model_dump_json(indent=1) + "\n"
-        write_whole(file, lambda to: to.write_text(text, encoding="utf-8"))
+        write_text(file, self.model_dump_json(indent=1) + "\n")
 
 
 def weights_name(state: Mapping[str, object]) -> str:

@@ -1,9 +1,7 @@
 """A trained run with narrower tables: every field keeps the directions that carry it."""
 
-import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,10 +11,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from multiembed.base.errors import ConfigError, DataError
+from multiembed.base.files import new_folder
 from multiembed.models.embedding import EmbeddingSets
 from multiembed.runs.directory import RunDirectory, save_tensors
 from multiembed.runs.run import Run, load_run
-from multiembed.spectra.directions import principal_directions
+from multiembed.spectra.spectrum import principal_directions
 
 COPIED = ("metrics.jsonl", "collapse.jsonl")
 """What a compressed run takes over of the training, where it is there."""
@@ -75,7 +74,8 @@ def compress_run(path: Path | str, out: Path | str, *, keep: float = 0.99) -> Co
 
     Raises:
         ConfigError: If `keep` is no share or `out` is there.
-        DataError: If `path` is no trained run or is compressed already, or its dataset is gone.
+        DataError: If `path` is no trained run or is compressed already, its dataset is gone, or
+            `out` cannot be written.
     """
     if not 0 < keep <= 1:
         raise ConfigError(f"keep must be above 0 and at most 1, got {keep}")
@@ -90,11 +90,10 @@ def compress_run(path: Path | str, out: Path | str, *, keep: float = 0.99) -> Co
             f"{path} must have fields of one value per row to be compressed, got {several[0]!r}"
         )
     before = run.evaluate("test")
-    counts = _row_counts(run)
+    counts = np.concatenate(run.directory.read_row_counts(run.schema.cardinalities))
     names = [field.name for field in run.schema.fields]
-    tables = factor(run.model.embedding, names, keep=keep)
-    fields = [table.described() for table in tables]
-    with _staged(Path(out)) as folder:
+    fields, tables = factor(run.model.embedding, names, keep=keep)
+    with new_folder(Path(out)) as folder:
         _write(run, tables, counts, folder)
         after = load_run(folder).evaluate("test")
         compression = Compression(keep=keep, fields=fields, before=before, after=after)
@@ -102,37 +101,32 @@ def compress_run(path: Path | str, out: Path | str, *, keep: float = 0.99) -> Co
     return compression
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class NarrowTable:
-    """One field's table before and after."""
+def factor(
+    embedding: EmbeddingSets, names: Sequence[str], *, keep: float
+) -> tuple[list[CompressedField], list[dict[str, Tensor]]]:
+    """Narrow the tables of all fields, which are called `names`, where that makes them smaller.
 
-    name: str
-    whole: Float[Tensor, "rows columns"]
-    needed: int
-    """Dims that carry the share asked for."""
-    tensors: dict[str, Tensor]
-    """In the names of a `FactoredTable`."""
-
-    def described(self) -> CompressedField:
-        """Return the sizes."""
-        return CompressedField(
-            name=self.name,
-            rows=self.whole.shape[0],
-            columns=self.whole.shape[1],
-            needed=self.needed,
-            stored=self.tensors["codes"].shape[1],
-            bytes_before=self.whole.nbytes,
-            bytes_after=sum(tensor.nbytes for tensor in self.tensors.values()),
+    Returns:
+        What becomes of every field, and its tensors in the names of a `FactoredTable`.
+    """
+    first_order = embedding.row.is_first_order(embedding.dim, embedding.sets).numpy()
+    fields, tables = [], []
+    for name, block in zip(names, embedding.by_field(), strict=True):
+        needed, tensors = _narrow(name, block, first_order, keep=keep)
+        rows, columns = block.shape
+        fields.append(
+            CompressedField(
+                name=name,
+                rows=rows,
+                columns=columns,
+                needed=needed,
+                stored=tensors["codes"].shape[1],
+                bytes_before=block.nbytes,
+                bytes_after=sum(tensor.nbytes for tensor in tensors.values()),
+            )
         )
-
-
-def factor(embedding: EmbeddingSets, names: Sequence[str], *, keep: float) -> list[NarrowTable]:
-    """Narrow the tables of all fields, which are called `names`, where that makes them smaller."""
-    first_order = np.zeros(embedding.sets * embedding.width, dtype=bool)
-    if embedding.row.first_order:
-        first_order[embedding.width - 1 :: embedding.width] = True
-    blocks = zip(names, embedding.by_field(), strict=True)
-    return [_narrow(name, block, first_order, keep=keep) for name, block in blocks]
+        tables.append(tensors)
+    return fields, tables
 
 
 def _narrow(
@@ -141,7 +135,8 @@ def _narrow(
     first_order: Bool[np.ndarray, " columns"],
     *,
     keep: float,
-) -> NarrowTable:
+) -> tuple[int, dict[str, Tensor]]:
+    """Return how many dims one field needs, and its table in so many where that is smaller."""
     embeddings = block[:, torch.from_numpy(~first_order)]
     found = principal_directions(embeddings, keep=keep, name=f"table '{name}'")
     needed = len(found.basis)
@@ -153,49 +148,26 @@ def _narrow(
     factors = {"basis": torch.from_numpy(basis), "mean": torch.from_numpy(mean)}
     codes = (block.double() - factors["mean"]) @ factors["basis"].T
     tensors = {key: value.to(block.dtype) for key, value in ({"codes": codes} | factors).items()}
+    # The basis of a table of few rows can be more than its narrower codes save.
     smaller = sum(tensor.numel() for tensor in tensors.values()) < block.numel()
-    return NarrowTable(
-        name=name, whole=block, needed=needed, tensors=tensors if smaller else {"codes": block}
-    )
+    return needed, tensors if smaller else {"codes": block}
 
 
 def _write(
-    run: Run, tables: list[NarrowTable], counts: Int[np.ndarray, " rows"], folder: Path
+    run: Run, tables: list[dict[str, Tensor]], counts: Int[np.ndarray, " rows"], folder: Path
 ) -> None:
     directory = RunDirectory(folder)
-    dims = tuple(table.tensors["codes"].shape[1] for table in tables)
+    dims = tuple(table["codes"].shape[1] for table in tables)
     model = run.config.model.model_copy(update={"table_dims": dims})
     config = run.config.model_copy(update={"model": model})
     others = {n: t for n, t in run.model.state_dict().items() if n != "embedding.weight"}
     factored = {
         f"embedding.tables.{at}.{name}": tensor
         for at, table in enumerate(tables)
-        for name, tensor in table.tensors.items()
+        for name, tensor in table.items()
     }
     save_tensors(directory.best, others | factored, run.best_state)
     for name in COPIED:
         if (run.path / name).exists():
             shutil.copyfile(run.path / name, folder / name)
     directory.write_inputs(config.to_toml(), run.path, counts)
-
-
-def _row_counts(run: Run) -> Int[np.ndarray, " rows"]:
-    try:
-        return np.load(run.directory.row_counts, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{run.directory.row_counts} must be an array, got: {error}") from None
-
-
-@contextmanager
-def _staged(out: Path) -> Iterator[Path]:
-    """Lend a new directory and name it `out` when all went well; on an error nothing is left."""
-    partial = out.with_name(out.name + ".tmp")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        os.rename(partial, out)
-    except OSError as error:
-        raise ConfigError(f"{out} must be writable, got: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

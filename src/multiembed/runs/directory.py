@@ -8,38 +8,41 @@
 `calibration.json` is there once the run was calibrated.
 """
 
-import fcntl
+import io
 import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
+from filelock import BaseFileLock
 from jaxtyping import Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from multiembed.base.errors import ConfigError, DataError
+from multiembed.base.files import lock_of, write_text, write_whole
+from multiembed.data.store.dataset import read_vocabulary
+from multiembed.data.store.schema import Field, Schema
 from multiembed.runs.metrics import ReliabilityBin, expected_calibration_error
 
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file of another name, then give it `path`'s name."""
-    unfinished = path.with_name(path.name + ".tmp")
-    write(unfinished)
-    with unfinished.open("rb") as file:
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+VOCABULARY_COLUMNS = {"value": pl.String, "count": pl.Int64, "id": pl.Int32}
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, object]) -> None:
-    """Write tensors and a JSON-able state as one safetensors file, whole or not at all."""
+    """Write tensors and a JSON-able state as one safetensors file, whole or not at all.
+
+    Args:
+        path: The file; its directory must be there.
+        tensors: On any device.
+        state: Kept in the file's metadata, so that it is never that of other tensors.
+    """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"state": json.dumps(state)}
     write_whole(path, lambda to: save_file(contiguous, to, metadata=metadata))
@@ -60,12 +63,17 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 class RunDirectory:
-    """The files of one run."""
+    """The files of one run, named here for all who write or read them.
+
+    Args:
+        path: The directory, which need not be there yet.
+    """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.config = self.path / "config.toml"
         self.schema = self.path / "schema.json"
+        self.vocabulary = self.path / "vocabulary"
         self.row_counts = self.path / "row_counts.npy"
         self.best = self.path / "best.safetensors"
         self.reliability = self.path / "reliability.json"
@@ -76,7 +84,8 @@ class RunDirectory:
         self.summary = self.path / "summary.json"
         self.calibration = self.path / "calibration.json"
         self.card = self.path / "README.md"
-        self._lock: IO[str] | None = None
+        self._lock_file = self.path / ".lock"
+        self._lock: BaseFileLock | None = None
 
     def claim(self, *, resume: bool, overwrite: bool) -> None:
         """Take the directory for writing; the claim ends with the process or with `release`.
@@ -91,13 +100,9 @@ class RunDirectory:
             raise ConfigError(f"{self.path} must be empty or a run directory, got other files")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / ".lock").open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.release()
-            raise ConfigError(f"{self.path} is in use by another process") from None
         except OSError as error:
             raise ConfigError(f"{self.path} must be writable, got: {error.strerror}") from None
+        self._lock = lock_of(self._lock_file, subject=self.path)
         if self.config.exists() and not (resume or overwrite):
             state = "a finished run" if self.summary.exists() else "an unfinished run"
             self.release()
@@ -108,20 +113,56 @@ class RunDirectory:
     def release(self) -> None:
         """Let others write."""
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
 
     def write_inputs(
         self, config_toml: str, dataset: Path, row_counts: Int[np.ndarray, " rows"]
     ) -> None:
         """Write what the run is about; `config.toml` last, since it makes this a run."""
-        copied = self.path / "vocabulary"
-        with suppress(FileNotFoundError):
-            shutil.rmtree(copied)
-        shutil.copytree(dataset / "vocabulary", copied)
+        shutil.rmtree(self.vocabulary, ignore_errors=True)
+        shutil.copytree(dataset / "vocabulary", self.vocabulary)
         write_whole(self.schema, lambda to: shutil.copyfile(dataset / "schema.json", to))
-        write_whole(self.row_counts, lambda to: _save_array(to, row_counts))
-        write_whole(self.config, lambda to: to.write_text(config_toml, encoding="utf-8"))
+        array = io.BytesIO()
+        np.save(array, row_counts)
+        write_whole(self.row_counts, lambda to: to.write_bytes(array.getbuffer()))
+        write_text(self.config, config_toml)
+
+    def read_row_counts(self, cardinalities: Sequence[int]) -> list[Int[np.ndarray, " rows"]]:
+        """Return how often training saw each id of every field.
+
+        The file's header is compared with what it must be, never interpreted.
+
+        Args:
+            cardinalities: Number of ids of every field, as the run's schema says.
+
+        Raises:
+            DataError: If the file is not there, or holds anything else.
+        """
+        file, rows = self.row_counts, sum(cardinalities)
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(
+            header, {"descr": "<i8", "fortran_order": False, "shape": (rows,)}
+        )
+        expected = header.getvalue()
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise DataError(f"{file} must be readable, got: {error.strerror}") from None
+        if not content.startswith(expected) or len(content) != len(expected) + 8 * rows:
+            raise DataError(
+                f"{file} must hold {rows} whole numbers as NumPy saves them, got others"
+            )
+        counts = np.frombuffer(content, "<i8", offset=len(expected))
+        return np.split(counts, np.cumsum(cardinalities)[:-1])
+
+    def read_vocabularies(self, schema: Schema) -> dict[str, pl.DataFrame]:
+        """Return the kept values of every field (null: missing), their counts and their ids.
+
+        Raises:
+            DataError: If a vocabulary is not whole or is another field's.
+        """
+        return {field.name: _checked_vocabulary(self.path, field) for field in schema.fields}
 
     def write_best(
         self,
@@ -130,20 +171,31 @@ class RunDirectory:
         curve: Sequence[ReliabilityBin],
     ) -> None:
         """Write the best model so far and its reliability curve; never that of another model."""
+        # First, so that a kill between the two leaves a model without a curve, not with another's.
         self.reliability.unlink(missing_ok=True)
         save_tensors(self.best, tensors, record)
         content = {
             "split": "valid",
             "expected_calibration_error": expected_calibration_error(curve),
-            "bins": [of._asdict() for of in curve],
+            "bins": [of.model_dump() for of in curve],
         }
-        text = json.dumps(content, indent=1) + "\n"
-        write_whole(self.reliability, lambda to: to.write_text(text, encoding="utf-8"))
+        write_text(self.reliability, json.dumps(content, indent=1) + "\n")
 
     def write_metrics(self, records: Iterable[Mapping[str, object]]) -> None:
         """Write all evaluations so far, one JSON object a line."""
-        text = "".join(json.dumps(record) + "\n" for record in records)
-        write_whole(self.metrics, lambda to: to.write_text(text, encoding="utf-8"))
+        write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in records))
+
+    def read_metrics(self) -> list[dict[str, int | float]]:
+        """Return what `write_metrics` wrote.
+
+        Raises:
+            DataError: If the file holds anything else.
+        """
+        try:
+            lines = self.metrics.read_text(encoding="utf-8").splitlines()
+            return [json.loads(line) for line in lines]
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.metrics} must hold JSON lines, got: {error}") from None
 
     def append_observation(self, record: Mapping[str, object]) -> None:
         """Add one measurement of the tables; what a kill leaves of a line, the next start cuts."""
@@ -157,17 +209,15 @@ class RunDirectory:
         if self.collapse.exists():
             with self.collapse.open(encoding="utf-8") as file:
                 kept = "".join(itertools.islice(file, count))
-            write_whole(self.collapse, lambda to: to.write_text(kept, encoding="utf-8"))
+            write_text(self.collapse, kept)
 
     def write_summary(self, summary: Mapping[str, object]) -> None:
         """Write the end of the run; its presence means that training finished."""
-        text = json.dumps(summary, indent=2) + "\n"
-        write_whole(self.summary, lambda to: to.write_text(text, encoding="utf-8"))
+        write_text(self.summary, json.dumps(summary, indent=2) + "\n")
 
     def _is_ours(self) -> bool:
         """Whether this is a run, the beginning of one, or nothing yet."""
-        lock = self.path / ".lock"
-        return self.config.exists() or lock.exists() or not any(self.path.iterdir())
+        return self.config.exists() or self._lock_file.exists() or not any(self.path.iterdir())
 
     def _clear(self) -> None:
         # The configuration goes first: a directory without one is no run.
@@ -175,11 +225,6 @@ class RunDirectory:
         for file in (*files, self.reliability, self.calibration, self.card):
             file.unlink(missing_ok=True)
         shutil.rmtree(self.trackers, ignore_errors=True)
-
-
-def _save_array(path: Path, array: Int[np.ndarray, " rows"]) -> None:
-    with path.open("wb") as file:
-        np.save(file, array)
 
 
 def module_tensors(module: torch.nn.Module, prefix: str) -> dict[str, Tensor]:
@@ -191,3 +236,34 @@ def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return the tensors whose names begin with `prefix.`, without it."""
     start = prefix + "."
     return {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
+
+
+def _checked_vocabulary(folder: Path, field: Field) -> pl.DataFrame:
+    try:
+        vocabulary = read_vocabulary(folder, field.name)
+        problem = _problem(vocabulary, field)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        vocabulary, problem = pl.DataFrame(), (str(error).splitlines() or ["nothing"])[0]
+    if problem:
+        raise DataError(
+            f"{folder}: vocabulary of {field.name!r} must number each of {field.cardinality - 1} "
+            f"values once, got {problem}"
+        )
+    return vocabulary
+
+
+def _problem(vocabulary: pl.DataFrame, field: Field) -> str:
+    if dict(vocabulary.schema) != VOCABULARY_COLUMNS:
+        return f"columns {', '.join(vocabulary.columns)}"
+    if vocabulary.height != field.cardinality - 1:
+        return f"{vocabulary.height} values"
+    numbers = pl.Series("id", np.arange(1, field.cardinality, dtype=np.int32))
+    if not vocabulary["id"].equals(numbers):
+        return "other ids"
+    values = vocabulary["value"]
+    if field.kind == "numeric" and field.bucketed:
+        buckets = values.cast(pl.Int64, strict=False)
+        if buckets.null_count() != values.null_count():
+            return "text where numbers of buckets should be"
+        values = buckets
+    return "a value twice" if values.n_unique() != len(values) else ""

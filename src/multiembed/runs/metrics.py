@@ -1,18 +1,43 @@
-"""Measures of predicted probabilities: ranking, log loss, calibration. NumPy only, exact."""
+"""Measures of predicted probabilities: ranking, log loss, calibration; and a run's reliability."""
 
+import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field, model_validator
 
 from multiembed.base.errors import DataError
 
-Labels = Shaped[np.ndarray, " rows"]
-Scores = Float[np.ndarray, " scores"]
+_Labels = Shaped[np.ndarray, " rows"]
+_Scores = Float[np.ndarray, " scores"]
+
+LARGEST = 2**20
+"""Bytes of a file that is read: a curve has a few dozen bins."""
+MOST_ROWS = 2**53
+"""Above it, floats no longer count one by one."""
+
+SPLIT_NAMES = {"train": "training", "valid": "validation", "test": "test"}
+"""What reports call the splits."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
-def auc(labels: Labels, scores: Scores) -> float:
+class ReliabilityBin(BaseModel):
+    """Rows of similar probabilities."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    rows: Annotated[int, Field(ge=1, le=MOST_ROWS)]
+    predicted: Share
+    """Their mean probability."""
+    observed: Share
+    """Their share of positives."""
+
+
+def auc(labels: _Labels, scores: _Scores) -> float:
     """Return the area under the ROC curve, ties counted half: exact, not binned.
 
     Scores of float32 are sorted together with their labels as one integer
@@ -39,7 +64,7 @@ def auc(labels: Labels, scores: Scores) -> float:
     return twice_wins / (2 * positives * negatives)
 
 
-def log_loss(labels: Labels, probabilities: Scores) -> float:
+def log_loss(labels: _Labels, probabilities: _Scores) -> float:
     """Return the mean binary cross-entropy in nats.
 
     Probabilities are kept half a float32 step away from 0 and 1, so that one certain and wrong
@@ -56,7 +81,7 @@ def log_loss(labels: Labels, probabilities: Scores) -> float:
     return float(-np.log(of_label).mean())
 
 
-def normalized_entropy(labels: Labels, probabilities: Scores) -> float:
+def normalized_entropy(labels: _Labels, probabilities: _Scores) -> float:
     """Return the log loss over that of always predicting the share of positives.
 
     1 means nothing was learnt beyond the mean (He et al., ADKDD 2014, section 3).
@@ -71,7 +96,7 @@ def normalized_entropy(labels: Labels, probabilities: Scores) -> float:
     return log_loss(labels, probabilities) / float(base)
 
 
-def calibration_ratio(labels: Labels, probabilities: Scores) -> float:
+def calibration_ratio(labels: _Labels, probabilities: _Scores) -> float:
     """Return the expected over the observed number of positives: 1 is calibrated on average.
 
     Raises:
@@ -85,18 +110,8 @@ def calibration_ratio(labels: Labels, probabilities: Scores) -> float:
     return float(probabilities.sum(dtype=np.float64)) / positives
 
 
-class ReliabilityBin(NamedTuple):
-    """Rows of similar probabilities."""
-
-    rows: int
-    predicted: float
-    """Their mean probability."""
-    observed: float
-    """Their share of positives."""
-
-
 def reliability_curve(
-    labels: Labels, probabilities: Scores, *, bins: int = 15
+    labels: _Labels, probabilities: _Scores, *, bins: int = 15
 ) -> list[ReliabilityBin]:
     """Compare predicted with observed in bins of equal mass, from low to high probabilities.
 
@@ -113,7 +128,7 @@ def reliability_curve(
     ends = np.unique(np.searchsorted(ordered, ordered[last], side="right"))
     starts = np.concatenate([[0], ends[:-1]])
     return [
-        ReliabilityBin(int(end - start), float(p.mean()), float(y.mean()))
+        ReliabilityBin(rows=int(end - start), predicted=float(p.mean()), observed=float(y.mean()))
         for start, end in zip(starts, ends, strict=True)
         for p, y in [(ordered[start:end], positive[start:end])]
     ]
@@ -126,7 +141,7 @@ def expected_calibration_error(curve: Sequence[ReliabilityBin]) -> float:
 
 
 def group_auc(
-    labels: Labels, scores: Scores, groups: Int[np.ndarray, " rows"]
+    labels: _Labels, scores: _Scores, groups: Int[np.ndarray, " rows"]
 ) -> tuple[float, int]:
     """Return the AUC within groups, weighted by their rows, and the rows it counts.
 
@@ -153,8 +168,68 @@ def group_auc(
     return float(np.average(area, weights=weights)), int(weights.sum())
 
 
+class Reliability(BaseModel):
+    """Predicted beside observed, as the model gives them: without any later calibration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    split: Literal["train", "valid", "test"]
+    """Whose rows were measured."""
+    expected_calibration_error: Share
+    """Mean distance of predicted from observed, bins weighted by their rows."""
+    bins: Annotated[tuple[ReliabilityBin, ...], Field(min_length=1)]
+    """Of equal mass, up to ties; from low to high probabilities."""
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "Reliability":
+        predicted = [of.predicted for of in self.bins]
+        if predicted != sorted(predicted):
+            raise ValueError("bins must rise in what is predicted")
+        error = expected_calibration_error(self.bins)
+        if not math.isclose(error, self.expected_calibration_error, abs_tol=1e-9):
+            raise ValueError(
+                f"expected_calibration_error must be that of the bins, {error:g}, "
+                f"got {self.expected_calibration_error:g}"
+            )
+        return self
+
+    @computed_field
+    @property
+    def finding(self) -> str:
+        """The curve in one plain sentence."""
+        rows = sum(of.rows for of in self.bins)
+        positive = math.fsum(of.rows * of.observed for of in self.bins) / rows
+        return (
+            f"Predicted probabilities are off by {_points(self.expected_calibration_error)} "
+            f"percentage points on average, where {_points(positive)}% of the rows are positive."
+        )
+
+
+def read_reliability(file: Path) -> Reliability | None:
+    """Read the curve of a run, if there is one: older and compressed runs have none.
+
+    Raises:
+        DataError: If it is broken.
+    """
+    if not file.is_file():
+        return None
+    try:
+        if file.stat().st_size > LARGEST:
+            raise DataError(f"{file} must be at most {LARGEST} bytes, got {file.stat().st_size}")
+        return Reliability.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise DataError(f"{file} must be readable, got: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")
+        raise DataError(
+            f"{file} must be a reliability curve, got: {place}{': ' if place else ''}{reason}"
+        ) from None
+
+
 def _sorted_keys(
-    labels: Labels, scores: Scores
+    labels: _Labels, scores: _Scores
 ) -> tuple[Shaped[np.ndarray, " rows"], Shaped[np.ndarray, " rows"]]:
     """Return the scores in rising order, as anything whose equality is theirs, and their labels."""
     if scores.dtype == np.float32 and float(scores.min()) >= 0:
@@ -166,7 +241,7 @@ def _sorted_keys(
 
 
 def _ranks_within(
-    scores: Scores, start: Int[np.ndarray, " groups"], rows: Int[np.ndarray, " groups"]
+    scores: _Scores, start: Int[np.ndarray, " groups"], rows: Int[np.ndarray, " groups"]
 ) -> Float[np.ndarray, " rows"]:
     """Return the rank of each row within its group from 1, ties sharing their mean rank."""
     position = np.arange(len(scores)) - np.repeat(start, rows) + 1
@@ -177,7 +252,7 @@ def _ranks_within(
     return (sums / np.bincount(run))[run]
 
 
-def _check(labels: Labels, scores: Scores) -> None:
+def _check(labels: _Labels, scores: _Scores) -> None:
     if len(scores) != len(labels):
         raise DataError(f"scores must be as many as labels, got {len(scores)} and {len(labels)}")
     if len(scores) == 0:
@@ -187,7 +262,12 @@ def _check(labels: Labels, scores: Scores) -> None:
         raise DataError(f"scores must be numbers, got NaN in {unreadable} of {len(scores)} rows")
 
 
-def _check_range(probabilities: Scores) -> None:
+def _check_range(probabilities: _Scores) -> None:
     low, high = float(probabilities.min()), float(probabilities.max())
     if low < 0 or high > 1:
         raise DataError(f"probabilities must lie between 0 and 1, got {low:g} to {high:g}")
+
+
+def _points(share: float) -> str:
+    """Write a share in hundredths, to two digits."""
+    return f"{100 * share:.2g}" if share < 0.0995 else f"{100 * share:.0f}"

@@ -1,7 +1,6 @@
 """A trained run: its model, its probabilities, its evaluation."""
 
-import json
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,12 +12,12 @@ from torch import Tensor
 
 from multiembed.base.errors import DataError
 from multiembed.config import RunConfig, read_config
-from multiembed.data.encoding.vocabulary import Encoder
-from multiembed.data.sources.frames import ArrowTable, as_polars
+from multiembed.data.encoding.vocabulary import ArrowTable, Encoder, as_polars
 from multiembed.data.store.dataset import Dataset, Split, open_dataset
 from multiembed.data.store.schema import Schema
+from multiembed.kernels.setting import using_kernels
 from multiembed.models.click_model import ClickModel
-from multiembed.models.compressed import with_factored_tables
+from multiembed.models.embedding import EmbeddingSets, FactoredEmbeddings
 from multiembed.runs.calibration import Calibration, read_calibration, weights_name
 from multiembed.runs.directory import RunDirectory, load_tensors
 from multiembed.runs.metrics import (
@@ -31,7 +30,6 @@ from multiembed.runs.metrics import (
     reliability_curve,
 )
 from multiembed.runs.scoring import EVALUATION_BATCH, predict_batches, predict_ids
-from multiembed.runs.vocabularies import read_vocabularies
 
 
 def build_model(
@@ -39,30 +37,38 @@ def build_model(
 ) -> ClickModel:
     """Build the untrained model of a resolved configuration.
 
-    `slots` are the columns of ids that every field has, one each if not given.
+    Args:
+        config: Resolved; one with `model.table_dims` gives factored tables.
+        cardinalities: Number of ids of every field, *other* included.
+        slots: Columns of ids that every field has, one each if not given.
     """
     dim, sets = config.model.shape()
     kept = config.model.table_dims
-    model = ClickModel(
+    if kept is None:
+        pooling, init = config.model.pooling or "mean", config.model.embedding_init
+        tables = partial(EmbeddingSets, slots=slots, pooling=pooling, init=init)
+    else:
+        tables = partial(FactoredEmbeddings, kept=kept)
+    return ClickModel(
         config.model.built(),
-        cardinalities if kept is None else [1] * len(cardinalities),
+        cardinalities,
         dim=dim,
         sets=sets,
         shared_interaction=config.model.shared_interaction,
         gate=config.model.gate,
-        embedding_init=config.model.embedding_init,
+        tables=tables,
     )
-    if kept is not None:
-        return with_factored_tables(model, cardinalities, kept)
-    if slots is not None:
-        model.embedding.pool(slots, config.model.pooling or "mean")
-    return model
 
 
 def quality(
     labels: Int[np.ndarray, " rows"], probabilities: Float[np.ndarray, " rows"]
 ) -> dict[str, float]:
-    """Return AUC, log loss, normalised entropy and calibration ratio."""
+    """Return AUC, log loss, normalised entropy and calibration ratio.
+
+    Args:
+        labels: 0 or 1.
+        probabilities: Of label 1.
+    """
     return {
         "auc": auc(labels, probabilities),
         "log_loss": log_loss(labels, probabilities),
@@ -83,9 +89,36 @@ class Scores(NamedTuple):
 
 
 class Run:
-    """What a run directory holds, ready for use; the model carries the best weights."""
+    """What a run directory holds, ready for use; the model carries the best weights.
 
-    def __init__(self, path: Path | str) -> None:
+    `model` is a `ClickModel` in evaluation; `config`, `schema`, `vocabularies` and `records` say
+    what was trained on what, and how it went.
+
+    Args:
+        path: A run directory, as `train` writes it.
+        model: A model of the run's configuration that may be had, to spare building one; it gets
+            the best weights, and goes to the CPU.
+
+    Raises:
+        DataError: If it holds no trained run, or weights of another model than it describes.
+
+    Example:
+        >>> import numpy as np
+        >>> import multiembed as me
+        >>> from multiembed.testing.planted_clicks import PlantedClicks, write_planted
+        >>> _ = write_planted("clicks", PlantedClicks(cardinalities=(20, 8), ranks=2, rows=2000))
+        >>> model = me.ModelConfig(architecture="dnn", dim=2, options={"hidden": [4]})
+        >>> config = me.RunConfig(model=model, training=me.TrainingConfig(max_epochs=1, threads=1))
+        >>> run = me.train(config, dataset="clicks", run="run")
+        >>> run.predict(np.array([[17, 3], [0, 7]])).shape  # ids of rows x fields
+        (2,)
+        >>> run.predict_proba(pl.DataFrame({"f0": ["17", "new"], "f1": ["3", None]})).shape
+        (2,)
+        >>> sorted(run.evaluate("test"))[:2]
+        ['auc', 'calibration_ratio']
+    """
+
+    def __init__(self, path: Path | str, *, model: ClickModel | None = None) -> None:
         self.directory = RunDirectory(path)
         if not self.directory.config.is_file():
             raise DataError(f"{path} must be a run directory, got no config.toml in it")
@@ -95,19 +128,24 @@ class Run:
         self.config = read_config(self.directory.config)
         self.schema = Schema.load(self.directory.schema)
         tensors, self.best_state = load_tensors(self.directory.best)
-        self._check_shapes(tensors)
-        self.model = build_model(self.config, self.schema.cardinalities, self.schema.slots)
-        self.model.load_state_dict(tensors)
-        self.model.eval()
+        model = self._empty_model() if model is None else model.cpu()
+        self._check_shapes(model.state_dict(), tensors)
+        # Memory of their own: those of the file are mapped from it, aligned to a few bytes only.
+        copies = {name: tensor.clone() for name, tensor in tensors.items()}
+        model.load_state_dict(copies, assign=True)
+        self.model = model.eval()
 
-    def _check_shapes(self, tensors: dict[str, Tensor]) -> None:
-        """Refuse weights of another model before memory is taken for this one."""
+    def _empty_model(self) -> ClickModel:
+        """Build the model without memory: weights are not yet known to be its own."""
         try:
             with torch.device("meta"):
-                expected = build_model(self.config, self.schema.cardinalities).state_dict()
+                return build_model(self.config, self.schema.cardinalities, self.schema.slots)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise DataError(f"{self.path} must describe a model, got: {reason}") from None
+
+    def _check_shapes(self, expected: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
+        """Refuse weights of another model."""
         for name in sorted(expected.keys() | tensors.keys()):
             found, wanted = (_described(of.get(name)) for of in (tensors, expected))
             if found != wanted:
@@ -123,7 +161,7 @@ class Run:
         Raises:
             DataError: If a vocabulary is not whole or is another field's.
         """
-        return read_vocabularies(self.path, self.schema)
+        return self.directory.read_vocabularies(self.schema)
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -133,13 +171,7 @@ class Run:
     @property
     def records(self) -> list[dict[str, int | float]]:
         """One record per evaluation of the training."""
-        try:
-            lines = self.directory.metrics.read_text(encoding="utf-8").splitlines()
-            return [json.loads(line) for line in lines]
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{self.directory.metrics} must hold JSON lines, got: {error}"
-            ) from None
+        return self.directory.read_metrics()
 
     def dataset(self) -> Dataset:
         """Open the dataset that the run was trained on.
@@ -152,9 +184,17 @@ class Run:
         return open_dataset(self.config.dataset)
 
     def predict(self, ids: Int[np.ndarray, "rows fields"]) -> Float[np.ndarray, " rows"]:
-        """Return the probability of a click for rows of ids."""
+        """Return the probability of a click for rows of ids, without the run's calibration.
+
+        Args:
+            ids: As the run's `encoder` gives them; 0 is *other*.
+
+        Raises:
+            DataError: If the weights give no numbers.
+        """
         rate = self.config.training.negative_rate
-        probabilities = predict_ids(self.model, ids, negative_rate=rate)
+        with using_kernels(self.config.training.kernels):
+            probabilities = predict_ids(self.model, ids, negative_rate=rate)
         _check_numbers(probabilities, self.directory.best)
         return probabilities
 
@@ -188,6 +228,11 @@ class Run:
     ) -> Scores:
         """Return labels and probabilities of all rows of a split.
 
+        Args:
+            split: `train`, `valid` or `test`.
+            dataset: One of the same fields in place of the run's own.
+            calibrated: Whether the run's calibration is applied.
+
         Raises:
             DataError: If there is no such split, the dataset is another one, or the run is to be
                 calibrated and is not.
@@ -199,7 +244,8 @@ class Run:
         rows = dataset.split(split)
         rate = self.config.training.negative_rate
         batches = rows.batches(EVALUATION_BATCH)
-        labels, probabilities = predict_batches(self.model, batches, negative_rate=rate)
+        with using_kernels(self.config.training.kernels):
+            labels, probabilities = predict_batches(self.model, batches, negative_rate=rate)
         _check_numbers(probabilities, self.directory.best)
         if calibrated:
             calibration = self.calibration
@@ -217,6 +263,12 @@ class Run:
         calibrated: bool = False,
     ) -> dict[str, float]:
         """Return the quality on a split; with `group`, also the AUC within that field's values.
+
+        Args:
+            split: `train`, `valid` or `test`.
+            dataset: One of the same fields in place of the run's own.
+            group: Name of a field of one value per row.
+            calibrated: Whether the run's calibration is applied.
 
         Raises:
             DataError: If the split or the field does not exist, the dataset is another one, or
@@ -251,8 +303,21 @@ def measure(scores: Scores, *, group: str | None = None) -> dict[str, float]:
 def load_run(path: Path | str) -> Run:
     """Open a trained run.
 
+    Args:
+        path: A run directory, as `train` writes it.
+
     Raises:
-        DataError: If `path` holds no trained run.
+        DataError: If `path` holds no trained run, or weights of another model than it describes.
+
+    Example:
+        >>> import multiembed as me
+        >>> from multiembed.testing.planted_clicks import PlantedClicks, write_planted
+        >>> _ = write_planted("clicks", PlantedClicks(cardinalities=(20, 8), ranks=2, rows=2000))
+        >>> model = me.ModelConfig(architecture="dnn", dim=2, options={"hidden": [4]})
+        >>> config = me.RunConfig(model=model, training=me.TrainingConfig(max_epochs=1, threads=1))
+        >>> _ = me.train(config, dataset="clicks", run="run")
+        >>> me.load_run("run").model.embedding.weight.shape  # rows of all fields x sets * dim
+        torch.Size([28, 2])
     """
     return Run(path)
 

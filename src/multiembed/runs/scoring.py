@@ -27,8 +27,13 @@ def predict_batches(
 ) -> tuple[Int[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
     """Return the labels and predicted probabilities of all rows, in order.
 
-    A model trained on a share r of the negatives sees odds 1/r too high: its logits get `log r`.
     The probabilities do not depend on the number of threads.
+
+    Args:
+        model: Put into evaluation, and left so.
+        batches: Of any sizes.
+        negative_rate: Share r of the negatives that the model was trained on. It sees odds 1/r
+            too high: its logits get `log r`.
     """
     model.eval()
     shift = math.log(negative_rate)
@@ -75,6 +80,7 @@ def _probabilities(
 ) -> Float[np.ndarray, " rows"]:
     """Score one batch; `shift` is added to its logits."""
     short = -len(ids) % ROWS_TOGETHER
+    # Torch warns of arrays that cannot be written, as those of a mapped file are: they are copied.
     padded = np.pad(ids, ((0, short), (0, 0))) if short else np.require(ids, requirements="W")
     device = model.embedding.limits.device
     rows = torch.from_numpy(padded).to(device)

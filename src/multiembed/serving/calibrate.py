@@ -16,6 +16,20 @@ NARROWEST = 0.01
 def calibrate(run: Run, method: Method = "isotonic", *, split: str = "valid") -> Calibration:
     """Fit a calibration to a run and keep it there; its predictions are calibrated from then on.
 
+        >>> import multiembed as me
+        >>> import polars as pl
+        >>> pl.DataFrame({"click": [0, 1] * 20, "site": list("aabbc") * 8}).write_csv("shown.csv")
+        >>> options = me.PrepareOptions(format="table", label="click")
+        >>> _ = me.prepare("shown.csv", "shown_encoded", options)
+        >>> config = me.RunConfig(
+        ...     model=me.ModelConfig(architecture="dnn", dim=2, options={"hidden": [4]}),
+        ...     training=me.TrainingConfig(max_epochs=1),
+        ... )
+        >>> run = me.train(config, dataset=me.open_dataset("shown_encoded"), run="shown_run")
+        >>> calibration = me.calibrate(run, "platt")
+        >>> calibration.apply(run.score("test").probabilities).shape
+        (4,)
+
     Args:
         run: A trained run whose dataset is there.
         method: `isotonic`: any rising function; `platt`: a line on the logit, for few rows.

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from multiembed.base.errors import DataError
+from multiembed.base.files import write_text
 from multiembed.data.store.schema import Schema
 from multiembed.diagnosis.diagnose import diagnose
-from multiembed.runs.directory import write_whole
 from multiembed.runs.run import Run
-from multiembed.serving.compiled_encoder import is_plain, rows_of
+from multiembed.serving.bundle import is_plain, rows_of
 
 FIELDS_SHOWN = 60
-MEASURES = {
+MEASURES_SHOWN = {
     "auc": "AUC",
     "log_loss": "log loss",
     "normalized_entropy": "normalised entropy",
@@ -37,7 +37,7 @@ def write_card(run: Run) -> Path:
         _use(run),
     ]
     card = run.directory.card
-    write_whole(card, lambda to: to.write_text("\n\n".join(parts) + "\n", encoding="utf-8"))
+    write_text(card, "\n\n".join(parts) + "\n")
     return card
 
 
@@ -119,7 +119,7 @@ def _quality(run: Run) -> str:
         note = f"\n\nThe test split was not measured: {error}."
     rows = [
         f"| {words} | {_number(valid.get(name))} | {_number(test.get(name))} |"
-        for name, words in MEASURES.items()
+        for name, words in MEASURES_SHOWN.items()
     ]
     table = ["| measure | validation | test |", "| --- | ---: | ---: |", *rows]
     return "\n".join(["## Quality", "", *table]) + note

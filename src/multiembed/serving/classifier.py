@@ -1,8 +1,8 @@
 """A click model that is fitted to a table in memory, in the manner of scikit-learn."""
 
-import inspect
 import tempfile
 from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,11 +16,16 @@ from multiembed.data.options import PrepareOptions
 from multiembed.data.store.dataset import open_dataset
 from multiembed.runs.run import Run
 from multiembed.runs.scoring import predict_ids
-from multiembed.serving.encode_frame import encode_table, write_encoded
-from multiembed.serving.tabular import Table, read_classes, read_table
+from multiembed.serving.tabular import (
+    FeatureTable,
+    read_classes,
+    read_table,
+    write_table,
+)
 from multiembed.training.start import train
 
 
+@dataclass(eq=False, repr=False)
 class ClickClassifier:
     """A multi-embedding click model with `fit`, `predict_proba` and `predict`.
 
@@ -41,30 +46,29 @@ class ClickClassifier:
         min_count: Values seen less often share one embedding.
         random_state: Seed of initialisation, order and the rows that are held back.
 
+    Raises:
+        ConfigError: By `fit`, if one of these is unknown or out of range.
+        DataError: By `fit` and `predict`, if rows or labels are of no use.
+
+        >>> import multiembed as me
+        >>> rows = [[n % 3, n % 2] for n in range(60)]
+        >>> model = me.ClickClassifier("dnn", dim=2, options={"hidden": [4]})
+        >>> model.fit(rows, [n % 2 for n in range(60)]).predict_proba(rows[:5]).shape
+        (5, 2)
+
     After `fit` there are `classes_` (both labels, the positive one last), `n_features_in_`,
     `feature_names_in_` where columns have names, and `n_iter_`, the epochs trained.
     """
 
-    def __init__(
-        self,
-        architecture: str = "dcnv2",
-        *,
-        dim: int | None = None,
-        sets: int | None = None,
-        options: Mapping[str, object] | None = None,
-        training: Mapping[str, object] | None = None,
-        numeric_rule: Literal["quantiles", "log"] = "quantiles",
-        min_count: int = 1,
-        random_state: int | None = 0,
-    ) -> None:
-        self.architecture = architecture
-        self.dim = dim
-        self.sets = sets
-        self.options = options
-        self.training = training
-        self.numeric_rule = numeric_rule
-        self.min_count = min_count
-        self.random_state = random_state
+    architecture: str = "dcnv2"
+    _: KW_ONLY
+    dim: int | None = None
+    sets: int | None = None
+    options: Mapping[str, object] | None = None
+    training: Mapping[str, object] | None = None
+    numeric_rule: Literal["quantiles", "log"] = "quantiles"
+    min_count: int = 1
+    random_state: int | None = 0
 
     def fit(self, X: object, y: object) -> "ClickClassifier":
         """Train on rows `X`, a data frame or a matrix, and labels `y` of two classes.
@@ -76,15 +80,14 @@ class ClickClassifier:
         config = self._config()
         table = read_table(X)
         classes, labels = read_classes(y, rows=table.rows.height)
-        encoded = encode_table(table.rows, labels, self._options(), seed=config.training.seed)
-        with tempfile.TemporaryDirectory(prefix="multiembed-") as folder:
-            write_encoded(encoded, Path(folder) / "dataset")
-            dataset = open_dataset(Path(folder) / "dataset")
-            run = train(config, dataset=dataset, run=Path(folder) / "run")
+        with tempfile.TemporaryDirectory(prefix="multiembed-") as name:
+            folder, seed = Path(name) / "dataset", config.training.seed
+            encoder = write_table(table.rows, labels, self._options(), folder, seed=seed)
+            run = train(config, dataset=open_dataset(folder), run=Path(name) / "run")
             self.n_iter_ = int(run.records[-1]["epoch"])
         self._keep(run, table)
         self.classes_ = classes
-        self._encoder = encoded.encoder
+        self._encoder = encoder
         return self
 
     def predict_proba(self, X: object) -> Float[np.ndarray, "rows 2"]:
@@ -105,7 +108,7 @@ class ClickClassifier:
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters that it was made with."""
-        return {name: getattr(self, name) for name in _PARAMETERS}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def set_params(self, **parameters: object) -> "ClickClassifier":
         """Change parameters; `fit` reads them.
@@ -113,10 +116,10 @@ class ClickClassifier:
         Raises:
             ConfigError: If there is no such parameter.
         """
+        known = self.get_params()
         for name, value in parameters.items():
-            if name not in _PARAMETERS:
-                known = ", ".join(_PARAMETERS)
-                raise ConfigError(f"parameter must be one of {known}, got {name!r}")
+            if name not in known:
+                raise ConfigError(f"parameter must be one of {', '.join(known)}, got {name!r}")
             setattr(self, name, value)
         return self
 
@@ -133,12 +136,8 @@ class ClickClassifier:
 
     def __repr__(self) -> str:
         """Show the parameters that are not the defaults."""
-        changed = {
-            name: value
-            for name, value in self.get_params().items()
-            if value is not _PARAMETERS[name].default
-        }
-        inside = ", ".join(f"{name}={value!r}" for name, value in changed.items())
+        shown = [(field, getattr(self, field.name)) for field in fields(self)]
+        inside = ", ".join(f"{f.name}={got!r}" for f, got in shown if got is not f.default)
         return f"{type(self).__name__}({inside})"
 
     def _config(self) -> RunConfig:
@@ -156,14 +155,10 @@ class ClickClassifier:
         )
 
     def _options(self) -> PrepareOptions:
-        options = {
-            "format": "table",
-            "numeric_rule": self.numeric_rule,
-            "min_count": self.min_count,
-        }
-        return checked(PrepareOptions, options)
+        rules = {"numeric_rule": self.numeric_rule, "min_count": self.min_count}
+        return checked(PrepareOptions, {"format": "table", **rules})
 
-    def _keep(self, run: Run, table: Table) -> None:
+    def _keep(self, run: Run, table: FeatureTable) -> None:
         self._model = run.model
         self._negative_rate = run.config.training.negative_rate
         self.n_features_in_ = table.rows.width
@@ -172,7 +167,7 @@ class ClickClassifier:
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
 
-    def _table(self, rows: object) -> Table:
+    def _table(self, rows: object) -> FeatureTable:
         """Read rows to score, whose columns must be those of `fit`."""
         if not hasattr(self, "classes_"):
             raise _not_fitted(f"{type(self).__name__} must be fitted first, got one that is not")
@@ -183,20 +178,12 @@ class ClickClassifier:
                 f"{self.n_features_in_} features as input"
             )
         known = [field.name for field in self._encoder.fields]
-        if table.names is not None and list(table.names) != known:
-            if not hasattr(self, "feature_names_in_"):
-                return Table(table.rows.rename(dict(zip(table.names, known, strict=True))), None)
+        if table.names is not None and list(table.names) == known:
+            return table
+        if table.names is not None and hasattr(self, "feature_names_in_"):
             raise DataError(_other_names(table.names, known))
-        if table.names is None:
-            return Table(table.rows.rename(dict(zip(table.rows.columns, known, strict=True))), None)
-        return table
-
-
-_PARAMETERS = {
-    name: parameter
-    for name, parameter in inspect.signature(ClickClassifier.__init__).parameters.items()
-    if name != "self"
-}
+        renamed = table.rows.rename(dict(zip(table.rows.columns, known, strict=True)))
+        return FeatureTable(renamed, None)
 
 
 def _not_fitted(message: str) -> Exception:

@@ -1,51 +1,125 @@
-"""A trained run as a bundle, checked against the run before it gets its name."""
+"""A run for other programs: a bundle checked against the run, and its embedding tables."""
 
 import importlib.util
 import logging
+import math
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
-from torch import nn
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from multiembed.base.errors import ConfigError, DataError
-from multiembed.data.encoding.staging import downloading
+from multiembed.base.files import new_folder
+from multiembed.base.validation import known_name
+from multiembed.data.sources.file_series import downloading
+from multiembed.data.sources.formats import open_to_score
+from multiembed.data.sources.source import whole_batches
+from multiembed.models.click_model import ClickModel
+from multiembed.runs.calibration import SMALLEST, Calibration
 from multiembed.runs.run import Run
 from multiembed.runs.scoring import EVALUATION_BATCH
-from multiembed.serving.bundle import Format, Parity, describe, score, seal, write_fields
-from multiembed.serving.compiled_encoder import check_fields, rows_of
-from multiembed.serving.folders import new_folder
-from multiembed.serving.probability import ProbabilityModel
-from multiembed.serving.raw import open_rows, whole_batches
+from multiembed.serving.bundle import (
+    Parity,
+    check_fields,
+    describe,
+    rows_of,
+    score,
+    seal,
+    write_fields,
+)
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram  # takes a while to load
 
 PARITY_ROWS = 1000
 TOLERANCE = 1e-5
-MODEL_FILES: dict[Format, str] = {"onnx": "model.onnx", "torch": "model.pt2"}
-NEEDED: dict[Format, tuple[str, ...]] = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "torch": ()}
+
+
+@dataclass(frozen=True)
+class ExportFormat:
+    """A kind of file for what maps ids to probabilities; `loader.py` must know how to run it."""
+
+    file: str
+    """Its name in a bundle."""
+    write: "Callable[[ExportedProgram, Path], None]"
+    """Writes a program whose one argument is a matrix of int64 ids of any number of rows."""
+    needs: tuple[str, ...] = ()
+    """Packages beside torch that writing it takes."""
+    runs_on: tuple[str, ...] = ()
+    """Those of them whose versions a bundle's manifest names."""
+
+
+def _write_onnx(program: "ExportedProgram", file: Path) -> None:
+    converted = torch.onnx.export(
+        program,
+        (program.example_inputs or ((),))[0],
+        dynamo=True,
+        verbose=False,
+        input_names=["ids"],
+        output_names=["probability"],
+    )
+    assert converted is not None, "the exporter returns a program"
+    converted.save(str(file))
+
+
+def _write_torch(program: "ExportedProgram", file: Path) -> None:
+    torch.export.save(program, file)
+
+
+EXPORT_FORMATS = {
+    "onnx": ExportFormat(
+        "model.onnx",
+        _write_onnx,
+        needs=("onnx", "onnxscript", "onnxruntime"),
+        runs_on=("onnx", "onnxruntime"),
+    ),
+    "torch": ExportFormat("model.pt2", _write_torch),
+}
 
 
 def export(
-    run: Run, out: Path | str, *, format: Format = "onnx", rows: Path | str | None = None
+    run: Run, out: Path | str, *, format: str = "onnx", rows: Path | str | None = None
 ) -> Parity:
     """Write a bundle that scores raw values without this library.
 
     The bundle scores some rows by its own loader, and is kept only if it agrees with the run.
 
+        >>> import multiembed as me
+        >>> import polars as pl
+        >>> pl.DataFrame({"click": [0, 1] * 20, "site": list("aabbc") * 8}).write_csv("ads.csv")
+        >>> options = me.PrepareOptions(format="table", label="click")
+        >>> _ = me.prepare("ads.csv", "ads_encoded", options)
+        >>> config = me.RunConfig(
+        ...     model=me.ModelConfig(architecture="dnn", dim=2, options={"hidden": [4]}),
+        ...     training=me.TrainingConfig(max_epochs=1),
+        ... )
+        >>> run = me.train(config, dataset=me.open_dataset("ads_encoded"), run="ads_run")
+        >>> me.export(run, "ads_bundle", format="torch").rows
+        4
+
     Args:
         run: A trained run.
         out: Directory to write; it must be new.
-        format: `onnx` for onnxruntime, `torch` for torch alone.
+        format: One of `EXPORT_FORMATS`: `onnx` for onnxruntime, `torch` for torch alone.
         rows: Raw rows to check it on; by default rows of the dataset's test split.
 
     Raises:
-        ConfigError: If the packages that the format needs are not installed.
+        ConfigError: If there is no such format, or packages that it needs are not installed.
         DataError: If the rows to check it on are not there, or the bundle does not agree.
     """
-    for package in NEEDED[format]:
+    chosen = EXPORT_FORMATS[known_name(format, EXPORT_FORMATS, subject="format")]
+    for package in chosen.needs:
         if importlib.util.find_spec(package) is None:
             raise ConfigError(
                 f"format {format} needs the package {package}: pip install 'multiembed[export]'"
@@ -57,8 +131,8 @@ def export(
         fields = write_fields(run, folder)
         rate, calibration = run.config.training.negative_rate, run.calibration
         model = ProbabilityModel(run.model, negative_rate=rate, calibration=calibration)
-        write_model(model.eval(), folder / MODEL_FILES[format], fields=len(fields))
-        manifest = describe(run, fields, format=format, model=MODEL_FILES[format])
+        write_model(model.eval(), folder / chosen.file, chosen, fields=len(fields))
+        manifest = describe(run, fields, format=format, model=chosen.file, runs_on=chosen.runs_on)
         seal(folder, manifest)
         ours = run.predict_proba(checked)
         largest = float(np.abs(score(folder, checked).to_numpy() - ours).max())
@@ -71,33 +145,58 @@ def export(
     return parity
 
 
-def write_model(model: nn.Module, file: Path, *, fields: int) -> None:
-    """Write a model that takes any number of rows of int64 ids, in the format of the suffix."""
+def write_model(model: nn.Module, file: Path, format: ExportFormat, *, fields: int) -> None:
+    """Write a model that takes any number of rows of int64 ids, one column per field."""
     example = torch.zeros(8, fields, dtype=torch.int64)
     with _quiet():
         program = torch.export.export(
             model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
         )
-        if file.suffix == ".pt2":
-            torch.export.save(program, file)
-            return
-        converted = torch.onnx.export(
-            program,
-            (example,),
-            dynamo=True,
-            verbose=False,
-            input_names=["ids"],
-            output_names=["probability"],
-        )
-        assert converted is not None, "the exporter returns a program"
-        converted.save(str(file))
+        format.write(program, file)
+
+
+def write_embeddings(run: Run, out: Path | str) -> list[str]:
+    """Write one Parquet file per field into a new directory; return their names.
+
+    A row is one id: `id`, `value` (null: missing, or *other* where the id is 0), `count` (rows
+    that the vocabulary was counted on), `training_count` (rows of the training split) and one
+    list of numbers per embedding set, `set_0`, `set_1`, …. The file's metadata name the `field`.
+
+    Raises:
+        DataError: If `out` is there already, or the run is not whole.
+    """
+    embedding = run.model.embedding
+    training_counts = run.directory.read_row_counts(run.schema.cardinalities)
+    blocks = embedding.by_field()
+    names = []
+    with new_folder(Path(out)) as folder:
+        for number, field in enumerate(run.schema.fields):
+            other = pl.DataFrame({"id": [0]}, schema={"id": pl.Int32})
+            rows = pl.concat([other, run.vocabularies[field.name]], how="diagonal").with_columns(
+                pl.Series("training_count", training_counts[number])
+            )
+            table = rows.select("id", "value", "count", "training_count").to_arrow(
+                compat_level=pl.CompatLevel.oldest()
+            )
+            table = table.replace_schema_metadata({"field": field.name})
+            block = blocks[number].detach().cpu().numpy()
+            for m, of_set in enumerate(np.split(block, embedding.sets, axis=1)):
+                table = table.append_column(f"set_{m}", _lists(of_set))
+            names.append(f"{number:03}_{re.sub(r'[^0-9A-Za-z.-]', '_', field.name)[:80]}.parquet")
+            pq.write_table(table, folder / names[-1])
+    return names
+
+
+def _lists(rows: Float[np.ndarray, "rows dim"]) -> pa.FixedSizeListArray:
+    flat = pa.array(np.ascontiguousarray(rows).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, rows.shape[1])
 
 
 def _some_rows(run: Run, rows: Path | str | None, downloads: Path) -> tuple[pl.DataFrame, str]:
     """Return raw rows to check a bundle on, and where they come from."""
     if rows is not None:
-        opened = open_rows(rows, run.schema, downloads)
-        found = next(whole_batches(opened.source, EVALUATION_BATCH), None)
+        opened = open_to_score(rows, run.schema, downloads)
+        found = next(whole_batches(opened, EVALUATION_BATCH), None)
         if found is None:
             raise DataError(f"{rows} must hold rows, got none")
         return found[0].select(run.schema.field_names).head(PARITY_ROWS), str(rows)
@@ -123,3 +222,61 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+class PlattLine(nn.Module):
+    """A line on the logit."""
+
+    def __init__(self, calibration: Calibration) -> None:
+        super().__init__()
+        self.slope, self.intercept = calibration.slope, calibration.intercept
+
+    def forward(self, logits: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """Return the probability of every row."""
+        largest = math.log1p(-SMALLEST) - math.log(SMALLEST)
+        return torch.sigmoid(self.slope * logits.clamp(-largest, largest) + self.intercept)
+
+
+class RisingLines(nn.Module):
+    """Straight lines through points, level beyond the first and the last."""
+
+    before: Tensor
+    after: Tensor
+    slopes: Tensor
+
+    def __init__(self, calibration: Calibration) -> None:
+        super().__init__()
+        before, after = torch.tensor(calibration.points, dtype=torch.float64).T
+        runs = before.diff()
+        slopes = torch.where(runs > 0, after.diff() / runs, 0)
+        self.register_buffer("before", before.float())
+        self.register_buffer("after", after.float())
+        # A slope per line: level before the first point, and beyond the last.
+        self.register_buffer("slopes", nn.functional.pad(slopes, (1, 1)).float())
+
+    def forward(self, logits: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """Return the probability of every row."""
+        p = torch.sigmoid(logits)
+        passed = (p[:, None] >= self.before).sum(dim=1)
+        start = (passed - 1).clamp(min=0)
+        return self.after[start] + (p - self.before[start]) * self.slopes[passed]
+
+
+class ProbabilityModel(nn.Module):
+    """Ids to probabilities, as a run gives them."""
+
+    def __init__(
+        self, model: ClickModel, *, negative_rate: float, calibration: Calibration | None = None
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.shift = math.log(negative_rate)
+        if calibration is None:
+            self.last = nn.Sigmoid()
+        else:
+            kinds = {"platt": PlattLine, "isotonic": RisingLines}
+            self.last = kinds[calibration.method](calibration)
+
+    def forward(self, ids: Int[Tensor, "batch fields"]) -> Float[Tensor, " batch"]:
+        """Return the probability of every row."""
+        return self.last(self.model(ids) + self.shift)

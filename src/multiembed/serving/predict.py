@@ -6,13 +6,14 @@ from pathlib import Path
 import polars as pl
 
 from multiembed.base.errors import ConfigError
-from multiembed.data.encoding.staging import downloading
+from multiembed.data.sources.file_series import downloading
+from multiembed.data.sources.formats import open_to_score
+from multiembed.data.sources.source import RowReader, whole_batches
 from multiembed.runs.run import Run
 from multiembed.runs.scoring import EVALUATION_BATCH
-from multiembed.serving.raw import RawRows, open_rows, whole_batches
 from multiembed.serving.rows_out import RowWriter, check_out, writing
 
-Progress = Callable[[int, int], None]
+PredictProgress = Callable[[int, int], None]
 """Called with the bytes read so far, and all bytes."""
 
 
@@ -22,12 +23,27 @@ def predict(
     out: Path | str,
     *,
     column: str = "probability",
-    progress: Progress | None = None,
+    progress: PredictProgress | None = None,
 ) -> int:
     """Write the rows of `raw`, in their order, with a column of probabilities; return how many.
 
     Rows are scored in the batches of an evaluation, so that the rows of a split get the very
     probabilities that its evaluation measured. Memory does not grow with their number.
+
+        >>> import multiembed as me
+        >>> import polars as pl
+        >>> pl.DataFrame({"click": [0, 1] * 20, "site": list("aabbc") * 8}).write_csv("raw.csv")
+        >>> options = me.PrepareOptions(format="table", label="click")
+        >>> _ = me.prepare("raw.csv", "encoded", options)
+        >>> config = me.RunConfig(
+        ...     model=me.ModelConfig(architecture="dnn", dim=2, options={"hidden": [4]}),
+        ...     training=me.TrainingConfig(max_epochs=1),
+        ... )
+        >>> run = me.train(config, dataset=me.open_dataset("encoded"), run="trained")
+        >>> me.predict(run, "raw.csv", "scored.csv")
+        40
+        >>> pl.read_csv("scored.csv").columns
+        ['click', 'site', 'probability']
 
     Args:
         run: A trained run.
@@ -44,10 +60,10 @@ def predict(
     target = Path(out)
     check_out(target)
     with downloading(target) as folder:
-        rows = open_rows(raw, run.schema, folder)
+        rows = open_to_score(raw, run.schema, folder)
         if column in rows.names:
             raise ConfigError(f"column must be a new name, got {column!r}, which {raw} has")
-        if target.exists() and any(target.samefile(file) for file in rows.source.files):
+        if target.exists() and any(target.samefile(file) for file in rows.files):
             raise ConfigError(
                 f"{out} must be another file than the rows that are read, got the same"
             )
@@ -56,14 +72,14 @@ def predict(
 
 
 def _write(
-    run: Run, rows: RawRows, writer: RowWriter, *, column: str, progress: Progress | None
+    run: Run, rows: RowReader, writer: RowWriter, *, column: str, progress: PredictProgress | None
 ) -> int:
     count = 0
-    for block, position in whole_batches(rows.source, EVALUATION_BATCH):
+    for block, position in whole_batches(rows, EVALUATION_BATCH):
         writer.write(block.with_columns(pl.Series(column, run.predict_proba(block))))
         count += block.height
         if progress is not None:
-            progress(position, rows.source.size)
+            progress(position, rows.size)
     if count == 0:
         columns = dict.fromkeys(rows.names, pl.String) | {column: pl.Float32}
         writer.write(pl.DataFrame(schema=columns))

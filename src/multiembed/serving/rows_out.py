@@ -1,8 +1,7 @@
 """Rows written as they come, in the format that the file's name ends in; whole or not at all."""
 
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -13,6 +12,8 @@ import pyarrow.parquet as pq
 from typing_extensions import override
 
 from multiembed.base.errors import ConfigError, DataError
+from multiembed.base.files import partial_name, rename_whole
+from multiembed.base.registry import Registry
 
 
 class RowWriter(ABC):
@@ -29,18 +30,25 @@ class RowWriter(ABC):
         """Write what belongs behind the last row, while the file is still open."""
 
 
-class DelimitedText(RowWriter):
+class CommaText(RowWriter):
     """Text with a header; missing values are empty."""
 
-    def __init__(self, file: IO[bytes], separator: str) -> None:
+    separator = ","
+
+    def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file)
-        self._separator = separator
         self._header = True
 
     @override
     def write(self, rows: pl.DataFrame) -> None:
-        rows.write_csv(self.file, separator=self._separator, include_header=self._header)
+        rows.write_csv(self.file, separator=self.separator, include_header=self._header)
         self._header = False
+
+
+class TabText(CommaText):
+    """The same with tabs."""
+
+    separator = "\t"
 
 
 class JsonLines(RowWriter):
@@ -51,12 +59,13 @@ class JsonLines(RowWriter):
         rows.write_ndjson(self.file)
 
 
-class Columns(RowWriter):
-    """Parquet or an Arrow file, one row group or batch per frame."""
+class ParquetFile(RowWriter):
+    """One row group per frame."""
 
-    def __init__(self, file: IO[bytes], *, parquet: bool) -> None:
+    opened: Callable = pq.ParquetWriter
+
+    def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file)
-        self._parquet = parquet
         self._writer: pq.ParquetWriter | pa.RecordBatchFileWriter | None = None
 
     @override
@@ -64,10 +73,9 @@ class Columns(RowWriter):
         # An Arrow file has one dictionary per column, but every frame would bring its own.
         rows = rows.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
         table = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
-        if self._writer is None:
-            opened = pq.ParquetWriter if self._parquet else pa.ipc.new_file
-            self._writer = opened(self.file, table.schema)
-        self._writer.write_table(table)
+        writer = self._writer or type(self).opened(self.file, table.schema)
+        self._writer = writer
+        writer.write_table(table)
 
     @override
     def close(self) -> None:
@@ -81,13 +89,23 @@ class Columns(RowWriter):
                 writer.is_open = False
 
 
-WRITERS = {
-    ".csv": lambda file: DelimitedText(file, ","),
-    ".tsv": lambda file: DelimitedText(file, "\t"),
-    ".parquet": lambda file: Columns(file, parquet=True),
-    ".arrow": lambda file: Columns(file, parquet=False),
-    ".jsonl": JsonLines,
-}
+class ArrowFile(ParquetFile):
+    """One batch per frame."""
+
+    opened = pa.ipc.new_file
+
+
+OUTPUTS: Registry[Callable[[IO[bytes]], RowWriter]] = Registry(
+    "output format",
+    {
+        ".csv": "multiembed.serving.rows_out:CommaText",
+        ".tsv": "multiembed.serving.rows_out:TabText",
+        ".parquet": "multiembed.serving.rows_out:ParquetFile",
+        ".arrow": "multiembed.serving.rows_out:ArrowFile",
+        ".jsonl": "multiembed.serving.rows_out:JsonLines",
+    },
+)
+"""What the name of a file ends in, and what writes such a file."""
 
 
 def check_out(out: Path) -> None:
@@ -96,8 +114,8 @@ def check_out(out: Path) -> None:
     Raises:
         ConfigError: If the name ends in none of the known ways.
     """
-    if out.suffix not in WRITERS:
-        raise ConfigError(f"{out} must end in one of {', '.join(WRITERS)}, got '{out.suffix}'")
+    if out.suffix not in OUTPUTS:
+        raise ConfigError(f"{out} must end in one of {', '.join(OUTPUTS)}, got '{out.suffix}'")
 
 
 @contextmanager
@@ -108,17 +126,15 @@ def writing(out: Path) -> Iterator[RowWriter]:
         DataError: If the file cannot be written.
     """
     check_out(out)
-    partial = out.with_name(out.name + ".partial")
+    partial = partial_name(out)
     try:
         with partial.open("wb") as file:
-            writer = WRITERS[out.suffix](file)
+            writer = OUTPUTS[out.suffix](file)
             try:
                 yield writer
             finally:
                 writer.close()
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, out)
+        rename_whole(partial, out)
     except OSError as error:
         raise DataError(f"{out} must be writable, got: {error.strerror or error}") from None
     finally:

@@ -1,19 +1,35 @@
-"""Rows and labels as users of scikit-learn hand them over: frames, matrices, lists.
+"""Rows and labels as users of scikit-learn hand them over, encoded as a dataset on disk is.
 
 Where scikit-learn's estimator checks ask for certain words in a message, they are in ours.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Int64, Shaped, UInt8
 
 from multiembed.base.errors import DataError
-from multiembed.data.sources.frames import ArrowTable, as_polars
+from multiembed.data.encoding.values import read_values
+from multiembed.data.encoding.vocabulary import (
+    ArrowTable,
+    Encoder,
+    Vocabulary,
+    as_polars,
+    build_vocabulary,
+)
+from multiembed.data.options import PrepareOptions, plain_fields
+from multiembed.data.sources.columnar import tell_columns
+from multiembed.data.store.dataset import DatasetWriter, write_vocabulary
+from multiembed.data.store.schema import Field
+
+VALIDATION_SHARE = 10
+"""One row in so many of each class, at least one, says when training stops."""
 
 
-class Table(NamedTuple):
+class FeatureTable(NamedTuple):
     """Rows, and the names that their columns came with."""
 
     rows: pl.DataFrame
@@ -21,7 +37,7 @@ class Table(NamedTuple):
     """`None` for a matrix, whose columns are then called 0, 1, …."""
 
 
-def read_table(rows: object) -> Table:
+def read_table(rows: object) -> FeatureTable:
     """Read rows from a data frame, a matrix or a list of lists.
 
     Raises:
@@ -38,11 +54,8 @@ def read_table(rows: object) -> Table:
             "1 is required."
         )
     if frame.width == 0:
-        raise DataError(
-            f"columns must be at least 1, got 0 feature(s) (shape={frame.shape}) while a minimum "
-            "of 1 is required."
-        )
-    return Table(frame, names)
+        raise _no_columns(frame.shape)
+    return FeatureTable(frame, names)
 
 
 def read_classes(
@@ -77,6 +90,46 @@ def read_classes(
     return classes, of_row.astype(np.uint8)
 
 
+def write_table(
+    rows: pl.DataFrame,
+    labels: UInt8[np.ndarray, " rows"],
+    options: PrepareOptions,
+    folder: Path,
+    *,
+    seed: int,
+) -> Encoder:
+    """Write rows as a dataset that training can open, and return what encoded them.
+
+    Args:
+        rows: All columns are fields.
+        labels: 0 or 1.
+        options: How values become ids; they are counted on the rows that train.
+        folder: Directory to write.
+        seed: Of the draw of rows that say when training stops.
+    """
+    held_back = _held_back(labels, seed)
+    trained = np.setdiff1d(np.arange(len(labels)), held_back)
+    chosen = plain_fields(tell_columns(rows, None, options.wishes), options)
+    values = read_values(rows[trained], chosen).columns
+    found = {field.name: _vocabulary(values[field.name], field) for field in chosen}
+    fields = [vocabulary.field for vocabulary in found.values()]
+    encoder = Encoder(fields, {name: vocabulary.kept for name, vocabulary in found.items()})
+    ids = encoder.encode(rows)
+    folder.mkdir()
+    writer = DatasetWriter(folder, [field.slots for field in fields])
+    for name, vocabulary in found.items():
+        write_vocabulary(folder, name, vocabulary.kept)
+    writer.shard("train", ids[trained], labels[trained])
+    writer.shard("valid", ids[held_back], labels[held_back])
+    writer.finish("label", fields)
+    return encoder
+
+
+def _vocabulary(values: pl.Series, field: Field) -> Vocabulary:
+    counts = values.alias("value").value_counts(name="count")
+    return build_vocabulary(counts.with_columns(pl.col("count").cast(pl.Int64)), field)
+
+
 def _matrix_frame(rows: object) -> pl.DataFrame:
     if type(rows).__module__.startswith("scipy.sparse"):
         raise DataError("rows must be dense, got a sparse matrix")
@@ -89,16 +142,17 @@ def _matrix_frame(rows: object) -> pl.DataFrame:
             "reshape(-1, 1) makes one column, reshape(1, -1) one row"
         )
     names = [str(place) for place in range(matrix.shape[1])]
+    if not names:
+        raise _no_columns(matrix.shape)
     if matrix.dtype != object:
-        return pl.DataFrame(matrix, schema=names) if matrix.shape[1] else _no_columns(matrix)
-    columns = (pl.Series(name, _plain(matrix[:, place])) for place, name in enumerate(names))
-    return pl.DataFrame(list(columns)) if names else _no_columns(matrix)
+        return pl.DataFrame(matrix, schema=names)
+    return pl.DataFrame([pl.Series(n, _plain(matrix[:, at])) for at, n in enumerate(names)])
 
 
-def _no_columns(matrix: Shaped[np.ndarray, "rows 0"]) -> pl.DataFrame:
-    raise DataError(
-        f"columns must be at least 1, got 0 feature(s) (shape={matrix.shape}) while a minimum of 1 "
-        "is required."
+def _no_columns(shape: tuple[int, ...]) -> DataError:
+    return DataError(
+        f"columns must be at least 1, got 0 feature(s) (shape={shape}) while a minimum of 1 is "
+        "required."
     )
 
 
@@ -124,3 +178,13 @@ def _check_labels(column: Shaped[np.ndarray, " rows"]) -> None:
             raise DataError("y must be labels, got Input contains NaN or infinity")
         if (column != np.floor(column)).any():
             raise DataError("Unknown label type: y must be labels, got continuous numbers")
+
+
+def _held_back(labels: UInt8[np.ndarray, " rows"], seed: int) -> Int64[np.ndarray, " held_back"]:
+    """Draw rows for validation, of each class its share."""
+    random = np.random.default_rng(seed)
+    parts: Sequence[np.ndarray] = [
+        random.permutation(rows)[: max(1, len(rows) // VALIDATION_SHARE)]
+        for rows in (np.flatnonzero(labels == 0), np.flatnonzero(labels == 1))
+    ]
+    return np.sort(np.concatenate(parts))

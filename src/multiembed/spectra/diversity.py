@@ -12,12 +12,9 @@ from jaxtyping import Float64, Int
 from torch import Tensor, finfo
 
 from multiembed.base.errors import DataError
-from multiembed.spectra.blocks import Matrix, check_table
-from multiembed.spectra.gram_root import gram_root
-from multiembed.spectra.null import SEED, random_root
-from multiembed.spectra.spectrum import DIRECT_ROWS, Route
-from multiembed.spectra.summary import Summary
-from multiembed.spectra.tsqr import triangle
+from multiembed.spectra.measures import SEED, random_root
+from multiembed.spectra.spectrum import Route, gram_root, is_tall, triangle
+from multiembed.spectra.summary import Matrix, Summary, check_table
 
 GRAM_RATIO = 1e-5
 """Smallest over largest singular value of a set down to which angles come from Gram matrices:
@@ -113,7 +110,7 @@ def set_diversity(
     check_table(table, name)
     summary = Summary.of(table, name=name)
     precision = _storage_eps(table) / 2
-    if summary.rows > DIRECT_ROWS * columns:
+    if is_tall(summary.rows, columns):
         root = gram_root(summary, centered=centered).matrix
         if _shallow(root, sets):
             floor = tolerance or _floor(root, sets, precision, least=GRAM_TOLERANCE)

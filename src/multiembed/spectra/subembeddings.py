@@ -1,21 +1,24 @@
-"""What each field shows every other: the abundance of all `E_i W_{i->j}^T`, from small roots.
+"""What each field shows every other: the abundance of all `E_i W_{i->j}^T`, and whose doing it is.
 
 With `E = QR` and Q's columns orthonormal, `E W^T` and `R W^T` have the same singular values,
 and any R with the Gram matrix of E does: after one pass over the tables the cost of all pairs
 is that of `fields^2` small matrices, however many rows the tables have.
 """
 
+import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import scipy  # scipy loads `stats`, an eighth of the command line's start, when it is asked for
 from jaxtyping import Float, Float64
 from torch import Tensor
 
 from multiembed.base.errors import DataError
-from multiembed.spectra.blocks import as_float64
-from multiembed.spectra.gram_root import abundances, column_block, gram_root
-from multiembed.spectra.summary import Summary
+from multiembed.spectra.spectrum import abundances, gram_root
+from multiembed.spectra.summary import Summary, as_float64
 
 Projection = Float[np.ndarray, "layers width width"] | Float[Tensor, "layers width width"]
 """Per set, or once for all sets, a layer's matrix on concatenated fields: `y = W x`.
@@ -67,10 +70,10 @@ class SubEmbeddings:
         """Correlate the tables' abundance with the sum of the others' views."""
         others = self.by_target - np.nan_to_num(np.diag(self.abundance))
         return CoInfluence(
-            pearson=_pearson(self.tables, self.by_target),
-            spearman=_pearson(_ranks(self.tables), _ranks(self.by_target)),
-            pearson_off_diagonal=_pearson(self.tables, others),
-            spearman_off_diagonal=_pearson(_ranks(self.tables), _ranks(others)),
+            pearson=_correlation(self.tables, self.by_target),
+            spearman=_correlation(*map(scipy.stats.rankdata, (self.tables, self.by_target))),
+            pearson_off_diagonal=_correlation(self.tables, others),
+            spearman_off_diagonal=_correlation(*map(scipy.stats.rankdata, (self.tables, others))),
         )
 
 
@@ -95,35 +98,10 @@ def sub_embeddings_per_set(
 ) -> tuple[SubEmbeddings, ...]:
     """Return the abundance of all pairs, for every set by itself."""
     blocks = projection_blocks(tables, projection)
+    by_set = zip(*(table.blocks(blocks.shape[-1]) for table in tables), strict=True)
     return tuple(
-        _through_blocks(one_set(tables, number, dim=blocks.shape[-1]), layer[None])
-        for number, layer in enumerate(blocks)
+        _through_blocks(of_set, layer[None]) for of_set, layer in zip(by_set, blocks, strict=True)
     )
-
-
-def field_aware_sub_embeddings(tables: Sequence[Summary], dim: int) -> SubEmbeddings:
-    """Return the abundance of the sub-embeddings that an FFM model learns itself (Figure 14).
-
-    Args:
-        tables: Per field i the summary of `[E_i^{->1}, ..., E_i^{->N}]`, `dim` columns for
-            each target; its own block, which is never trained, is left out of everything.
-        dim: Columns of one sub-embedding.
-
-    Raises:
-        DataError: If a table is not `fields * dim` wide.
-    """
-    fields = len(tables)
-    abundance = np.full((fields, fields), np.nan)
-    whole = np.zeros(fields)
-    for i, table in enumerate(tables):
-        if table.dim != fields * dim:
-            raise DataError(f"table of field {i} must have {fields * dim} columns, got {table.dim}")
-        for j in range(fields):
-            if j != i:
-                view = column_block(table, j * dim, (j + 1) * dim)
-                abundance[i, j] = gram_root(view).abundance
-        whole[i] = gram_root(_without(table, i, dim)).abundance
-    return SubEmbeddings(abundance=abundance, tables=whole)
 
 
 def interaction_patterns(
@@ -180,11 +158,6 @@ def project(
     return projected.transpose(1, 2, 0, 3).reshape(fields, len(root), sets * dim)
 
 
-def one_set(tables: Sequence[Summary], number: int, *, dim: int) -> list[Summary]:
-    """Return the summary of every field's table in set `number` alone."""
-    return [column_block(table, number * dim, (number + 1) * dim) for table in tables]
-
-
 def _through_blocks(tables: Sequence[Summary], blocks: Blocks) -> SubEmbeddings:
     roots = [gram_root(table) for table in tables]
     views = [abundances(project(root.matrix, blocks[:, i])) for i, root in enumerate(roots)]
@@ -193,23 +166,99 @@ def _through_blocks(tables: Sequence[Summary], blocks: Blocks) -> SubEmbeddings:
     )
 
 
-def _without(table: Summary, field: int, dim: int) -> Summary:
-    kept = np.delete(np.arange(table.dim), np.s_[field * dim : (field + 1) * dim])
-    return Summary(
-        rows=table.rows,
-        weight=table.weight,
-        total=table.total[kept],
-        gram=table.gram[np.ix_(kept, kept)],
+def _correlation(x: Float64[np.ndarray, " n"], y: Float64[np.ndarray, " n"]) -> float:
+    """Return Pearson's correlation; NaN where either is constant."""
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return math.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", scipy.stats.NearConstantInputWarning)
+        found: Any = scipy.stats.pearsonr(x, y)  # its stubs know of no number in it
+        return float(found.statistic)
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """Falls of `log IA(E_i^{->j})` below its ceiling, at `[i, j]`, in nats.
+
+    The ceiling is `log min(rows, dim)`: the table with its singular values made equal (same
+    directions), through a projection that is a rotation. Writing v(...) for log abundance
+    with the named parts as they are and the others ideal, in the game of two players:
+
+    - `table_alone = v() - v(table) = log min(rows, dim) - log IA(E_i)`;
+    - `projection_alone = v() - v(projection)`, the fall of the equalised table;
+    - `alignment = total - table_alone - projection_alone`: positive where the projection
+      stretches what the table already has most of, negative where it evens the table out,
+      or where either alone had flattened everything.
+
+    `table` and `projection` are the Shapley values, the parts alone and half the alignment
+    each: the one split that is symmetric, gives nothing to an ideal part, and adds up to
+    `total`. Negative values repair. A random square projection is itself not ideal: it
+    costs `log dim - log null_information_abundance(dim, dim)`, 0.75 at dim 10.
+    NaN where a table or a projection is all zeros.
+    """
+
+    total: Float64[np.ndarray, "fields fields"]
+    table_alone: Float64[np.ndarray, " fields"]
+    projection_alone: Float64[np.ndarray, "fields fields"]
+
+    @property
+    def alignment(self) -> Float64[np.ndarray, "fields fields"]:
+        """The fall that needs both."""
+        return self.total - self.table_alone[:, None] - self.projection_alone
+
+    @property
+    def table(self) -> Float64[np.ndarray, "fields fields"]:
+        """The part of `total` that is the doing of table i."""
+        return self.table_alone[:, None] + self.alignment / 2
+
+    @property
+    def projection(self) -> Float64[np.ndarray, "fields fields"]:
+        """The part of `total` that is the doing of `W_{i->j}`."""
+        return self.projection_alone + self.alignment / 2
+
+    @property
+    def pull(self) -> Float64[np.ndarray, " fields"]:
+        """Per field j, the mean of `projection[i, j]` over the other fields i.
+
+        How far meeting field j flattens what others show it, beyond what their own tables
+        do: the field with the largest pull collapses the others.
+        """
+        others = np.where(np.eye(len(self.total), dtype=bool), np.nan, self.projection)
+        count = np.sum(~np.isnan(others), axis=0)
+        sums = np.nansum(others, axis=0)
+        return np.divide(sums, count, out=np.full(len(sums), np.nan), where=count > 0)
+
+
+def attribute(tables: Sequence[Summary], projection: Projection) -> Attribution:
+    """Split the fall of every pair's abundance between table and projection.
+
+    Args:
+        tables: Per field the summary of its `(rows, sets * dim)` table, set by set; sets
+            are taken side by side, as in `sub_embeddings`.
+        projection: The layer of every set, or one that all sets share.
+
+    Raises:
+        DataError: If tables and projection do not fit together.
+    """
+    blocks = projection_blocks(tables, projection)
+    roots = [gram_root(table) for table in tables]
+    ceiling = np.log([float(len(root.scales)) for root in roots])
+    both = np.stack([_views(root.matrix, blocks[:, i]) for i, root in enumerate(roots)])
+    projected = np.stack([_views(root.directions, blocks[:, i]) for i, root in enumerate(roots)])
+    alone = _log(np.array([root.abundance for root in roots]))
+    return Attribution(
+        total=ceiling[:, None] - both,
+        table_alone=ceiling - alone,
+        projection_alone=ceiling[:, None] - projected,
     )
 
 
-def _pearson(x: Float64[np.ndarray, " n"], y: Float64[np.ndarray, " n"]) -> float:
-    x, y = x - x.mean(), y - y.mean()
-    scale = float(np.sqrt((x @ x) * (y @ y)))
-    return float(x @ y) / scale if scale > 0 else float("nan")
+def _views(
+    root: Float64[np.ndarray, "height columns"],
+    blocks: Float64[np.ndarray, "sets fields dim dim"],
+) -> Float64[np.ndarray, " fields"]:
+    return _log(abundances(project(root, blocks)))
 
 
-def _ranks(x: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-    """Return the place of each value among all, from 1; equal ones at their mean place."""
-    _, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+def _log(abundance: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    return np.log(np.where(abundance > 0, abundance, np.nan))

@@ -1,13 +1,22 @@
 """The sufficient statistics of a table: one pass, float64, and summaries of parts add up."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64, Int, Num
-from torch import Tensor
+from torch import Tensor, float64
 
 from multiembed.base.errors import DataError
-from multiembed.spectra.blocks import Matrix, as_float64, check_table, refuse_non_finite, row_blocks
+
+Matrix = Num[np.ndarray, "rows dim"] | Num[Tensor, "rows dim"]
+"""A table: a NumPy array (mapped from a file or not) or a tensor, in any real precision."""
+
+BLOCK_NUMBERS = 2**18
+"""Numbers converted at once: 2 MB as float64, which stay in a core's cache for the product."""
+
+BLOCK_ROWS = 4096
+"""Most rows in a block: sums of sums of so many round less than one long sum."""
 
 Weights = Num[np.ndarray, " weights"] | Num[Tensor, " weights"]
 """One non-negative weight per row."""
@@ -96,6 +105,13 @@ class Summary:
             gram=self.gram + other.gram,
         )
 
+    def blocks(self, dim: int) -> list["Summary"]:
+        """Cut a table into blocks of `dim` columns side by side, such as embedding sets."""
+        return [
+            Summary(self.rows, self.weight, self.total[part], self.gram[part, part])
+            for part in (slice(start, start + dim) for start in range(0, self.dim, dim))
+        ]
+
     def centered_gram(self) -> Float64[np.ndarray, "dim dim"]:
         """Return the Gram matrix of the rows less their (weighted) mean."""
         if self.weight == 0:
@@ -151,22 +167,6 @@ class TrainedSummary:
         )
 
 
-def summarise_trained(
-    matrix: Matrix, counts: Int[np.ndarray, " counts"], *, name: str = "matrix"
-) -> TrainedSummary:
-    """Summarise all rows, trained rows and rows weighted by their counts, in one pass.
-
-    Args:
-        matrix: The table.
-        counts: How often training saw each row; 0 for a row never trained.
-        name: What error messages call the table.
-    """
-    check_table(matrix, name)
-    summary = TrainedSummary.empty(matrix.shape[1])
-    summary.add(matrix, counts, name=name)
-    return summary
-
-
 def check_weights(weights: Weights, rows: int, *, name: str) -> Float64[np.ndarray, " weights"]:
     """Return the weights as float64.
 
@@ -182,3 +182,50 @@ def check_weights(weights: Weights, rows: int, *, name: str) -> Float64[np.ndarr
         value = checked[row]
         raise DataError(f"weights of {name} must be finite and >= 0, got {value} in row {row}")
     return checked
+
+
+def check_table(matrix: np.ndarray | Tensor, name: str) -> None:
+    """Refuse what is no table of real numbers.
+
+    Raises:
+        DataError: If `matrix` is not two-dimensional, or is complex or not numeric.
+    """
+    if matrix.ndim != 2:
+        raise DataError(f"{name} must have two dimensions (rows, dim), got {matrix.ndim}")
+    real = not matrix.is_complex() if isinstance(matrix, Tensor) else matrix.dtype.kind in "fiu"
+    if not real:
+        raise DataError(f"{name} must hold real numbers, got {matrix.dtype}")
+
+
+def as_float64(block: np.ndarray | Tensor) -> Float64[np.ndarray, "rows dim"]:
+    """Return a block as a float64 array; values of lower precision are taken as stored."""
+    if isinstance(block, Tensor):
+        return block.detach().to("cpu", float64).numpy()
+    return np.asarray(block, dtype=np.float64)
+
+
+def row_blocks(
+    matrix: Matrix, *, step: int | None = None
+) -> Iterator[tuple[int, Float64[np.ndarray, "block dim"]]]:
+    """Yield the first row's number and the rows of each block, in order; `step` rows each."""
+    rows, dim = matrix.shape
+    size = step or min(BLOCK_ROWS, max(256, BLOCK_NUMBERS // max(1, dim)))
+    for start in range(0, rows, size):
+        yield start, as_float64(matrix[start : start + size])
+
+
+def refuse_non_finite(block: Float64[np.ndarray, "block dim"], *, name: str, start: int) -> None:
+    """Say which number of a block, whose first row is `start`, is not finite or too large.
+
+    Raises:
+        DataError: Always; call it once a sum over the block came out non-finite.
+    """
+    bad = np.argwhere(~np.isfinite(block))
+    if bad.size:
+        row, column = (int(n) for n in bad[0])
+        value = block[row, column]
+        raise DataError(
+            f"{name} must hold finite numbers, got {value} in row {start + row}, column {column}"
+        )
+    largest = float(np.abs(block).max())
+    raise DataError(f"{name} must hold numbers whose squares add up, got one of {largest:.3g}")

@@ -5,34 +5,32 @@ checkpoints, spectra) calls `flush` first.
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
 
-import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
-from typing_extensions import override
 
+from multiembed.kernels.rows import GraphUpdate, TableLayout
 from multiembed.models.embedding import EmbeddingSets
-from multiembed.tables.fused_adam import Adam
 
 
 class TableOptimizer(ABC):
-    """Updates the tables of one `EmbeddingSets`."""
+    """Updates the tables of one `EmbeddingSets`.
 
-    learning_rate: float
-    """Used by the next `step`; a schedule assigns it."""
+    Args:
+        embedding: Tables to update, on the device they will be trained on.
+        learning_rate: Used by the next `step`; a schedule assigns it.
+        weight_decay: L2, within the gradient.
+    """
 
-    lookup_dtype: torch.dtype = torch.float32
-    """What `lookup` may round to, for models that read embeddings in products alone."""
-    recordable: ClassVar[bool] = False
-    """Whether a CUDA graph can hold `lookup` and `step`: they read nothing back from the device."""
-    memory: int = 0
-    """Changes when memory that such a graph reads has moved."""
+    graph_update: GraphUpdate | None = None
+    """For CUDA graphs, where one can hold `lookup` and `step`."""
 
-    @abstractmethod
-    def begin_step(self) -> None:
-        """Do what the next step needs from the host, which a replayed `step` does not do."""
+    def __init__(
+        self, embedding: EmbeddingSets, *, learning_rate: float, weight_decay: float
+    ) -> None:
+        self.embedding = embedding
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
 
     @abstractmethod
     def lookup(self, ids: Int[Tensor, "batch columns"]) -> Float[Tensor, "batch sets fields dim"]:
@@ -49,8 +47,7 @@ class TableOptimizer(ABC):
     def step(self) -> None:
         """Apply the gradients."""
 
-    @abstractmethod
-    def flush(self) -> None:
+    def flush(self) -> None:  # noqa: B027 - most have nothing to do
         """Bring every row of the table up to date."""
 
     @abstractmethod
@@ -62,46 +59,6 @@ class TableOptimizer(ABC):
         """Go on from what `state` returned."""
 
 
-class DenseAdam(TableOptimizer):
-    """Adam with coupled L2 on every row at every step, as the paper trains (Appendix A)."""
-
-    recordable = True
-
-    def __init__(
-        self, embedding: EmbeddingSets, *, learning_rate: float, weight_decay: float
-    ) -> None:
-        self.embedding = embedding
-        self.learning_rate = learning_rate
-        self._adam = Adam(
-            {"weight": embedding.weight}, learning_rate=learning_rate, weight_decay=weight_decay
-        )
-
-    @override
-    def lookup(self, ids: Int[Tensor, "batch columns"]) -> Float[Tensor, "batch sets fields dim"]:
-        gathered = F.embedding(self.embedding.rows(ids), self.embedding.weight)
-        return self.embedding.arrange(gathered, ids)
-
-    @override
-    def gradients(self) -> list[Tensor]:
-        return self._adam.gradients()
-
-    @override
-    def begin_step(self) -> None:
-        self._adam.learning_rate = self.learning_rate
-
-    @override
-    def step(self) -> None:
-        self.begin_step()
-        self._adam.step()
-
-    @override
-    def flush(self) -> None:
-        pass
-
-    @override
-    def state(self) -> dict[str, Tensor]:
-        return {n.removesuffix(".weight"): tensor for n, tensor in self._adam.state().items()}
-
-    @override
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        self._adam.load_state({f"{name}.weight": tensor for name, tensor in state.items()})
+def layout_of(embedding: EmbeddingSets) -> TableLayout:
+    """Return where the rows of every field stand in the tables of `embedding`."""
+    return TableLayout(embedding.offsets, embedding.cardinalities, embedding.slots, embedding.sets)

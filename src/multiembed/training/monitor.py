@@ -1,18 +1,14 @@
 """Collapse watched during training: measures of every table, and a warning where it sets in."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from multiembed.models.embedding import EmbeddingSets
 from multiembed.runs.directory import RunDirectory
-from multiembed.spectra.measures import information_abundance
-from multiembed.spectra.null import null_information_abundance
-from multiembed.spectra.spectrum import Spectrum, spectrum
+from multiembed.spectra.catalogue import TableMeasures, TableSpectra, mean_measures, measures_of
 from multiembed.spectra.summary import Summary
 from multiembed.training.progress import Observer, TrainingState
 from multiembed.training.trackers import Tracking
@@ -29,41 +25,28 @@ lost up to 16% in a fall on flight records.
 
 
 @dataclass(frozen=True, kw_only=True)
-class Abundance:
-    """How many directions a table uses, all sets side by side; 0 for a table of zeros."""
-
-    information_abundance: float
-    """As the paper defines it."""
-    centered_information_abundance: float
-    """Of the rows less their mean."""
-    normalized_information_abundance: float
-    """The first, over that of a random table of the same shape."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Observation:
-    """The abundance of every field at one step of training."""
+    """What every field measures at one step of training, all sets side by side."""
 
     step: int
-    fields: dict[str, Abundance]
+    fields: dict[str, TableMeasures]
 
     @property
-    def mean(self) -> Abundance:
+    def mean(self) -> TableMeasures:
         """The average over fields, as in the paper's Table 2."""
-        rows = [asdict(field) for field in self.fields.values()]
-        return Abundance(**{name: math.fsum(r[name] for r in rows) / len(rows) for name in rows[0]})
+        return TableMeasures(measures=mean_measures([*self.fields.values()], "training"))
 
     def record(self) -> dict[str, object]:
         """Return everything as one line of `collapse.jsonl`."""
-        fields = {name: asdict(field) for name, field in self.fields.items()}
-        return {"step": self.step, "mean": asdict(self.mean), "fields": fields}
+        fields = {name: field.measures for name, field in self.fields.items()}
+        return {"step": self.step, "mean": self.mean.measures, "fields": fields}
 
     def metrics(self) -> dict[str, float]:
         """Return everything under flat names, as trackers want it."""
         return {
             f"{measure}/{name}": value
             for name, field in self.fields.items()
-            for measure, value in asdict(field).items()
+            for measure, value in field.measures.items()
         }
 
 
@@ -114,7 +97,10 @@ def observe(embedding: EmbeddingSets, names: Sequence[str], *, step: int) -> Obs
     tables = zip(names, embedding.by_field(), strict=True)
     return Observation(
         step=step,
-        fields={name: _abundance(name, _embeddings(embedding, block)) for name, block in tables},
+        fields={
+            name: _measured(name, embedding.row.embeddings(block, embedding.sets))
+            for name, block in tables
+        },
     )
 
 
@@ -145,23 +131,6 @@ def collapse_warning(history: Sequence[float]) -> str | None:
     )
 
 
-def _abundance(name: str, table: Float[Tensor, "rows columns"]) -> Abundance:
-    summary = Summary.of(table, name=f"table '{name}'")
-    raw = _of(spectrum(summary))
-    return Abundance(
-        information_abundance=raw,
-        centered_information_abundance=_of(spectrum(summary, centered=True)),
-        normalized_information_abundance=raw / null_information_abundance(*table.shape),
-    )
-
-
-def _of(values: Spectrum) -> float:
-    return information_abundance(values) if values.singular_values.any() else 0.0
-
-
-def _embeddings(
-    embedding: EmbeddingSets, block: Float[Tensor, "rows columns"]
-) -> Float[Tensor, "rows embeddings"]:
-    if not embedding.row.first_order:
-        return block
-    return torch.cat([part[:, :-1] for part in block.split(embedding.width, dim=1)], dim=1)
+def _measured(name: str, table: Float[Tensor, "rows columns"]) -> TableMeasures:
+    spectra = TableSpectra.of(Summary.of(table, name=f"table '{name}'"))
+    return TableMeasures(measures=measures_of(spectra, "training"))

@@ -11,7 +11,7 @@ Record = dict[str, int | float]
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """Where training is, for whoever watches."""
 
     epoch: int
@@ -36,7 +36,7 @@ def is_better(record: Record, earlier: Sequence[Record], measure: BestBy) -> boo
 class Observer(Protocol):
     """Whoever watches a training."""
 
-    def stepped(self, progress: Progress) -> None:
+    def stepped(self, progress: TrainingProgress) -> None:
         """Hear of training under way, every few steps."""
 
     def evaluated(self, record: Mapping[str, int | float]) -> None:

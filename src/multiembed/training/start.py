@@ -9,6 +9,7 @@ import torch
 from multiembed.base.errors import ConfigError
 from multiembed.config import RunConfig, read_config
 from multiembed.data.store.dataset import Dataset, open_dataset
+from multiembed.kernels.setting import using_kernels
 from multiembed.runs.directory import RunDirectory
 from multiembed.runs.run import Run
 from multiembed.training.progress import Observer
@@ -27,6 +28,19 @@ def train(
 ) -> Run:
     """Train a model on an encoded dataset and return the finished run.
 
+    The random numbers of the caller, its number of threads and its kernels are left as they were.
+
+    Example:
+        >>> import multiembed as me
+        >>> from multiembed.testing.planted_clicks import PlantedClicks, write_planted
+        >>> _ = write_planted("clicks", PlantedClicks(cardinalities=(20, 8), ranks=2, rows=2000))
+        >>> model = me.ModelConfig(architecture="dnn", dim=2, sets=2, options={"hidden": [4]})
+        >>> training = me.TrainingConfig(max_epochs=2, batch_size=256, threads=1)
+        >>> config = me.RunConfig(model=model, training=training)
+        >>> run = me.train(config, dataset="clicks", run="run")
+        >>> [record["epoch"] for record in run.records]  # one evaluation per epoch
+        [1, 2]
+
     Args:
         config: What to train and how; None with `resume` takes the run's own.
         dataset: An encoded dataset, if `config` does not name it.
@@ -34,7 +48,7 @@ def train(
         resume: Go on from the run's last checkpoint; the result has the same bytes as an
             uninterrupted training on the same machine with the same number of threads.
         overwrite: Begin anew in a directory that holds a run.
-        observer: Told of progress.
+        observer: Told of every 20th step, of evaluations, and of warnings.
 
     Raises:
         ConfigError: If the configuration is contradictory, differs from that of the run being
@@ -46,17 +60,22 @@ def train(
     opened = dataset if isinstance(dataset, Dataset) else open_dataset(Path(str(config.dataset)))
     if config.model.table_dims is not None:
         raise ConfigError("model.table_dims must be absent in training, got a compressed model")
+    # Before the directory is touched: a tracker that is not installed must cost no run.
     tracking = Tracking(config.training.trackers, directory.path, observer)
     directory.claim(resume=resume, overwrite=overwrite)
     try:
-        with _cpu_threads(config.training.threads), torch.random.fork_rng(devices=_cuda_devices()):
+        with (
+            using_kernels(config.training.kernels),
+            _cpu_threads(config.training.threads),
+            torch.random.fork_rng(devices=_cuda_devices()),
+        ):
             trainer = Trainer(config, opened, directory, observer, tracking)
             if resume and directory.last.exists():
                 trainer.load()
             trainer.run()
     finally:
         directory.release()
-    return Run(run)
+    return Run(run, model=trainer.model)
 
 
 def _settle_config(

@@ -1,24 +1,68 @@
-"""One training step: lookup, loss, gradients, updates; recorded once and replayed on a GPU."""
+"""One training step: rows of a batch, lookup, loss, gradients, updates; replayed on a GPU."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Int, Integer, UInt8
 from torch import Tensor
 
-from multiembed.config import TrainingConfig
-from multiembed.data.store.dataset import Batch
-from multiembed.models.click_model import ClickModel
+from multiembed.base.devices import has_bfloat16_products
+from multiembed.base.errors import ConfigError
+from multiembed.config import Precision, TrainingConfig
+from multiembed.data.store.dataset import Batch, Split
+from multiembed.models.click_model import ClickModel, rounds_embeddings_first
 from multiembed.models.regularizers import SPECTRAL, penalty
-from multiembed.tables.fused_adam import Adam
-from multiembed.tables.table_optimizers import table_optimizer
-from multiembed.training.precision import products_in
-from multiembed.training.resident import ResidentBatch
+from multiembed.tables.adam import Adam
+from multiembed.tables.table_optimizers import TABLE_OPTIMIZERS
 
 EAGER_STEPS = 3
 """Steps before one is recorded: what happens at first sight only must not become part of it."""
+SHARE = 0.25
+"""Most of the free memory of a GPU that rows may take; the rest is a model's."""
+ROWS_PER_COPY = 1 << 18
+
+
+class ResidentBatch(NamedTuple):
+    """Rows on a device."""
+
+    ids: Int[Tensor, "batch columns"]
+    labels: UInt8[Tensor, " batch"]
+
+
+class ResidentRows:
+    """A split that was copied to a device, batch by batch in the order of `Split.batches`."""
+
+    def __init__(self, split: Split, device: torch.device) -> None:
+        self._split = split
+        parts = [
+            split.take(np.arange(start, min(start + ROWS_PER_COPY, split.rows)))
+            for start in range(0, split.rows, ROWS_PER_COPY)
+        ]
+        self._ids = torch.cat([torch.from_numpy(part.ids).to(device) for part in parts])
+        self._labels = torch.cat([torch.from_numpy(part.labels).to(device) for part in parts])
+
+    def batches(
+        self, size: int, *, seed: int | None = None, epoch: int = 0, start: int = 0
+    ) -> Iterator[ResidentBatch]:
+        """Yield what `Split.batches` yields."""
+        rows = self._split.rows
+        order = np.arange(rows) if seed is None else self._split.order(seed, epoch)
+        places = torch.from_numpy(order.astype(np.int64)).to(self._ids.device)
+        for first in range(start * size, rows, size):
+            batch = places[first : first + size]
+            yield ResidentBatch(self._ids[batch], self._labels[batch])
+
+
+def resident(split: Split, device: torch.device) -> Split | ResidentRows:
+    """Return a split's rows where a device finds them soonest."""
+    if device.type != "cuda":
+        return split
+    bytes_of_row = sum(part.nbytes for part in split.take(np.arange(1))) + 8  # and its place
+    free, _ = torch.cuda.mem_get_info(device)
+    return ResidentRows(split, device) if split.rows * bytes_of_row <= SHARE * free else split
 
 
 class TrainingStep:
@@ -35,8 +79,7 @@ class TrainingStep:
         """Of all steps since somebody set it to zero."""
         table = model.embedding.weight
         decay = training.embedding_weight_decay
-        self.tables = table_optimizer(
-            training.table_optimizer,
+        self.tables = TABLE_OPTIMIZERS[training.table_optimizer](
             model.embedding,
             learning_rate=training.learning_rate,
             weight_decay=training.weight_decay if decay is None else decay,
@@ -46,17 +89,21 @@ class TrainingStep:
             learning_rate=training.learning_rate,
             weight_decay=training.weight_decay,
         )
-        if training.precision == "bfloat16" and model.rounds and not training.regularizers:
-            self.tables.lookup_dtype = torch.bfloat16
+        self._graph_update = self.tables.graph_update
+        rounds = training.precision == "bfloat16" and rounds_embeddings_first(model)
+        if self._graph_update is not None and rounds and not training.regularizers:
+            self._graph_update.lookup_dtype = torch.bfloat16
+        # A regularizer that computes singular values waits for the device.
         spectral = SPECTRAL.intersection(training.regularizers)
-        self._recordable = device.type == "cuda" and self.tables.recordable and not spectral
+        self._recordable = device.type == "cuda" and not spectral
         self._eager = 0
         self._recorded: RecordedStep | None = None
 
     def __call__(self, batch: Batch | ResidentBatch, learning_rate: float) -> None:
         """Train on a batch."""
         self.tables.learning_rate = self.adam.learning_rate = learning_rate
-        self.tables.begin_step()
+        if self._graph_update is not None:
+            self._graph_update.begin_step(learning_rate)
         ids, labels = self._on_device(batch.ids), self._on_device(batch.labels)
         recorded = self._recording(ids, labels)
         if recorded is None:
@@ -107,15 +154,17 @@ class TrainingStep:
         self, ids: Integer[Tensor, "batch columns"], labels: Integer[Tensor, " batch"]
     ) -> "RecordedStep | None":
         """Return the step that was recorded for such a batch, if there is or can be one."""
-        if not self._recordable or len(ids) != self.training.batch_size:
-            return None  # the last of an epoch is shorter, and so are thinned ones
-        if self._recorded is not None and self._recorded.memory != self.tables.memory:
+        update = self._graph_update
+        # The last batch of an epoch is shorter, and so are thinned ones.
+        if update is None or not self._recordable or len(ids) != self.training.batch_size:
+            return None
+        if self._recorded is not None and self._recorded.address != update.address:
             self._recorded = None
         if self._recorded is None:
             self._eager += 1
             if self._eager <= EAGER_STEPS:
                 return None
-            self._recorded = RecordedStep(self._compute, ids, labels, self.tables.memory)
+            self._recorded = RecordedStep(self._compute, ids, labels, update.address)
         return self._recorded
 
 
@@ -127,9 +176,9 @@ class RecordedStep:
         compute: Callable[[Tensor, Tensor], None],
         ids: Integer[Tensor, "batch columns"],
         labels: Integer[Tensor, " batch"],
-        memory: int,
+        address: int,
     ) -> None:
-        self.memory = memory
+        self.address = address
         """Where tables kept what the graph reads."""
         self._ids, self._labels = ids.clone(), labels.clone()
         self._graph = torch.cuda.CUDAGraph()
@@ -143,3 +192,25 @@ class RecordedStep:
         self._ids.copy_(ids)
         self._labels.copy_(labels)
         self._graph.replay()
+
+
+def check_precision(precision: Precision, device: torch.device) -> None:
+    """Refuse products that the device could only emulate, slower than in float32.
+
+    Raises:
+        ConfigError: If `precision` is bfloat16 and the device has no bfloat16 products.
+    """
+    if precision == "bfloat16" and not has_bfloat16_products(device):
+        raise ConfigError(
+            f"training.precision must be float32 on this {device.type}, which has no bfloat16 "
+            "products, got bfloat16"
+        )
+
+
+def products_in(precision: Precision, device: torch.device) -> torch.autocast:
+    """Return a context in which products are computed in this precision.
+
+    Parameters, tables, batch norms, losses, gradients of parameters and their updates stay
+    float32.
+    """
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")

@@ -18,6 +18,8 @@ from uuid import uuid4
 from typing_extensions import override
 
 from multiembed.base.errors import ConfigError
+from multiembed.base.files import write_text
+from multiembed.config import TRACKERS
 from multiembed.training.progress import Observer
 
 PROJECT = "multiembed"
@@ -140,13 +142,6 @@ class WandB(Tracker):
         self._run.finish()
 
 
-TRACKERS: dict[str, Callable[[Path], Tracker]] = {
-    "tensorboard": TensorBoard,
-    "mlflow": MLflow,
-    "wandb": WandB,
-}
-
-
 class Tracking:
     """All trackers of one training, none of which can end it.
 
@@ -160,7 +155,7 @@ class Tracking:
     """
 
     def __init__(self, names: Sequence[str], run: Path, observer: Observer | None = None) -> None:
-        self._trackers = {name: TRACKERS[name](run) for name in names}
+        self._trackers: dict[str, Tracker] = {name: TRACKERS[name](run) for name in names}
         self._observer = observer
 
     def start(self, configuration: Mapping[str, object], *, step: int) -> None:
@@ -213,7 +208,7 @@ def _kept(file: Path, create: Callable[[], str]) -> str:
     """Return what `file` holds; create it if there is none, so that a resumed run finds it."""
     if not file.exists():
         file.parent.mkdir(exist_ok=True)
-        file.write_text(create(), encoding="utf-8")
+        write_text(file, create())
     return file.read_text(encoding="utf-8")
 
 

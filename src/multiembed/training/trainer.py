@@ -1,7 +1,7 @@
 """The training loop: batches in, a run directory out, resumable at any moment to the same bytes."""
 
+import itertools
 import math
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -9,11 +9,14 @@ from dataclasses import asdict
 
 import numpy as np
 import torch
+from jaxtyping import Int
 
 from multiembed.base.devices import chosen_device
 from multiembed.base.errors import ConfigError, DataError
+from multiembed.base.memory import peak_memory
 from multiembed.config import RunConfig
-from multiembed.data.store.dataset import Batch, Dataset
+from multiembed.data.store.dataset import Batch, Dataset, Split
+from multiembed.models.embedding import EmbeddingSets
 from multiembed.runs.directory import (
     RunDirectory,
     load_tensors,
@@ -25,15 +28,20 @@ from multiembed.runs.metrics import ReliabilityBin, expected_calibration_error, 
 from multiembed.runs.run import build_model, quality
 from multiembed.runs.scoring import EVALUATION_BATCH, predict_batches
 from multiembed.training.monitor import Monitor, Observation
-from multiembed.training.precision import check_precision
-from multiembed.training.progress import Observer, Progress, Record, TrainingState, is_better
-from multiembed.training.resident import ResidentBatch, resident
-from multiembed.training.row_counts import count_rows, settle_other
-from multiembed.training.step import TrainingStep
+from multiembed.training.progress import (
+    Observer,
+    Record,
+    TrainingProgress,
+    TrainingState,
+    is_better,
+)
+from multiembed.training.step import ResidentBatch, TrainingStep, check_precision, resident
 from multiembed.training.trackers import Tracking
 
 REPORT_STEPS = 20
 """Steps between two readings of the loss: each reading waits for the device."""
+COUNTED_ROWS = 65536
+"""Rows that are counted at once."""
 CHECKPOINT_SECONDS = 600.0
 """Most training time that a kill can cost between evaluations."""
 
@@ -63,6 +71,7 @@ class Trainer:
                     f"{dataset.path} must hold rows of both classes in every split, "
                     f"got {split.positives} positives in {split.rows} rows of one"
                 )
+        # Also checks every id, since lookups in training trust them.
         self.row_counts = count_rows(self.train_split, dataset.cardinalities, dataset.slots)
         torch.manual_seed(self.training.seed)
         self.device = chosen_device(self.training.device)
@@ -110,6 +119,7 @@ class Trainer:
     def _epoch(self) -> Iterator[Batch | ResidentBatch]:
         """Yield what is left of the epoch, thinned where negatives are down-sampled."""
         rate = self.training.negative_rate
+        # So many rows are read that about `batch_size` of them are left when thinned.
         kept_share = self._kept_rows() / self.train_split.rows
         size = max(2, round(self.training.batch_size / kept_share))
         seed = self.training.seed if self.training.shuffle else None
@@ -150,7 +160,7 @@ class Trainer:
             return
         steps = math.ceil(self._kept_rows() / self.training.batch_size)
         self.observer.stepped(
-            Progress(
+            TrainingProgress(
                 epoch=self.state.epoch + 1,
                 step=self.state.batch,
                 steps=steps,
@@ -186,12 +196,12 @@ class Trainer:
         record |= quality(labels, probabilities)
         curve = reliability_curve(labels, probabilities)
         record["expected_calibration_error"] = expected_calibration_error(curve)
-        record |= {f"mean_{name}": value for name, value in asdict(observation.mean).items()}
+        record |= {f"mean_{name}": value for name, value in observation.mean.measures.items()}
         record |= {
             "learning_rate": state.learning_rate,
             "seconds": round(state.seconds, 3),
             "rows_per_second": round(speed),
-            "peak_memory_bytes": _peak_memory(),
+            "peak_memory_bytes": peak_memory(),
         }
         self._judge(record, curve, last=last)
         self.tracking.log(record, step=state.step)
@@ -225,6 +235,8 @@ class Trainer:
 
     def save(self) -> None:
         """Write `last.safetensors`: everything needed to go on."""
+        # The sum on the device starts anew here and in a resumed training alike: floating-point
+        # sums depend on their order, and the two must come to the same bytes.
         self.state.loss_sum += float(self.step.loss_sum)
         self.step.loss_sum.zero_()
         tensors = module_tensors(self.model, "model")
@@ -266,7 +278,61 @@ class Trainer:
         )
 
 
-def _peak_memory() -> int:
-    """Return the most memory this process has held, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+def count_rows(
+    split: Split, cardinalities: tuple[int, ...], slots: tuple[int, ...] | None = None
+) -> Int[np.ndarray, " rows"]:
+    """Return how often `split` holds each id, fields one after another.
+
+    Args:
+        split: Rows of ids (rows, columns).
+        cardinalities: Number of ids of every field.
+        slots: Columns of ids that every field has, one each if not given; -1 behind the first of
+            them is no value.
+
+    Raises:
+        DataError: If an id lies outside its field, naming field, id and cardinality.
+    """
+    counts = [np.zeros(size, dtype=np.int64) for size in cardinalities]
+    ends = np.cumsum(slots or [1] * len(cardinalities))[:-1]
+    for batch in split.batches(COUNTED_ROWS):
+        columns = np.split(batch.ids, ends, axis=1)
+        for field, (of_field, size) in enumerate(zip(counts, cardinalities, strict=True)):
+            ids = _values(columns[field])
+            low, high = int(ids.min()), int(ids.max())
+            if low < 0 or high >= size:
+                wrong = low if low < 0 else high
+                raise DataError(
+                    f"id of field {field} must be below its cardinality {size}, got {wrong}"
+                )
+            of_field += np.bincount(ids, minlength=size)
+    return np.concatenate(counts)
+
+
+def _values(
+    ids: Int[np.ndarray, "batch slots"],
+) -> Int[np.ndarray, " values"]:
+    """Return the ids of one field that stand for values."""
+    if ids.shape[1] == 1:
+        return ids[:, 0]
+    there = ids != -1
+    there[:, 0] = True
+    return ids[there]
+
+
+@torch.no_grad()
+def settle_other(embedding: EmbeddingSets, row_counts: Int[np.ndarray, " rows"]) -> None:
+    """Give *other* the count-weighted mean of its field, where no training row falls into it.
+
+    A value first seen when the model serves then meets an average, not random numbers. Training
+    is unaffected: no training row reads these rows.
+
+    Args:
+        embedding: Changed in place.
+        row_counts: What `count_rows` gives of the training split.
+    """
+    counts = torch.from_numpy(row_counts)
+    starts = itertools.accumulate(embedding.cardinalities, initial=0)
+    for block, start in zip(embedding.by_field(), starts, strict=False):
+        of_field = counts[start : start + len(block)].to(block)
+        if of_field[0] == 0 and of_field.sum() > 0:
+            block[0] = (of_field @ block) / of_field.sum()

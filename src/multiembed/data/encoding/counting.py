@@ -1,38 +1,43 @@
 """The second stage: how rows are split, and the vocabularies of the rows that train."""
 
+import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Int64, UInt8
 
 from multiembed.base.errors import DataError
-from multiembed.data.encoding.cells import split_cells
+from multiembed.base.splitmix import GOLDEN, mix64
 from multiembed.data.encoding.journal import Journal, part_path
 from multiembed.data.encoding.parts import Interned, Part
-from multiembed.data.encoding.split import Cuts, cut_order, group_codes, split_codes
-from multiembed.data.encoding.values import cut_quantiles
-from multiembed.data.encoding.vocabulary import add_up, number_values, write_vocabulary
-from multiembed.data.options import PrepareOptions
-from multiembed.data.sources.formats import plain_fields
-from multiembed.data.sources.source import Source
+from multiembed.data.encoding.values import split_cells
+from multiembed.data.encoding.vocabulary import add_up, build_vocabulary
+from multiembed.data.options import PrepareOptions, plain_fields
+from multiembed.data.sources.source import RowSource
+from multiembed.data.store.dataset import write_vocabulary
 from multiembed.data.store.schema import SPLITS, Field
 
 FIELDS_AT_ONCE = 2
 """Fields counted side by side: each may need memory for all its distinct values."""
+GROUP = 10
+"""Of every ten rows, eight train, one validates and one tests."""
 
 
-def count_rows(source: Source, options: PrepareOptions, journal: Journal, *, folder: Path) -> None:
+def count_values(
+    source: RowSource, options: PrepareOptions, journal: Journal, *, folder: Path
+) -> None:
     """Split the rows, count the values of those that train, and write the vocabularies."""
     if journal.fields:
         return
-    fields = plain_fields(source, options)
+    fields = plain_fields(source.columns, options)
     # Mapped anew for every field: pages that were read of a part count as memory while it is open.
     parts = [part_path(folder, place) for place in range(len(journal.parts))]
     sizes = np.zeros(len(SPLITS), np.int64)
-    for place, codes in enumerate(_splits(parts, len(fields), options, given=source.given)):
+    for place, codes in enumerate(_splits(parts, len(fields), options, given=source.reader.given)):
         np.save(split_path(folder, place), codes)
         sizes += np.bincount(codes, minlength=len(SPLITS))
     _check_splits(source.files[0], sizes.tolist())
@@ -47,17 +52,81 @@ def count_rows(source: Source, options: PrepareOptions, journal: Journal, *, fol
             _value_counts(Part(part).field(place), rows, field)
             for part, rows in zip(parts, chosen, strict=True)
         )
-        rule = field.numeric
-        if rule is not None and rule.rule == "quantiles":
-            rule, counts = cut_quantiles(counts)
-        vocabulary = number_values(counts, field.min_count, field.max_values)
-        write_vocabulary(folder, field.name, vocabulary)
-        change = {"numeric": rule, "cardinality": vocabulary.height + 1}
-        return field.model_copy(update=change)
+        found = build_vocabulary(counts, field)
+        write_vocabulary(folder, field.name, found.kept)
+        return found.field
 
     with ThreadPoolExecutor(FIELDS_AT_ONCE) as pool:
         journal.fields = list(pool.map(finish, range(len(fields))))
     journal.save(folder)
+
+
+def split_codes(numbers: Int64[np.ndarray, " rows"], seed: int) -> UInt8[np.ndarray, " rows"]:
+    """Say for every row number to which split it belongs: 0 train, 1 valid, 2 test.
+
+    The rows are permuted within tens, by the seed, and the ninth and the tenth of each are
+    valid and test. So the shares are exact, a row's split depends on its own number only,
+    and rows that come later change nothing: no pass over the file is needed beforehand.
+    """
+    if len(numbers) == 0:
+        return np.zeros(0, np.uint8)
+    first = int(numbers.min()) // GROUP
+    last = int(numbers.max()) // GROUP + 1
+    key = np.random.SeedSequence(seed).generate_state(1, np.uint64)
+    every = np.arange(first * GROUP, last * GROUP, dtype=np.uint64)
+    ranks = mix64(every * GOLDEN + key)  # the same on every machine
+    order = np.argsort(ranks.reshape(-1, GROUP), axis=1, kind="stable")
+    codes = np.zeros(order.shape, np.uint8)
+    np.put_along_axis(codes, order[:, :1], 1, axis=1)
+    np.put_along_axis(codes, order[:, 1:2], 2, axis=1)
+    return codes.reshape(-1)[numbers - first * GROUP]
+
+
+def group_codes(values: pl.Series, seed: int) -> UInt8[np.ndarray, " values"]:
+    """Say for every distinct value to which split its rows belong: by a hash of its text."""
+    key = seed.to_bytes(16, "little")
+    digests = (hashlib.blake2b(text.encode(), digest_size=8, key=key) for text in values)
+    ranks = np.array([int.from_bytes(digest.digest(), "little") % GROUP for digest in digests])
+    return np.select([ranks == 0, ranks == 1], [1, 2], 0).astype(np.uint8)
+
+
+class Cuts(NamedTuple):
+    """Where a column that gives the order of the rows is cut."""
+
+    numeric: bool
+    """Whether its values are numbers; else they are ordered as text, as ISO dates are."""
+    valid: float | str
+    """The first value of the validation split."""
+    test: float | str
+
+    def codes(self, values: pl.Series) -> UInt8[np.ndarray, " values"]:
+        """Say for every value to which split its rows belong; a missing one is the first."""
+        keys = values.cast(pl.Float64, strict=False) if self.numeric else values
+        later = [(keys >= cut).fill_null(False).to_numpy() for cut in (self.valid, self.test)]
+        return later[0].astype(np.uint8) + later[1].astype(np.uint8)
+
+
+def cut_order(counts: pl.DataFrame) -> Cuts:
+    """Find the values at which 80% and 90% of the rows have passed.
+
+    Raises:
+        DataError: If there are too few distinct values.
+    """
+    texts = counts["value"]
+    numbers = texts.cast(pl.Float64, strict=False)
+    numeric = numbers.null_count() == int((texts == "").sum())
+    keys = (numbers if numeric else texts).alias("key")
+    ordered = counts.with_columns(keys).group_by("key").agg(pl.col("count").sum())
+    ordered = ordered.sort("key", nulls_last=False)
+    if ordered.height < 3:
+        raise DataError(
+            f"the column to split by must have 3 different values at least, got {ordered.height}"
+        )
+    before = (ordered["count"].cum_sum() - ordered["count"]).to_numpy()
+    shares = before / int(ordered["count"].sum())
+    valid = min(max(1, int(np.searchsorted(shares, 0.8))), ordered.height - 2)
+    test = min(max(valid + 1, int(np.searchsorted(shares, 0.9))), ordered.height - 1)
+    return Cuts(numeric, ordered["key"][valid], ordered["key"][test])
 
 
 def split_path(folder: Path, place: int) -> Path:
@@ -89,7 +158,7 @@ def _by_column(column: Interned, cuts: Cuts | None, seed: int) -> UInt8[np.ndarr
 
 def _with_slots(field: Field, parts: list[Path], place: int) -> Field:
     """Return a field with as many slots as some cell needs, and the rows whose cell is cut."""
-    if field.delimiter is None:
+    if not field.multivalued:
         return field
     slots = cut = 0
     for part in parts:
@@ -104,7 +173,7 @@ def _value_counts(
     column: Interned, rows: Bool[np.ndarray, " rows"] | None, field: Field
 ) -> pl.DataFrame:
     counts = _counts(column, rows)
-    if field.delimiter is None:
+    if not field.multivalued:
         return counts
     return split_cells(counts["value"], field).counts(counts["count"].to_numpy())
 

@@ -1,16 +1,22 @@
-"""What of a preparation is finished, so that one that was interrupted goes on from there."""
+"""A directory that is absent or whole, and a journal of what is finished while it is neither."""
 
 import hashlib
-import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import polars as pl
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from multiembed.base.errors import ConfigError, DataError, InputError
+from multiembed.base.files import lock_of, partial_name, replace_folder, write_text
 from multiembed.data.options import PrepareOptions
-from multiembed.data.sources.source import START, Mark, Source
-from multiembed.data.store.schema import FORMAT_VERSION, BadRows, Field
+from multiembed.data.sources.source import START, Mark, RowSource
+from multiembed.data.store.schema import FILE_NAME, FORMAT_VERSION, BadRows, Field
 
-FILE_NAME = "journal.json"
+JOURNAL = "journal.json"
 PARTS = "parts"
 
 
@@ -45,27 +51,101 @@ class Journal(BaseModel):
 
     def save(self, folder: Path) -> None:
         """Replace the journal of a directory."""
-        partial = folder / (FILE_NAME + ".partial")
-        partial.write_text(self.model_dump_json(), encoding="utf-8")
-        os.replace(partial, folder / FILE_NAME)
+        write_text(folder / JOURNAL, self.model_dump_json())
 
 
-def resumed(folder: Path, key: str) -> Journal | None:
-    """Return the journal of a directory if it is of the same work."""
-    try:
-        journal = Journal.model_validate_json((folder / FILE_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValidationError):
-        return None
-    return journal if journal.key == key else None
+@contextmanager
+def resumable_folder(
+    target: Path, key: str = "", *, overwrite: bool = False
+) -> Iterator[tuple[Path, Journal]]:
+    """Lend a directory beside `target` and give it the name `target` when all went well.
+
+    What an interrupted call left there is lent with its journal if it had the same key, one
+    that is not empty; else the directory is new. It stays where work was interrupted, and goes
+    where input is wrong.
+
+    Raises:
+        DataError: If the target is there and `overwrite` is off, or it is no encoded dataset.
+    """
+    check_target(target, overwrite=overwrite)
+    partial = partial_name(target)
+    with _writing(target), _locked(target, partial):
+        try:
+            yield partial, _journal(partial, key)
+        except InputError:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        shutil.rmtree(partial / PARTS, ignore_errors=True)
+        (partial / JOURNAL).unlink()
+        replace_folder(partial, target)
 
 
-def journal_key(source: Source, options: PrepareOptions) -> str:
+def journal_key(source: RowSource, options: PrepareOptions) -> str:
     """Return a text that is another one as soon as an option or a file is another one."""
     columns = [source.label, *source.columns]
-    seen = (FORMAT_VERSION, options.model_dump_json(), columns, source.files, source.fingerprint())
+    seen = (
+        FORMAT_VERSION,
+        options.model_dump_json(),
+        columns,
+        source.files,
+        source.reader.fingerprint(),
+    )
     return hashlib.sha256(repr(seen).encode()).hexdigest()
 
 
 def part_path(folder: Path, place: int) -> Path:
     """Return the file of a part."""
     return folder / PARTS / f"{place:05d}.arrow"
+
+
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """Refuse a target that holds anything but what may be replaced."""
+    if not target.exists():
+        return
+    if not target.is_dir() or (any(target.iterdir()) and not (target / FILE_NAME).is_file()):
+        raise DataError(f"{target} must be absent or an encoded dataset, got something else")
+    if any(target.iterdir()) and not overwrite:
+        raise DataError(f"{target} must not exist unless overwrite is on, got a dataset")
+
+
+def _journal(folder: Path, key: str) -> Journal:
+    """Return the journal of an equal call, or begin one in an empty directory."""
+    with suppress(OSError, ValidationError):
+        text = (folder / JOURNAL).read_text(encoding="utf-8")
+        journal = Journal.model_validate_json(text)
+        if key and journal.key == key:
+            return journal
+    shutil.rmtree(folder)
+    folder.mkdir()
+    journal = Journal(key=key)
+    journal.save(folder)
+    return journal
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise DataError(
+            f"{target} must be writable, got: {reason} (what is finished is kept)"
+        ) from None
+
+
+@contextmanager
+def _locked(target: Path, partial: Path) -> Iterator[None]:
+    """Keep a second process from the same work; a lock ends with its process."""
+    partial.mkdir(parents=True, exist_ok=True)
+    file = target.with_name(target.name + ".lock")
+    rule = "must be written by one process at a time, got another at work"
+    try:
+        lock = lock_of(file, subject=target, busy=rule)
+    except ConfigError as error:
+        raise DataError(str(error)) from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows takes the file away itself, when it is released
+            file.unlink()
+        lock.release()

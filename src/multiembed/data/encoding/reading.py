@@ -1,34 +1,34 @@
-"""The first stage: all rows are read once and written as parts."""
+"""The first stage: all rows are read once and written as parts, but for those that are bad."""
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+from jaxtyping import Bool
 
 from multiembed.base.errors import DataError
 from multiembed.data.encoding.journal import PARTS, Journal, PartRecord, part_path
 from multiembed.data.encoding.parts import PartBuilder
-from multiembed.data.encoding.rejects import Rejects
 from multiembed.data.encoding.values import read_labels
-from multiembed.data.options import PrepareOptions
-from multiembed.data.sources.formats import plain_fields
-from multiembed.data.sources.source import Block, Source, ahead
-from multiembed.data.store.schema import Field
+from multiembed.data.options import PrepareOptions, plain_fields
+from multiembed.data.sources.source import BAD_ROWS_SHOWN, BadRow, Block, RowSource, ahead
+from multiembed.data.store.schema import BadRows, Field
 
 MARGIN = 1 << 26
 """Bytes of disk that a vocabulary and a shard under way may need beside the rows."""
 
-Progress = Callable[[str, int, int, str], None]
+PrepareProgress = Callable[[str, int, int, str], None]
 """Called with the stage (`count` or `encode`), how much of it is done, all of it, and its speed."""
 
 
-class Report:
+class StageReport:
     """Tells of one stage under way."""
 
-    def __init__(self, stage: str, size: int, progress: Progress) -> None:
+    def __init__(self, stage: str, size: int, progress: PrepareProgress) -> None:
         self._stage = stage
         self._size = size
         self._progress = progress
@@ -42,15 +42,64 @@ class Report:
         self._progress(self._stage, done, self._size, f"{speed:,.0f} rows/s")
 
 
-def read_rows(
-    source: Source, options: PrepareOptions, journal: Journal, *, folder: Path, progress: Progress
+class Rejects:
+    """What was left out of one reading of a source."""
+
+    def __init__(
+        self, limit: int, before: BadRows, readable: int, *, dates: Collection[str] = ()
+    ) -> None:
+        self._limit = limit
+        self._dates = dates
+        self._count = before.count
+        self._first = list(before.first)
+        self.readable = readable
+
+    @property
+    def record(self) -> BadRows:
+        """How many there were, and the first of them."""
+        return BadRows(count=self._count, first=tuple(self._first))
+
+    def add(
+        self, block: Block, labels: pl.Series, unreadable: Mapping[str, Bool[np.ndarray, " rows"]]
+    ) -> Bool[np.ndarray, " rows"]:
+        """Return which rows of a block have no label or a number that cannot be read.
+
+        Raises:
+            DataError: If there are now more bad rows than the limit.
+        """
+        bad = {"": labels.is_null().to_numpy(), **unreadable}
+        rejected = np.logical_or.reduce(list(bad.values()))
+        count = int(np.count_nonzero(rejected))
+        self._count += block.bad_count + count
+        self.readable += len(rejected) - count
+        if len(self._first) < BAD_ROWS_SHOWN and (block.bad or rejected.any()):
+            found = [*block.bad, *_named(block, labels.name, bad, self._dates)]
+            lines = [f"{block.place} {row.line}: {row.reason}" for row in sorted(found)]
+            self._first = (self._first + lines)[:BAD_ROWS_SHOWN]
+        if self._count > self._limit:
+            raise DataError(self._refusal())
+        return rejected
+
+    def _refusal(self) -> str:
+        more = "".join(f"; {line}" for line in self._first[1:])
+        rows = "1 bad row" if self._count == 1 else f"{self._count} bad rows"
+        return f"{self._first[0]}{more} ({rows} so far, max_bad_rows is {self._limit})"
+
+
+def write_parts(
+    source: RowSource,
+    options: PrepareOptions,
+    journal: Journal,
+    *,
+    folder: Path,
+    progress: PrepareProgress,
 ) -> None:
     """Write the rows that the journal has not yet as parts, and note them there."""
     if journal.read:
         return
     (folder / PARTS).mkdir(exist_ok=True)
-    fields = plain_fields(source, options)
-    report = Report("count", source.size, progress)
+    fields = plain_fields(source.columns, options)
+    report = StageReport("count", source.size, progress)
     rejects = Rejects(
         options.max_bad_rows, journal.bad_rows, journal.readable, dates=set(options.dates)
     )
@@ -74,7 +123,7 @@ def read_rows(
     journal.save(folder)
 
 
-def check_space(block: Block, source: Source, fields: Sequence[Field], folder: Path) -> None:
+def check_space(block: Block, source: RowSource, fields: Sequence[Field], folder: Path) -> None:
     """Refuse to begin what the disk cannot hold, judged by the first rows.
 
     Parts are deleted as shards are written, and are smaller: the shards decide.
@@ -110,3 +159,17 @@ def _finish(
     journal.after = block.after
     journal.bad_rows, journal.readable = rejects.record, rejects.readable
     journal.save(folder)
+
+
+def _named(
+    block: Block, label: str, bad: dict[str, np.ndarray], dates: Collection[str]
+) -> list[BadRow]:
+    named = {}
+    for name, rows in bad.items():
+        kind = "a date" if name in dates else "a number"
+        rule = f"{{}} must be {kind} or empty" if name else "label {} must be 0 or 1"
+        for row in np.flatnonzero(rows)[:BAD_ROWS_SHOWN]:
+            got = block.rows[name or label][int(row)]
+            reason = f"{rule.format(name or label)}, got {'nothing' if got is None else repr(got)}"
+            named.setdefault(int(row), BadRow(int(block.lines[row]), reason))
+    return [named[row] for row in sorted(named)][:BAD_ROWS_SHOWN]

@@ -1,6 +1,6 @@
 """The third stage: from parts to shards of ids."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,58 +12,21 @@ from multiembed.data.encoding.counting import split_path
 from multiembed.data.encoding.journal import Journal, part_path
 from multiembed.data.encoding.parts import Part
 from multiembed.data.encoding.vocabulary import Encoder
-from multiembed.data.store.schema import SPLITS, Field, SplitName, SplitSummary
-from multiembed.data.store.shards import Shard, shard_name, write_shard
+from multiembed.data.store.dataset import DatasetWriter
+from multiembed.data.store.schema import SPLITS
+from multiembed.data.store.shards import Shard
 
-TILE = 1 << 14
+_TILE = 1 << 14
 """Rows whose ids are gathered at once, so that they stay in the cache."""
 
 
-class Totals:
-    """Sizes of the splits, and how often every field is *other* in each."""
-
-    def __init__(self, counts: list[list[list[int]]], slots: Sequence[int]) -> None:
-        empty = [[[0, 0]] * len(SPLITS), [[0] * len(slots)] * len(SPLITS)]
-        sizes, other = counts or empty
-        self._sizes = np.array(sizes, np.int64)
-        self._other = np.array(other, np.int64).reshape(len(SPLITS), len(slots))
-        self._starts = np.cumsum([0, *slots])[:-1]
-
-    @property
-    def counts(self) -> list[list[list[int]]]:
-        """All of them, to be kept in a journal."""
-        return [self._sizes.tolist(), self._other.tolist()]
-
-    def add(self, code: int, rows: Shard) -> None:
-        """Count some rows of one split."""
-        self._sizes[code] += (len(rows.labels), np.count_nonzero(rows.labels))
-        other = rows.ids == 0
-        if other.shape[1] > len(self._starts):
-            other = np.logical_or.reduceat(other, self._starts, axis=1)
-        self._other[code] += np.count_nonzero(other, axis=0)
-
-    def summaries(self) -> dict[SplitName, SplitSummary]:
-        """Return the size of every split."""
-        sizes = zip(SPLITS, self._sizes.tolist(), strict=True)
-        return {name: SplitSummary(rows=rows, positives=ones) for name, (rows, ones) in sizes}
-
-    def described(self, fields: Sequence[Field]) -> tuple[Field, ...]:
-        """Return the fields with their counts of *other*."""
-        counts = self._other.T.tolist()
-        return tuple(
-            field.model_copy(update={"other": dict(zip(SPLITS, count, strict=True))})
-            for field, count in zip(fields, counts, strict=True)
-        )
-
-
-class _OpenPart:
+class _OpenPart(Part):
     """A part whose distinct values have their ids."""
 
     def __init__(self, folder: Path, place: int, encoder: Encoder) -> None:
-        part = Part(part_path(folder, place))
-        self.numbers, self.labels = part.numbers, part.labels
+        super().__init__(part_path(folder, place))
         self.splits = np.load(split_path(folder, place))
-        columns = [part.field(field) for field in range(len(encoder.fields))]
+        columns = [self.field(field) for field in range(len(encoder.fields))]
         self.codes = [column.codes for column in columns]
         self.ids = [
             encoder.number(field, column.values)
@@ -89,14 +52,21 @@ def encode_rows(
     *,
     folder: Path,
     report: Callable[[int, float], None],
-) -> Totals:
+) -> DatasetWriter:
     """Write the shards that the journal has not yet, and delete parts that are no longer needed.
 
-    `report` is called with the rows of every shard and the share of the shards that are done.
+    Args:
+        encoder: With the vocabularies.
+        shard_rows: Rows read per shard.
+        journal: Says which parts there are, and is told of every shard.
+        folder: That of the journal.
+        report: Called with the rows of every shard and the share of the shards that are done.
+
+    Returns:
+        A writer that has written all shards.
     """
-    totals = Totals(journal.totals, [field.slots for field in encoder.fields])
-    for name in SPLITS:
-        (folder / name).mkdir(exist_ok=True)
+    slots = [field.slots for field in encoder.fields]
+    writer = DatasetWriter(folder, slots, counts=journal.totals)
     shards = 1 + max(part.last for part in journal.parts) // shard_rows
     opened: dict[int, _OpenPart] = {}
     with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
@@ -108,15 +78,13 @@ def encode_rows(
                 if part.last >= wanted.start and part.first < wanted.stop
             }
             encoded = _encoded(opened.values(), wanted, encoder, pool=pool)
-            for code, rows in enumerate(encoded):
-                totals.add(code, rows)
-                if len(rows.labels):
-                    write_shard(folder / SPLITS[code] / shard_name(shard), rows.ids, rows.labels)
-            journal.shards, journal.totals = shard + 1, totals.counts
+            for name, rows in zip(SPLITS, encoded, strict=True):
+                writer.shard(name, rows.ids, rows.labels, number=shard)
+            journal.shards, journal.totals = shard + 1, writer.counts
             journal.save(folder)
             _forget_parts(journal, folder, wanted.stop)
             report(sum(len(rows.labels) for rows in encoded), (shard + 1) / shards)
-    return totals
+    return writer
 
 
 def _encoded(
@@ -149,8 +117,8 @@ def _tiles(
     """Cut the wanted rows into tiles, each with its rows of every split."""
     for part in parts:
         start, stop = np.searchsorted(part.numbers, (wanted.start, wanted.stop)).tolist()
-        for first in range(start, stop, TILE):
-            codes = part.splits[first : min(first + TILE, stop)]
+        for first in range(start, stop, _TILE):
+            codes = part.splits[first : min(first + _TILE, stop)]
             yield part, [first + np.flatnonzero(codes == code) for code in range(len(SPLITS))]
 
 

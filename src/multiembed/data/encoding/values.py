@@ -1,7 +1,7 @@
-"""What counts as one value: categories are text, numbers are buckets.
+"""What counts as one value: categories are text, numbers and moments are buckets.
 
 A missing category is the empty string and a missing number is null; both are values like any
-other.
+other. A cell may hold several values.
 """
 
 import hashlib
@@ -10,15 +10,19 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool
+from jaxtyping import Bool, Int32, Int64
 
-from multiembed.data.encoding.moments import moment_part
-from multiembed.data.store.schema import Field, NumericRule
+from multiembed.data.store.schema import DateRule, Field, NumericRule
 
 LARGEST_WHOLE = 2.0**53
 QUANTILES = 32
 QUANTILE_DIGITS = 4
 """Significant digits kept before quantiles are taken, so that counting them needs little memory."""
+NO_VALUE = -1
+"""Stands in the slots behind the last value of a cell."""
+ISO = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
+SINCE_1970 = {"s": 1_000_000, "ms": 1_000}
+"""Microseconds in a unit of numbers that count from 1970."""
 
 
 class Values(NamedTuple):
@@ -28,6 +32,31 @@ class Values(NamedTuple):
     """One column per field: text, or the number of a bucket."""
     unreadable: dict[str, Bool[np.ndarray, " rows"]]
     """Rows whose text should be a number or a date and is none, for every field with some."""
+
+
+class Cells(NamedTuple):
+    """The values of some cells, cell by cell."""
+
+    values: pl.Series
+    """Every cell's first values, as many as it has slots; a cell without any has a missing one."""
+    sizes: Int64[np.ndarray, " cells"]
+    """How many of the values belong to each cell."""
+    cut: Bool[np.ndarray, " cells"]
+    """Cells that have more."""
+
+    def counts(self, rows: Int64[np.ndarray, " cells"]) -> pl.DataFrame:
+        """Count the values, where so many rows have each cell."""
+        counts = np.repeat(rows, self.sizes)
+        frame = pl.DataFrame({"value": self.values, "count": counts}).filter(pl.col("count") > 0)
+        return frame.group_by("value").agg(pl.col("count").sum())
+
+    def matrix(
+        self, ids: Int32[np.ndarray, " values"], slots: int
+    ) -> Int32[np.ndarray, "cells slots"]:
+        """Put an id for every value into the slots of its cell."""
+        matrix = np.full((len(self.sizes), slots), NO_VALUE, np.int32)
+        matrix[np.arange(slots) < self.sizes[:, None]] = ids
+        return matrix
 
 
 def read_values(rows: pl.DataFrame, fields: Sequence[Field]) -> Values:
@@ -41,13 +70,10 @@ def read_values(rows: pl.DataFrame, fields: Sequence[Field]) -> Values:
         *rows.select(_category(field.name, rows) for field in fields if not field.parsed),
         *read.select(_bucket(field) for field in ruled),
     ]
-    sizes = {
-        field.name: field.hash_size
-        for field in fields
-        if field.hash_size is not None and field.delimiter is None
-    }
+    sizes = {field.name: field.hash_size for field in fields if not field.multivalued}
     columns = [
-        hashed(column, sizes[column.name]) if column.name in sizes else column for column in columns
+        column if (size := sizes.get(column.name)) is None else _hashed(column, size)
+        for column in columns
     ]
     unreadable = {
         field.name: _unreadable(rows[field.column], read[field.name])
@@ -96,6 +122,34 @@ def cut_values(values: pl.Series, field: Field) -> pl.Series:
     return values.to_frame("value").select(_quantile("value", pl.col("value"), edges)).to_series()
 
 
+def split_cells(column: pl.Series, field: Field) -> Cells:
+    """Take the text of cells apart; what is empty between two delimiters is no value."""
+    parts = column.str.split(str(field.delimiter)).list.eval(
+        pl.element().filter(pl.element() != "")
+    )
+    sizes = parts.list.len().to_numpy().astype(np.int64)
+    kept = pl.select(
+        pl.when(parts.list.len() > 0)
+        .then(parts.list.head(field.slots))
+        .otherwise(pl.lit([""], dtype=pl.List(pl.String)))
+    ).to_series()
+    values = kept.explode()
+    if field.hash_size is not None:
+        values = _hashed(values, field.hash_size)
+    return Cells(values, np.clip(sizes, 1, field.slots), sizes > field.slots)
+
+
+def is_format(format: str) -> bool:
+    """Say whether moments can be read by a format."""
+    rule = DateRule(column="x", part="hour", format=format)
+    try:
+        rows = pl.DataFrame({"x": ["2014"]})
+        rows.select(_moment_part(rule, rows))
+    except pl.exceptions.PolarsError:
+        return False
+    return format in SINCE_1970 or format == "iso" or "%" in format
+
+
 def _category(name: str, rows: pl.DataFrame) -> pl.Expr:
     """Read a column as text; whole floats lose their `.0`, so 5.0 is the category 5."""
     column = pl.col(name)
@@ -110,24 +164,22 @@ def _number_text(number: pl.Expr) -> pl.Expr:
     return pl.when(whole).then(as_integer).otherwise(number.cast(pl.String))
 
 
-def hashed(column: pl.Series, size: int) -> pl.Series:
+def _hashed(column: pl.Series, size: int) -> pl.Series:
     """Hash text to one of `size` numbers, as text; a missing value stays one."""
     distinct = column.unique()
     places = [
-        "" if text == "" else str(int.from_bytes(_digest(text), "little") % size)
+        str(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") % size)
+        if text
+        else ""
         for text in distinct
     ]
     return column.replace_strict(distinct, pl.Series(places, dtype=pl.String))
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=8).digest()
-
-
 def _read(field: Field, rows: pl.DataFrame) -> pl.Expr:
     """Read a column as numbers or as hours or days, null where it is missing or unreadable."""
     if field.date is not None:
-        return moment_part(field.date, rows).alias(field.name)
+        return _moment_part(field.date, rows).alias(field.name)
     value = pl.col(field.name).cast(pl.Float64, strict=False)
     return pl.when(value.is_finite()).then(value).alias(field.name)
 
@@ -164,3 +216,36 @@ def _quantile(name: str, value: pl.Expr, edges: Sequence[float]) -> pl.Expr:
     ascending = pl.lit(pl.Series(edges, dtype=pl.Float64))
     place = ascending.search_sorted(value, side="right").cast(pl.Int64)
     return pl.when(value.is_not_null()).then(place).alias(name)
+
+
+def _moment_part(rule: DateRule, rows: pl.DataFrame) -> pl.Expr:
+    """Return the hour or the day of a column of these rows; null where there is none."""
+    moment = _moment(rule, rows)
+    parts = {
+        "hour": moment.dt.hour(),
+        "weekday": moment.dt.weekday(),
+        "weekend": moment.dt.weekday() >= 6,
+    }
+    return parts[rule.part].cast(pl.Int64)
+
+
+def _moment(rule: DateRule, rows: pl.DataFrame) -> pl.Expr:
+    column, dtype = pl.col(rule.column), rows.schema[rule.column]
+    if isinstance(dtype, pl.Datetime):
+        return column.dt.replace_time_zone(None).cast(pl.Datetime("us"))
+    if isinstance(dtype, pl.Date):
+        return column.cast(pl.Datetime("us"))
+    if rule.format in SINCE_1970:
+        number = column.cast(pl.Float64, strict=False) * SINCE_1970[rule.format]
+        return number.cast(pl.Int64, strict=False).cast(pl.Datetime("us"))
+    text = column.cast(pl.String)
+    if rule.format == "iso":
+        text = text.str.replace(" ", "T", literal=True).str.strip_suffix("Z")
+        return pl.coalesce(_parsed(text, format) for format in ISO)
+    if "%H" in rule.format and "%M" not in rule.format:
+        return _parsed(text + "00", rule.format + "%M")  # polars wants minutes beside hours
+    return _parsed(text, rule.format)
+
+
+def _parsed(text: pl.Expr, format: str) -> pl.Expr:
+    return text.str.to_datetime(format, strict=False, time_unit="us")

@@ -1,21 +1,20 @@
-"""From values to ids and back: counting, vocabularies on disk, and the encoder."""
+"""From counted values to vocabularies, and by these from values to ids and back."""
 
-import hashlib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from jaxtyping import Int32
 
 from multiembed.base.errors import DataError
-from multiembed.data.encoding.cells import split_cells
-from multiembed.data.encoding.values import cut_values, read_values
+from multiembed.data.encoding.values import cut_quantiles, cut_values, read_values, split_cells
+from multiembed.data.store.dataset import read_vocabulary
 from multiembed.data.store.schema import Field, Schema
 
-FOLDER = "vocabulary"
 COMPACT_ABOVE = 1_000_000
 """Values held besides the sum before they are added to it."""
 
@@ -36,41 +35,61 @@ def _added(total: pl.DataFrame | None, pending: list[pl.DataFrame]) -> pl.DataFr
     return pl.concat(frames).group_by("value").agg(pl.col("count").sum())
 
 
-def number_values(
-    counts: pl.DataFrame, min_count: int, max_values: int | None = None
-) -> pl.DataFrame:
+class Vocabulary(NamedTuple):
+    """What a field is once its values are counted."""
+
+    field: Field
+    """With its cardinality, and the edges of its buckets."""
+    kept: pl.DataFrame
+    """Columns `value` (text; a missing one is null), `count` and `id`, from 1."""
+    distinct: int
+    """How many values were counted, the rare ones included."""
+
+
+def build_vocabulary(counts: pl.DataFrame, field: Field) -> Vocabulary:
     """Give every value that is frequent enough its id: falling count, ties by value, from 1.
 
-    Values become text, and a missing one null. Of more than `max_values` the first are kept.
+    Numbers whose buckets are to hold equal counts are first cut into these.
+
+    Args:
+        counts: Columns `value`, as `read_values` gives it, and `count`.
+        field: Says which values are rare, and how many are kept at most.
     """
+    rule = field.numeric
+    if rule is not None and rule.rule == "quantiles":
+        rule, counts = cut_quantiles(counts)
     text = pl.col("value").cast(pl.String).fill_null("")
-    kept = counts.filter(pl.col("count") >= min_count).with_columns(text)
-    ordered = kept.sort(["count", "value"], descending=[True, False])
-    ordered = ordered if max_values is None else ordered.head(max_values)
+    frequent = counts.filter(pl.col("count") >= field.min_count).with_columns(text)
+    ordered = frequent.sort(["count", "value"], descending=[True, False])
+    ordered = ordered if field.max_values is None else ordered.head(field.max_values)
     missing = pl.when(pl.col("value") != "").then(pl.col("value"))
     number = pl.int_range(1, pl.len() + 1, dtype=pl.Int32)
-    return ordered.select(missing.alias("value"), "count", number.alias("id"))
+    kept = ordered.select(missing.alias("value"), "count", number.alias("id"))
+    change = {"numeric": rule, "cardinality": kept.height + 1}
+    return Vocabulary(field.model_copy(update=change), kept, counts.height)
 
 
-def write_vocabulary(folder: Path, field: str, vocabulary: pl.DataFrame) -> None:
-    """Write the kept values of a field below a dataset or run directory."""
-    path = folder / FOLDER / _file_name(field)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    vocabulary.write_parquet(path, compression="zstd")
+@runtime_checkable
+class ArrowTable(Protocol):
+    """A table that can hand its columns over as Arrow: polars, pandas, PyArrow, DuckDB, …."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Return a capsule with the columns."""
 
 
-def read_vocabulary(folder: Path, field: str) -> pl.DataFrame:
-    """Read the kept values of a field (null: missing), their counts and their ids.
+def as_polars(rows: ArrowTable) -> pl.DataFrame:
+    """Return a table of any library as a polars data frame.
 
     Raises:
-        DataError: If the directory holds none for this field.
+        DataError: If a column holds values of several types.
     """
-    path = folder / FOLDER / _file_name(field)
+    if isinstance(rows, pl.DataFrame):
+        return rows
     try:
-        return pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path} must be the vocabulary of field {field!r}, got {reason}") from None
+        return pl.DataFrame(rows)
+    except (pa.ArrowException, pl.exceptions.PolarsError, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or ["nothing"])[0]
+        raise DataError(f"rows must have columns of one type each, got: {reason}") from None
 
 
 class Encoder:
@@ -112,7 +131,7 @@ class Encoder:
         if absent:
             raise DataError(f"rows must have a column {absent[0]!r}, got {', '.join(rows.columns)}")
         values, unreadable = read_values(rows, self.fields)
-        if any(field.delimiter is not None for field in self.fields):
+        if any(field.multivalued for field in self.fields):
             parts = [self.number(field, values[field.name]) for field in self.fields]
             matrix = np.hstack(parts) if parts else np.zeros((rows.height, 0), np.int32)
         else:
@@ -124,7 +143,7 @@ class Encoder:
 
     def number(self, field: Field, values: pl.Series) -> Int32[np.ndarray, "values slots"]:
         """Return the ids of values, or of cells, of one field, as `read_values` gives them."""
-        if field.delimiter is None:
+        if not field.multivalued:
             return self._numbered(field, cut_values(values, field)).reshape(-1, 1)
         cells = split_cells(values, field)
         return cells.matrix(self._numbered(field, cells.values), field.slots)
@@ -138,7 +157,7 @@ class Encoder:
         for field in self.fields:
             values = pl.concat([pl.Series([None], dtype=pl.String), self._values[field.name]])
             of_field = ids[:, self.places[field.name]]
-            if field.delimiter is None:
+            if not field.multivalued:
                 columns.append(values.gather(of_field[:, 0]).alias(field.name))
             else:
                 lists = [values.gather(row[row >= 0]).to_list() for row in of_field]
@@ -156,12 +175,3 @@ class Encoder:
             return place.cast(pl.Int32).add(1).fill_null(0)
         buckets = self._values[name].cast(pl.Int64)
         return column.replace_strict(buckets, self._ids[name], default=0, return_dtype=pl.Int32)
-
-
-def _file_name(field: str) -> str:
-    """Return a file name for a field whatever characters it has and however long it is."""
-    plain = re.sub(r'[%/\\:*?"<>|\x00-\x1f]', lambda char: f"%{ord(char[0]):02X}", field)
-    if len(plain.encode()) > 120:
-        digest = hashlib.sha256(field.encode()).hexdigest()[:12]
-        plain = plain.encode()[:100].decode(errors="ignore") + "%" + digest
-    return plain + ".parquet"

@@ -1,4 +1,4 @@
-"""Tables with column names: Parquet as a source, and which columns are numbers."""
+"""Tables with column names: how their files are opened, and which columns are numbers."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -7,28 +7,41 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
+from typing_extensions import override
 
-from multiembed.base.errors import DataError
-from multiembed.data.options import PrepareOptions
-from multiembed.data.sources.source import START, Block, Column, Mark, Source, reading
+from multiembed.base.errors import ConfigError, DataError
+from multiembed.data.sources.formats import Choice, RawFormat
+from multiembed.data.sources.records import JSON_LINES
+from multiembed.data.sources.source import (
+    START,
+    Block,
+    Column,
+    ColumnWishes,
+    FileReader,
+    Mark,
+    RowReader,
+    reading,
+)
+from multiembed.data.sources.text import TextReader, check_names, read_header, read_keys
 from multiembed.data.store.schema import DateRule
 
 PARQUET = (".parquet", ".pq")
 ARROW = (".arrow", ".feather", ".ipc")
-BLOCK_ROWS = 65_536
-SAMPLE_ROWS = 10_000
+COMPRESSED = (".gz", ".zst", ".zstd")
+JSON = (".jsonl", ".ndjson", ".json")
+TABBED = (".tsv", ".tab")
+ROWS_PER_BLOCK = 65_536
+KIND_ROWS = 10_000
 CODES = 20
 """Whole numbers with no more distinct values than this are codes, not amounts."""
 IDENTIFIER = re.compile(r"(^|[_\W])(id|ids|code|zip)$|[a-z](ID|Id)$", re.ASCII)
 
 
-class ParquetSource(Source):
+class ColumnarReader(FileReader):
     """One Parquet or Arrow file."""
 
     def __init__(self, file: Path) -> None:
         self.files = (file,)
-        self.label = ""
-        self.columns: tuple[Column, ...] = ()
         with reading([file]):
             scan = pl.scan_parquet if file.suffix in PARQUET else pl.scan_ipc
             self._lazy = scan(file, glob=False) if file.suffix in PARQUET else scan(file)
@@ -41,19 +54,16 @@ class ParquetSource(Source):
                 raise DataError(f"{file}: column {name!r} must hold plain values, got {kind}")
 
     @property
+    @override
     def types(self) -> dict[str, str]:
-        """The name of every column's type."""
         return {name: str(dtype) for name, dtype in self._schema.items()}
 
-    def choose(self, label: str, columns: Sequence[Column], extra: str | None = None) -> None:
-        """Say which of the file's columns is the label and which are fields."""
-        self.label, self.columns, self.extra = label, tuple(columns), extra
-
-    def blocks(self, start: Mark = START) -> Iterator[Block]:
-        """Read the file, some row groups at a time."""
-        lazy = self._lazy.select(self.wanted) if self.label else self._lazy
+    @override
+    def blocks(self, columns: Sequence[str], start: Mark = START) -> Iterator[Block]:
+        # Some row groups at a time.
+        lazy = self._lazy.select(columns)
         lazy = lazy.slice(start.offset) if start.offset else lazy
-        batches = lazy.collect_batches(chunk_size=BLOCK_ROWS, maintain_order=True, lazy=True)
+        batches = lazy.collect_batches(chunk_size=ROWS_PER_BLOCK, maintain_order=True, lazy=True)
         number, size = start.number, self.size
         while True:
             with reading(self.files):
@@ -68,21 +78,58 @@ class ParquetSource(Source):
             yield Block(rows, numbers, lines, f"{self.files[0]} row", position, after)
 
 
-def tell_columns(rows: pl.DataFrame, label: str, options: PrepareOptions) -> tuple[Column, ...]:
+class TableFormat(RawFormat):
+    """Any file with column names, of which the user says what they are."""
+
+    table_options = True
+
+    @override
+    def open_file(self, file: Path) -> FileReader:
+        return _open_table(file)
+
+    @override
+    def choose(self, reader: RowReader, wishes: ColumnWishes) -> Choice:
+        file, label = reader.files[0], wishes.label
+        if label is None:
+            raise ConfigError(f"label must name a column of {file}, got none")
+        if label not in reader.names:
+            raise DataError(
+                f"label must be a column of {file} ({', '.join(reader.names)}), got {label!r}"
+            )
+        if len(reader.names) < 2:
+            raise DataError(f"{file} must have columns beside the label, got {label!r} alone")
+        columns = tell_columns(_first_rows(reader), label, wishes)
+        if not columns:
+            raise DataError(f"{file} must have columns beside the label, got none to learn from")
+        twice = [c.name for at, c in enumerate(columns) if c.name in [d.name for d in columns[:at]]]
+        if twice:
+            raise DataError(
+                f"{file} header: fields must have names of their own, got {twice[0]!r} twice"
+            )
+        return Choice(label, columns)
+
+
+TABLE = TableFormat()
+
+
+def tell_columns(rows: pl.DataFrame, label: str | None, wishes: ColumnWishes) -> tuple[Column, ...]:
     """Tell numbers from categories by the first rows of a table.
 
     A column is numeric if every value is a number, and it is no identifier by its name, no
     code (few distinct whole numbers, or digits with a leading zero) and no whole number too
-    large to be an amount. The options' column names overrule that.
+    large to be an amount. What the user says of columns overrules that.
+
+    Args:
+        rows: The first rows, all columns.
+        label: The column that is no field, if there is one.
+        wishes: What the user says.
+
+    Raises:
+        DataError: If a wish is for a column that is not there, or two are for one.
     """
-    kinds = (
-        options.categorical_columns,
-        options.numeric_columns,
-        options.dates,
-        options.multivalued,
-    )
+    kinds = (wishes.categorical, wishes.numeric, wishes.dates, wishes.multivalued)
     named = {name for kind in kinds for name in kind}
-    dropped = set() if options.split_by is None else {options.split_by} - named
+    dropped = set() if wishes.split_by is None else {wishes.split_by} - named
     unknown = sorted(named - set(rows.columns) - {label})
     twice = sorted(name for name in named if sum(name in kind for kind in kinds) > 1)
     if unknown or label in named:
@@ -90,24 +137,44 @@ def tell_columns(rows: pl.DataFrame, label: str, options: PrepareOptions) -> tup
         raise DataError(f"a column must be one of {known}, got {(unknown or [label])[0]!r}")
     if twice:
         raise DataError(f"a column must be of one kind, got {twice[0]!r} as two")
-    sample = rows.head(SAMPLE_ROWS)
-    numeric = set(options.numeric_columns) | {
-        name
-        for name in rows.columns
-        if name not in options.categorical_columns and _is_amount(sample, name)
+    sample = rows.head(KIND_ROWS)
+    numeric = set(wishes.numeric) | {
+        name for name in rows.columns if name not in wishes.categorical and _is_amount(sample, name)
     }
     columns: list[Column] = []
     for name in rows.columns:
-        if name in options.dates:
-            columns += date_columns(name, options.dates[name])
-        elif name in options.multivalued:
-            columns.append(Column(name, "multivalued", delimiter=options.multivalued[name]))
+        if name in wishes.dates:
+            columns += _date_columns(name, wishes.dates[name])
+        elif name in wishes.multivalued:
+            columns.append(Column(name, "multivalued", delimiter=wishes.multivalued[name]))
         elif name != label and name not in dropped:
             columns.append(Column(name, "numeric" if name in numeric else "categorical"))
     return tuple(columns)
 
 
-def date_columns(name: str, format: str) -> list[Column]:
+def _open_table(file: Path) -> FileReader:
+    """Open a file with column names: text, JSON lines, Parquet or Arrow, told by its suffix."""
+    suffixes = [suffix.lower() for suffix in file.suffixes]
+    kind = next((suffix for suffix in reversed(suffixes) if suffix not in COMPRESSED), "")
+    if kind in PARQUET + ARROW:
+        return ColumnarReader(file)
+    if kind in JSON:
+        return TextReader(file, JSON_LINES, read_keys(file), header=False)
+    dialect, names = read_header(file, "\t" if kind in TABBED else None)
+    check_names(file, names)
+    return TextReader(file, dialect, names, header=True)
+
+
+def _first_rows(reader: RowReader) -> pl.DataFrame:
+    for block in reader.blocks(reader.names):
+        if block.rows.height:
+            return block.rows
+        if block.bad:
+            raise DataError(f"{block.place} {block.bad[0].line}: {block.bad[0].reason}")
+    raise DataError(f"{reader.files[0]} must hold rows, got none that can be read")
+
+
+def _date_columns(name: str, format: str) -> list[Column]:
     """Return the hour and the weekday of a column of moments."""
     parts: tuple[Literal["hour", "weekday"], ...] = ("hour", "weekday")
     return [

@@ -1,37 +1,54 @@
-"""Several files as one source: globs, directories, published splits."""
+"""Several files as one: patterns, directories, files by split, and what URLs lead to."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+import hashlib
+import shutil
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote, urlsplit
 
-from multiembed.base.errors import DataError
+from typing_extensions import override
+
+from multiembed.base.errors import DataError, InputError
+from multiembed.base.files import partial_name, rename_whole
 from multiembed.data.encoding.values import as_text
-from multiembed.data.sources.columnar import ParquetSource
-from multiembed.data.sources.download import fetch, is_url
-from multiembed.data.sources.source import START, Block, Column, Mark, Source
-from multiembed.data.sources.text import TextSource
+from multiembed.data.sources.source import START, Block, FileReader, Mark, RowReader
 from multiembed.data.store.schema import SPLITS
 
 RawSource = str | Path | Sequence[str | Path] | Mapping[str, "str | Path | Sequence[str | Path]"]
 """A file, a directory, a pattern or a URL; several of them; or one of these for every split."""
 
 
-class FileSeries(Source):
-    """Files with the same columns, read one after the other."""
+SCHEMES = ("http", "https", "hf")
+HUB = "https://huggingface.co/datasets"
+TIMEOUT = 60
+"""Seconds without a byte."""
+_CHUNK = 1 << 20
+
+
+class FileSeries(RowReader):
+    """Files with the same columns, read one after the other.
+
+    Args:
+        members: A reader of every file.
+        splits: The split of each, if the files say so: 0 train, 1 valid, 2 test.
+        urls: What was downloaded, and from where.
+    """
 
     def __init__(
         self,
-        members: Sequence[TextSource | ParquetSource],
+        members: Sequence[FileReader],
         splits: Sequence[int | None],
-        names: Mapping[Path, str],
+        urls: Mapping[Path, str],
     ) -> None:
         self.files = tuple(file for member in members for file in member.files)
-        self.label = ""
-        self.columns: tuple[Column, ...] = ()
         self.given = any(split is not None for split in splits)
         self.names = members[0].names
         self._members = tuple(members)
         self._splits = tuple(splits)
-        self._names = dict(names)
+        self._urls = dict(urls)
         self._mixed = any(member.types != members[0].types for member in members)
         for member in members:
             odd = set(self.names) ^ set(member.names)
@@ -41,24 +58,18 @@ class FileSeries(Source):
                     f"difference in {sorted(odd)[0]!r}"
                 )
 
+    @override
     def name(self, file: Path) -> str:
-        """Return the path or the URL of a file."""
-        return self._names.get(file, str(file))
+        return self._urls.get(file, str(file))
 
-    def choose(self, label: str, columns: Sequence[Column], extra: str | None = None) -> None:
-        """Say which column is the label and which are fields."""
-        self.label, self.columns, self.extra = label, tuple(columns), extra
-        for member in self._members:
-            member.choose(label, columns, extra)
-
-    def blocks(self, start: Mark = START) -> Iterator[Block]:
-        """Read all files, in order."""
+    @override
+    def blocks(self, columns: Sequence[str], start: Mark = START) -> Iterator[Block]:
         number = start.number
         sizes = [member.size for member in self._members]
         for place in range(start.file, len(self._members)):
             mark = start if place == start.file else Mark(file=place, number=number)
             before = sum(sizes[:place])
-            for block in self._members[place].blocks(mark):
+            for block in self._members[place].blocks(columns, mark):
                 number = block.after.number
                 yield block._replace(
                     rows=as_text(block.rows) if self._mixed else block.rows,
@@ -67,50 +78,76 @@ class FileSeries(Source):
                 )
 
 
-def find_files(
-    source: RawSource, downloads: Path
-) -> tuple[list[Path], list[int | None], dict[Path, str]]:
-    """Return the files of a source, the split of each if they say so, and names of downloads.
+def open_files(
+    source: RawSource, downloads: Path, opener: Callable[[Path], FileReader]
+) -> FileSeries:
+    """Open all files of a source as one.
+
+    Args:
+        source: What leads to the files.
+        downloads: Directory for what comes from URLs.
+        opener: Opens one of them.
 
     Raises:
-        DataError: If there are none, or a split is missing.
+        DataError: If there are none, a split is missing, or their columns differ.
     """
-    if not isinstance(source, Mapping):
-        files, names = _all(source, downloads)
-        return files, [None] * len(files), names
-    missing = [name for name in SPLITS if not source.get(name)]
-    unknown = sorted(set(source) - set(SPLITS))
-    if missing or unknown:
-        got = f"none for {missing[0]}" if missing else f"one for {unknown[0]!r}"
-        raise DataError(f"files must be given for {', '.join(SPLITS)}, got {got}")
+    files, splits, urls = _find_files(source, downloads)
+    return FileSeries([opener(file) for file in files], splits, urls)
+
+
+def _find_files(
+    source: RawSource, downloads: Path
+) -> tuple[list[Path], list[int | None], dict[Path, str]]:
+    """Return the files of a source, the split of each if they say so, and names of downloads."""
+    given: dict[int | None, str | Path | Sequence[str | Path]]
+    if isinstance(source, Mapping):
+        missing = [name for name in SPLITS if not source.get(name)]
+        unknown = sorted(set(source) - set(SPLITS))
+        if missing or unknown:
+            got = f"none for {missing[0]}" if missing else f"one for {unknown[0]!r}"
+            raise DataError(f"files must be given for {', '.join(SPLITS)}, got {got}")
+        given = {code: source[name] for code, name in enumerate(SPLITS)}
+    else:
+        given = {None: source}
     every: list[Path] = []
     splits: list[int | None] = []
     names: dict[Path, str] = {}
-    for code, name in enumerate(SPLITS):
-        files, urls = _all(source[name], downloads)
+    for code, part in given.items():
+        files, urls = _all(part, downloads)
         every += files
         splits += [code] * len(files)
         names |= urls
     twice = [file for place, file in enumerate(every) if file in every[:place]]
-    if twice:
+    if twice and None not in given:
         raise DataError(f"{twice[0]} must be given for one split only, got two")
     return every, splits, names
+
+
+@contextmanager
+def downloading(target: Path) -> Iterator[Path]:
+    """Lend a directory beside `target` for downloads; it stays only where work was interrupted."""
+    folder = target.with_name(target.name + ".downloads")
+    try:
+        yield folder
+    except InputError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _all(
     source: str | Path | Sequence[str | Path], downloads: Path
 ) -> tuple[list[Path], dict[Path, str]]:
-    several = [source] if isinstance(source, str | Path) else list(source)
     files: list[Path] = []
-    names: dict[Path, str] = {}
-    for one in several:
-        if is_url(str(one)):
-            file = fetch(str(one), downloads)
-            files.append(file)
-            names[file] = str(one)
+    urls: dict[Path, str] = {}
+    for one in [source] if isinstance(source, str | Path) else source:
+        url = str(one)
+        if urlsplit(url).scheme in SCHEMES and "://" in url:
+            files.append(_fetch(url, downloads))
+            urls[files[-1]] = url
         else:
             files += _found(Path(one))
-    return files, names
+    return files, urls
 
 
 def _found(path: Path) -> list[Path]:
@@ -126,3 +163,44 @@ def _found(path: Path) -> list[Path]:
     if not files:
         raise DataError(f"{path} must lead to files, got none")
     return files
+
+
+def _fetch(url: str, folder: Path) -> Path:
+    """Download a file into a directory, unless it is there already."""
+    name = PurePosixPath(urlsplit(url).path).name or "rows"
+    target = folder / hashlib.sha256(url.encode()).hexdigest()[:12] / name
+    if target.exists():
+        return target
+    partial = partial_name(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with urllib.request.urlopen(_address(url), timeout=TIMEOUT) as response:
+            _save(response, partial, url)
+        rename_whole(partial, target)
+    except (OSError, HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        raise DataError(f"{url} must be readable, got: {reason}") from None
+    return target
+
+
+def _save(response: HTTPResponse, partial: Path, url: str) -> None:
+    expected = response.headers.get("Content-Length")
+    free = shutil.disk_usage(partial.parent).free
+    if expected is not None and int(expected) > free:
+        raise OSError(f"{int(expected) / 1e9:.1f} GB for a disk with {free / 1e9:.1f} GB free")
+    with partial.open("wb") as file:
+        shutil.copyfileobj(response, file, _CHUNK)
+        size = file.tell()
+    if expected is not None and size != int(expected):
+        raise OSError(f"{size} bytes of {expected}")
+
+
+def _address(url: str) -> str:
+    """Return where a URL leads; `hf://datasets/OWNER/NAME/PATH` is a file of a data set there."""
+    parts = urlsplit(url)
+    if parts.scheme != "hf":
+        return url
+    steps = parts.path.strip("/").split("/")
+    if parts.netloc != "datasets" or len(steps) < 3:
+        raise ValueError("no address like hf://datasets/OWNER/NAME/PATH")
+    return f"{HUB}/{steps[0]}/{steps[1]}/resolve/main/{quote('/'.join(steps[2:]))}"

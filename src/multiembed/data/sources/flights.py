@@ -3,16 +3,27 @@
 import importlib.util
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from typing_extensions import override
 
 from multiembed.base.errors import DataError
-from multiembed.data.sources.source import START, Block, Column, Mark, Source, reading
+from multiembed.data.sources.file_series import RawSource
+from multiembed.data.sources.formats import Choice, RawFormat
+from multiembed.data.sources.source import (
+    START,
+    Block,
+    Column,
+    ColumnWishes,
+    Mark,
+    RowReader,
+    reading,
+)
 
-LABEL = "late"
+LATE = "late"
 LATE_MINUTES = 15
 NUMERIC = ("distance",)
 JOINED = {
@@ -28,7 +39,7 @@ FIELDS = (
 )
 
 
-class Flights(Source):
+class FlightsReader(RowReader):
     """Did a flight arrive more than 15 minutes late? Only what is known before departure.
 
     Flights without an arrival delay (cancelled or diverted) are left out.
@@ -36,27 +47,48 @@ class Flights(Source):
 
     def __init__(self) -> None:
         folder = _package_folder()
-        self.label = LABEL
-        self.columns = tuple(
-            Column(name, "numeric" if name in NUMERIC else "categorical") for name in FIELDS
-        )
+        self.names = (LATE, *FIELDS)
         self.files = (folder / "flights.csv.zip", folder / "planes.csv")
 
+    @override
     def name(self, file: Path) -> str:
-        """Return the name inside the package: the same wherever it is installed."""
-        return "/".join(file.parts[-3:])
+        return "/".join(file.parts[-3:])  # the same wherever the package is installed
 
-    def blocks(self, start: Mark = START) -> Iterator[Block]:
-        """Read all flights at once: they are few."""
+    @override
+    def blocks(self, columns: Sequence[str], start: Mark = START) -> Iterator[Block]:
+        # All at once: they are few.
         if start.number:
             return
         flights, planes = self.files
         with reading(self.files), zipfile.ZipFile(flights) as archive:
             raw = archive.read(archive.namelist()[0])
-            rows = _flight_fields(_read(raw), _read(planes.read_bytes()))
+            rows = _flight_fields(_read(raw), _read(planes.read_bytes())).select(columns)
         numbers = np.arange(rows.height)
         after = Mark(number=rows.height)
         yield Block(rows, numbers, numbers + 1, "flights row", self.size, after)
+
+
+class FlightsFormat(RawFormat):
+    """The records of the package, for which the format's own name stands."""
+
+    embedded = True
+
+    @override
+    def open_all(self, source: RawSource, downloads: Path) -> RowReader:
+        if str(source) != "flights":
+            raise DataError(f"source must be the word flights for format flights, got {source}")
+        return FlightsReader()
+
+    @override
+    def choose(self, reader: RowReader, wishes: ColumnWishes) -> Choice:
+        columns = {
+            **{name: Column(name, "categorical") for name in FIELDS},
+            **{name: Column(name, "numeric") for name in NUMERIC},
+        }
+        return Choice(LATE, tuple(columns.values()))
+
+
+FLIGHTS = FlightsFormat()
 
 
 def _read(raw: bytes) -> pl.DataFrame:
@@ -71,12 +103,12 @@ def _flight_fields(flights: pl.DataFrame, planes: pl.DataFrame) -> pl.DataFrame:
     return (
         flights.filter(delay.is_not_null())
         .with_columns(
-            (delay > LATE_MINUTES).cast(pl.UInt8).alias(LABEL),
+            (delay > LATE_MINUTES).cast(pl.UInt8).alias(LATE),
             date.dt.weekday().cast(pl.String).alias("weekday"),
             (scheduled_arrival // 100).cast(pl.String).alias("sched_arr_hour"),
         )
         .join(planes, on="tailnum", how="left", maintain_order="left")
-        .select(LABEL, *FIELDS)
+        .select(LATE, *FIELDS)
     )
 
 

@@ -1,18 +1,25 @@
-"""The formats by name, and the fields that each of them gives."""
+"""The formats of raw rows: all that preparing and scoring know of each, by name.
 
-from collections.abc import Callable, Mapping, Sequence
+A format is a `RawFormat` and a line in `FORMATS`. Those of click logs with fixed columns are here;
+`criteo_x4` and the like are published splits as the benchmark BARS prepares them, a directory with
+`train.csv`, `valid.csv` and `test.csv`, whose label, fields and minimum counts are those of the
+benchmark's own configurations (Zhu et al., BARS-CTR, CIKM 2021).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
-from multiembed.base.errors import ConfigError, DataError
-from multiembed.data.options import PrepareOptions
-from multiembed.data.sources.columnar import ARROW, PARQUET, ParquetSource, tell_columns
-from multiembed.data.sources.file_series import FileSeries, RawSource, find_files
-from multiembed.data.sources.flights import Flights
-from multiembed.data.sources.published import LAYOUTS, Layout
-from multiembed.data.sources.records import JSON_LINES, Dialect
-from multiembed.data.sources.source import Block, Column, Source
-from multiembed.data.sources.text import TextSource, check_names, read_header, read_keys
-from multiembed.data.store.schema import SPLITS, Field, NumericRule
+from typing_extensions import override
+
+from multiembed.base.errors import DataError
+from multiembed.base.registry import Registry
+from multiembed.data.sources.file_series import RawSource, open_files
+from multiembed.data.sources.records import Dialect, read_records
+from multiembed.data.sources.source import Column, ColumnWishes, FileReader, RowReader
+from multiembed.data.sources.text import TextReader, read_header
+from multiembed.data.store.schema import SPLITS, DateRule, Schema
 
 CRITEO_NUMBERS = tuple(f"I{number}" for number in range(1, 14))
 CRITEO_CATEGORIES = tuple(f"C{number}" for number in range(1, 27))
@@ -21,186 +28,205 @@ AVAZU_NAMES = (
     *("app_id", "app_domain", "app_category", "device_id", "device_ip", "device_model"),
     *("device_type", "device_conn_type", *(f"C{number}" for number in range(14, 22))),
 )
-COMPRESSED = (".gz", ".zst", ".zstd")
-JSON = (".jsonl", ".ndjson", ".json")
-TABBED = (".tsv", ".tab")
-TABLE_OPTIONS = ("label", "categorical_columns", "numeric_columns", "dates", "multivalued")
+TABS = Dialect("\t", quoted=False)
 
 
-def open_source(
-    source: RawSource, options: PrepareOptions, downloads: Path | None = None
-) -> Source:
-    """Open raw rows of the format that the options name.
+class Choice(NamedTuple):
+    """What of some rows is to be learned from what."""
 
-    Files behind URLs are first fetched into `downloads`.
+    label: str
+    columns: tuple[Column, ...]
+    """The fields, in order."""
+
+
+class RawFormat(ABC):
+    """One format of raw rows. What is not said of it is as for tables."""
+
+    min_count: int = 2
+    """Values counted less often become *other*, unless the user says otherwise."""
+    table_options: bool = False
+    """Whether the user says which columns there are."""
+    embedded: bool = False
+    """Whether its rows lie in an installed package, so that its own name is the source."""
+
+    def open_all(self, source: RawSource, downloads: Path) -> RowReader:
+        """Open what is to be prepared.
+
+        Args:
+            source: What the user gives.
+            downloads: Directory for what comes from URLs.
+
+        Raises:
+            DataError: If it cannot be read, or is of another format.
+        """
+        return open_files(source, downloads, self.open_file)
+
+    def open_file(self, file: Path) -> FileReader:
+        """Open one of the files that are to be prepared."""
+        return FORMATS["table"].open_file(file)
+
+    def open_to_score(self, file: Path, schema: Schema) -> FileReader:
+        """Open a file of rows to score, where the label may be absent."""
+        return FORMATS["table"].open_file(file)
+
+    @abstractmethod
+    def choose(self, reader: RowReader, wishes: ColumnWishes) -> Choice:
+        """Say which column is the label and which are fields.
+
+        Raises:
+            ConfigError: If the user's words are not enough.
+            DataError: If the columns are not those of the format.
+        """
+
+
+FORMATS: Registry[RawFormat] = Registry(
+    "format",
+    {
+        "flights": "multiembed.data.sources.flights:FLIGHTS",
+        "criteo": "multiembed.data.sources.formats:CRITEO",
+        "avazu": "multiembed.data.sources.formats:AVAZU",
+        "table": "multiembed.data.sources.columnar:TABLE",
+        "criteo_x4": "multiembed.data.sources.formats:CRITEO_X4",
+        "avazu_x4": "multiembed.data.sources.formats:AVAZU_X4",
+        "frappe_x1": "multiembed.data.sources.formats:FRAPPE_X1",
+        "movielenslatest_x1": "multiembed.data.sources.formats:MOVIELENS_X1",
+    },
+)
+"""Every format, in the order in which they are listed."""
+
+
+def is_embedded(source: object) -> bool:
+    """Say whether a source is the name of a format whose rows are installed."""
+    return str(source) in FORMATS and FORMATS[str(source)].embedded
+
+
+def open_to_score(raw: Path | str, schema: Schema, downloads: Path) -> RowReader:
+    """Open raw rows of the kind that a run was trained on; their label may be absent.
+
+    Args:
+        raw: A file, a directory, a pattern, a URL or the name of an embedded format.
+        schema: Of the run.
+        downloads: Directory for what comes from a URL.
 
     Raises:
-        DataError: If there is no such file, or its columns are not the format's.
+        DataError: If there is no such file, or it lacks a field.
     """
-    _check_options(options)
-    if options.format == "flights":
-        if options.split_column:
-            raise ConfigError(
-                f"split_by must be left out for format flights, got {options.split_column!r}"
-            )
-        if str(source) != "flights":
-            raise DataError(f"source must be the word flights for format flights, got {source}")
-        return Flights()
-    layout = LAYOUTS.get(options.format)
-    if layout is not None and not isinstance(source, Mapping):
-        source = _published_files(source, layout)
-    files, splits, names = find_files(source, downloads or Path("downloads"))
-    openers: dict[str, Callable[[Path], TextSource | ParquetSource]] = {
-        "criteo": _criteo,
-        "avazu": _avazu,
-    }
-    opener = openers.get(options.format, open_table)
-    series = FileSeries([opener(file) for file in files], splits, names)
-    if series.given and options.split_column:
-        raise ConfigError(
-            f"split_by must be left out if files are given by split, got {options.split_column}"
-        )
-    if layout is not None:
-        return _published(series, layout)
-    _choose(series, options)
-    return series
-
-
-def open_table(file: Path) -> TextSource | ParquetSource:
-    """Open a file with column names: text, JSON lines, Parquet or Arrow, told by its suffix.
-
-    Raises:
-        DataError: If it is none.
-    """
-    suffixes = [suffix.lower() for suffix in file.suffixes]
-    kind = next((suffix for suffix in reversed(suffixes) if suffix not in COMPRESSED), "")
-    if kind in PARQUET + ARROW:
-        return ParquetSource(file)
-    if kind in JSON:
-        return TextSource(file, JSON_LINES, read_keys(file), header=False)
-    dialect, names = read_header(file, "\t" if kind in TABBED else None)
-    check_names(file, names)
-    return TextSource(file, dialect, names, header=True)
-
-
-def plain_fields(source: Source, options: PrepareOptions) -> list[Field]:
-    """Return the fields of a source as they are before anything is counted.
-
-    Raises:
-        DataError: If an option names a field that is not there.
-    """
-    known = {column.name: column.kind for column in source.columns}
-    for named in (options.field_min_counts, options.field_max_values, options.hash_sizes):
-        for name in named:
-            if name not in known:
-                raise DataError(f"a field must be one of {', '.join(known)}, got {name!r}")
-    for name in options.hash_sizes:
-        if known[name] == "numeric":
-            raise DataError(f"a hashed field must be categorical, got {name!r}, which is numeric")
-    rule = NumericRule(rule=options.numeric_rule)
-    return [
-        Field(
-            name=column.name,
-            kind=column.kind,
-            cardinality=1,
-            min_count=options.field_min_counts.get(column.name, options.threshold),
-            numeric=rule if column.kind == "numeric" else None,
-            date=column.date,
-            hash_size=options.hash_sizes.get(column.name),
-            max_values=options.field_max_values.get(column.name, options.max_values),
-            delimiter=column.delimiter,
-            slots=1 if column.delimiter is None else options.max_cell_values,
-        )
-        for column in source.columns
-    ]
-
-
-def _check_options(options: PrepareOptions) -> None:
-    if options.split_by is not None and options.split_by_group is not None:
-        raise ConfigError(
-            f"split_by_group must be left out if split_by is given, got {options.split_by_group!r}"
-        )
-    for name in TABLE_OPTIONS:
-        if options.format != "table" and getattr(options, name):
-            raise ConfigError(
-                f"{name} must be left out unless format is table, got {options.format}"
-            )
-
-
-def _choose(series: FileSeries, options: PrepareOptions) -> None:
-    """Say which columns of some files are the label and the fields."""
-    extra = options.split_column
-    if extra is not None and extra not in series.names:
-        raise DataError(
-            f"split_by must be a column of {series.files[0]} ({', '.join(series.names)}), "
-            f"got {extra!r}"
-        )
-    if options.format == "criteo":
-        columns = [Column(name, "numeric") for name in CRITEO_NUMBERS]
-        columns += [Column(name, "categorical") for name in CRITEO_CATEGORIES]
-        series.choose("label", columns, extra)
-    elif options.format == "avazu":
-        columns = [Column(name, "categorical") for name in AVAZU_NAMES[2:]]
-        series.choose("click", columns, extra)
+    if is_embedded(raw):
+        reader = FORMATS[str(raw)].open_all(str(raw), downloads)
     else:
-        _choose_of_table(series, options, extra)
+        name = schema.options.get("format")
+        format = FORMATS[str(name) if name in FORMATS else "table"]
+        reader = open_files(str(raw), downloads, lambda file: format.open_to_score(file, schema))
+    for field in schema.fields:
+        if field.column not in reader.names:
+            known = ", ".join(reader.names[:20])
+            raise DataError(f"{raw} must have a column {field.column!r}, got {known}")
+    return reader
 
 
-def _choose_of_table(series: FileSeries, options: PrepareOptions, extra: str | None) -> None:
-    file = series.files[0]
-    if options.label is None:
-        raise ConfigError(f"label must name a column of {file}, got none")
-    if options.label not in series.names:
-        raise DataError(
-            f"label must be a column of {file} ({', '.join(series.names)}), got {options.label!r}"
-        )
-    if len(series.names) < 2:
-        raise DataError(f"{file} must have columns beside the label, got {options.label!r} alone")
-    columns = tell_columns(_first_block(series).rows, options.label, options)
-    if not columns:
-        raise DataError(f"{file} must have columns beside the label, got none to learn from")
-    twice = [c.name for at, c in enumerate(columns) if c.name in [d.name for d in columns[:at]]]
-    if twice:
-        raise DataError(
-            f"{file} header: fields must have names of their own, got {twice[0]!r} twice"
-        )
-    series.choose(options.label, columns, extra)
+class CriteoFormat(RawFormat):
+    """Criteo's logs: TAB, 40 columns, no header."""
+
+    min_count = 10
+
+    @override
+    def open_file(self, file: Path) -> FileReader:
+        names = ("label", *CRITEO_NUMBERS, *CRITEO_CATEGORIES)
+        return TextReader(file, TABS, names, header=False)
+
+    @override
+    def open_to_score(self, file: Path, schema: Schema) -> FileReader:
+        # No header names the columns: they are the fields, after the label if there is one more.
+        first = next(read_records(file, TABS), None)
+        labelled = first is None or len(schema.fields) != first.columns[0]
+        names = (schema.label, *schema.field_names) if labelled else schema.field_names
+        return TextReader(file, TABS, names, header=False)
+
+    @override
+    def choose(self, reader: RowReader, wishes: ColumnWishes) -> Choice:
+        return Choice("label", (*_numbers(*CRITEO_NUMBERS), *_categories(*CRITEO_CATEGORIES)))
 
 
-def _criteo(file: Path) -> TextSource:
-    names = ("label", *CRITEO_NUMBERS, *CRITEO_CATEGORIES)
-    return TextSource(file, Dialect("\t", quoted=False), names, header=False)
+class AvazuFormat(RawFormat):
+    """Avazu's logs: CSV with the header that it comes with."""
+
+    min_count = 4
+
+    @override
+    def open_file(self, file: Path) -> FileReader:
+        dialect, names = read_header(file, ",")
+        if names != AVAZU_NAMES:
+            expected, got = ",".join(AVAZU_NAMES[:3]), ",".join(names[:3])
+            raise DataError(f"{file} line 1: expected the header {expected},..., got {got},...")
+        return TextReader(file, dialect, names, header=True)
+
+    @override
+    def choose(self, reader: RowReader, wishes: ColumnWishes) -> Choice:
+        return Choice("click", _categories(*AVAZU_NAMES[2:]))
 
 
-def _avazu(file: Path) -> TextSource:
-    dialect, names = read_header(file, ",")
-    if names != AVAZU_NAMES:
-        expected, got = ",".join(AVAZU_NAMES[:3]), ",".join(names[:3])
-        raise DataError(f"{file} line 1: expected the header {expected},..., got {got},...")
-    return TextSource(file, dialect, names, header=True)
+class PublishedFormat(RawFormat):
+    """A published split: a directory with a file for each part."""
+
+    def __init__(self, title: str, min_count: int, choice: Choice) -> None:
+        self.title = title
+        self.min_count = min_count
+        self.choice = choice
+
+    @override
+    def open_all(self, source: RawSource, downloads: Path) -> RowReader:
+        if not isinstance(source, Mapping):
+            folder = str(source) if isinstance(source, str | Path) else ""
+            if not folder:
+                raise DataError(f"{self.title} must be one directory, got several paths")
+            source = {name: f"{folder.rstrip('/')}/{name}.csv" for name in SPLITS}
+        return super().open_all(source, downloads)
+
+    @override
+    def choose(self, reader: RowReader, wishes: ColumnWishes) -> Choice:
+        for name in (self.choice.label, *(column.raw for column in self.choice.columns)):
+            if name not in reader.names:
+                raise DataError(
+                    f"{reader.files[0]} must have the columns of {self.title}, got no {name!r}"
+                )
+        return self.choice
 
 
-def _published_files(source: str | Path | Sequence[str | Path], layout: Layout) -> dict[str, str]:
-    folder = str(source) if isinstance(source, str | Path) else ""
-    if not folder:
-        raise DataError(f"{layout.title} must be one directory, got several paths")
-    return {name: f"{folder.rstrip('/')}/{name}.csv" for name in SPLITS}
+def _numbers(*names: str) -> tuple[Column, ...]:
+    return tuple(Column(name, "numeric") for name in names)
 
 
-def _published(series: FileSeries, layout: Layout) -> FileSeries:
-    absent = [name for name in (layout.label, *layout.raw_names) if name not in series.names]
-    if absent:
-        raise DataError(
-            f"{series.files[0]} must have the columns of {layout.title}, got no {absent[0]!r}"
-        )
-    series.choose(layout.label, layout.columns)
-    return series
+def _categories(*names: str) -> tuple[Column, ...]:
+    return tuple(Column(name, "categorical") for name in names)
 
 
-def _first_block(source: Source) -> Block:
-    for block in source.blocks():
-        if block.rows.height:
-            return block
-        if block.bad:
-            raise DataError(f"{block.place} {block.bad[0].line}: {block.bad[0].reason}")
-    raise DataError(f"{source.files[0]} must hold rows, got none that can be read")
+CRITEO = CriteoFormat()
+AVAZU = AvazuFormat()
+# DIFFERS: BARS buckets Criteo's numbers as floor(ln(v)^2) above 2 and keeps others, so that 1
+# and 3 are one value; the paper's rule, ours, takes 2 off the others, which keeps them apart.
+CRITEO_X4 = PublishedFormat(
+    "Criteo_x4",
+    10,
+    Choice("Label", (*_numbers(*CRITEO_NUMBERS), *_categories(*CRITEO_CATEGORIES))),
+)
+_HOUR, *_DAYS = (
+    Column(part, "categorical", DateRule(column="hour", part=part, format="%y%m%d%H"))
+    for part in ("hour", "weekday", "weekend")
+)
+AVAZU_X4 = PublishedFormat(
+    "Avazu_x4", 2, Choice("click", (_HOUR, *_categories(*AVAZU_NAMES[3:]), *_DAYS))
+)
+FRAPPE_X1 = PublishedFormat(
+    "Frappe_x1",
+    1,
+    Choice(
+        "label",
+        _categories(
+            *("user", "item", "daytime", "weekday", "isweekend", "homework", "cost", "weather"),
+            *("country", "city"),
+        ),
+    ),
+)
+MOVIELENS_X1 = PublishedFormat(
+    "MovielensLatest_x1", 1, Choice("label", _categories("user_id", "item_id", "tag_id"))
+)

@@ -1,22 +1,27 @@
-"""Delimited text cut into whole records, with their line numbers, in bounded memory."""
+"""Delimited text, compressed or not, cut into whole records with their line numbers."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple, no_type_check
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Bool, Int64
 
 from multiembed.base.errors import DataError
-from multiembed.data.byte_loops import scan_records
+from multiembed.base.loops import compiled
 from multiembed.data.sources.source import START, Mark, reading
-from multiembed.data.sources.streams import ByteStream, open_bytes
 
-CHUNK = 1 << 24
+BYTES_PER_READ = 1 << 24
 """Bytes read at once."""
 LONGEST = 1 << 26
 """A record this long is a quote that nobody closed."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+"""How compressed files begin."""
+SKIPPED = 1 << 24
+NEWLINE, RETURN, QUOTE = ord("\n"), ord("\r"), ord('"')
 
 
 class Dialect(NamedTuple):
@@ -60,51 +65,90 @@ class Records(NamedTuple):
         )
 
 
+@contextmanager
+def _open_bytes(file: Path, skipped: int) -> Iterator[tuple[IO[bytes], IO[bytes] | pa.NativeFile]]:
+    """Open a file as it lies there and as text, from which so many bytes are left out.
+
+    It is read through gzip or zstd if its first bytes say so.
+    """
+    with file.open("rb") as raw:
+        first = raw.read(4)
+        raw.seek(0)
+        kind = next((kind for magic, kind in MAGIC.items() if first.startswith(magic)), None)
+        if kind is None:
+            raw.seek(skipped)
+            yield raw, raw
+            return
+        with pa.CompressedInputStream(pa.PythonFile(raw, "r"), kind) as text:
+            while skipped > 0:
+                skipped -= len(text.read(min(skipped, SKIPPED))) or skipped
+            yield raw, text
+
+
 def read_records(file: Path, dialect: Dialect, start: Mark = START) -> Iterator[Records]:
     """Read a file, some megabytes at a time, from its beginning or from a mark.
 
     Raises:
         DataError: If the file cannot be read, or ends inside a quoted value.
     """
-    with reading([file]), open_bytes(file) as stream:
-        stream.skip(start.offset)
-        yield from _split(stream, file, dialect, start)
+    with reading([file]), _open_bytes(file, start.offset) as (raw, stream):
+        for records in _split(stream, file, dialect, start):
+            yield records._replace(position=raw.tell())
 
 
-def _split(stream: ByteStream, file: Path, dialect: Dialect, start: Mark) -> Iterator[Records]:
+def _split(
+    stream: IO[bytes] | pa.NativeFile, file: Path, dialect: Dialect, start: Mark
+) -> Iterator[Records]:
     after, rest = start, b""
     while True:
-        data = stream.read(CHUNK)
+        data = stream.read(BYTES_PER_READ)
         if after.offset == 0 and not rest and data.startswith(BYTE_ORDER_MARK):
             data = data.removeprefix(BYTE_ORDER_MARK)
             after = after._replace(offset=len(BYTE_ORDER_MARK))
         text = rest + data
         if not data and text and not text.endswith(b"\n"):
             text += b"\n"
-        ends, columns, lines, line = _scan(text, dialect, after.line)
+        found = np.empty((3, text.count(b"\n")), np.int64)
+        content, separator = np.frombuffer(text, np.uint8), ord(dialect.separator)
+        count, line = _scan_records(content, separator, dialect.quoted, after.line, found)
+        ends, columns, lines = found[:, :count]
         stop = int(ends[-1]) if len(ends) else 0
         rest = text[stop:]
         after = after._replace(offset=after.offset + stop, line=line)
         if len(ends):
-            yield Records(text[:stop], ends, columns, lines, stream.position, after)
+            yield Records(text[:stop], ends, columns, lines, 0, after)
         if rest and (not data or len(rest) > LONGEST):
             raise DataError(f"{file} line {line}: a quote must be closed, got none that does")
         if not data:
             return
 
 
-def _scan(
-    text: bytes, dialect: Dialect, line: int
-) -> tuple[
-    Int64[np.ndarray, " records"],
-    Int64[np.ndarray, " records"],
-    Int64[np.ndarray, " records"],
-    int,
-]:
-    """Find ends, numbers of columns and first lines of records, and the line after them."""
-    found = np.empty((3, text.count(b"\n")), np.int64)
-    content = np.frombuffer(text, np.uint8)
-    separator, places = ord(dialect.separator), (found[0], found[1], found[2])
-    records, line = scan_records(content, separator, dialect.quoted, line, places)
-    ends, columns, lines = found[:, :records]
-    return ends, columns, lines, line
+@compiled
+@no_type_check
+def _scan_records(text, separator, quoted, line, found):  # noqa: ANN001, ANN202
+    """Find where records end, how many columns they have, and the line where each begins.
+
+    Blank lines have 0 columns. Between an odd and an even quote everything belongs to the value;
+    a doubled quote inside a value closes and opens it again, which changes nothing. Returns the
+    number of records and the line after the last of them.
+    """
+    ends, columns, lines = found[0], found[1], found[2]
+    records, begin, count, first, inside = 0, 0, 1, line, False
+    for place in range(len(text)):
+        byte = text[place]
+        if byte == NEWLINE:
+            line += 1
+            if inside:
+                continue
+            size = place - begin
+            blank = size == 0 or (size == 1 and text[begin] == RETURN)
+            ends[records] = place + 1
+            columns[records] = 0 if blank else count
+            lines[records] = first
+            records += 1
+            begin, count, first = place + 1, 1, line
+        elif byte == separator:
+            count += not inside
+        elif byte == QUOTE and quoted:
+            inside = not inside
+    return records, first

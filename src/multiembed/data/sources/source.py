@@ -3,9 +3,10 @@
 import hashlib
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from jaxtyping import Int64
 from multiembed.base.errors import DataError
 from multiembed.data.store.schema import DateRule, Kind, SourceFile
 
-SHOWN = 5
+BAD_ROWS_SHOWN = 5
 """Bad rows named one by one; the rest are counted."""
 
 
@@ -83,25 +84,29 @@ class Column(NamedTuple):
         return self.date.column if self.date is not None else self.name
 
 
-class Source(ABC):
-    """Rows that can be read again and again, always in the same order."""
+class ColumnWishes(NamedTuple):
+    """What a user says of the columns of a table."""
 
-    label: str
-    """Name of the label's column."""
-    columns: tuple[Column, ...]
-    """The fields, in order."""
-    extra: str | None = None
-    """Another column to read: the one that rows are split by."""
+    label: str | None = None
+    categorical: tuple[str, ...] = ()
+    numeric: tuple[str, ...] = ()
+    dates: Mapping[str, str] = {}
+    """Columns of moments, and how each is written."""
+    multivalued: Mapping[str, str] = {}
+    """Columns of several values, and what stands between these."""
+    split_by: str | None = None
+    """The column in whose order rows are split: no field unless another wish names it."""
+
+
+class RowReader(ABC):
+    """Raw rows that can be read again and again, always in the same order."""
+
     files: tuple[Path, ...]
     """What the rows are read from."""
+    names: tuple[str, ...]
+    """The columns that there are."""
     given: bool = False
     """Whether the files say which rows train, validate and test."""
-
-    @property
-    def wanted(self) -> list[str]:
-        """Names of the columns to read, each once."""
-        extra = [] if self.extra is None else [self.extra]
-        return list(dict.fromkeys([self.label, *(column.raw for column in self.columns), *extra]))
 
     @property
     def size(self) -> int:
@@ -114,18 +119,56 @@ class Source(ABC):
             found = [file.stat() for file in self.files]
         return tuple((file.st_size, file.st_mtime_ns) for file in found)
 
-    def described(self) -> tuple[SourceFile, ...]:
-        """Return name, size and SHA-256 of all files."""
-        with reading(self.files):
-            return tuple(_described(file, self.name(file)) for file in self.files)
-
     def name(self, file: Path) -> str:
         """Return the name that the dataset's schema gives a file."""
         return str(file)
 
     @abstractmethod
+    def blocks(self, columns: Sequence[str], start: Mark = START) -> Iterator[Block]:
+        """Read these columns of all rows, or of those after a mark that a block gave."""
+
+
+class FileReader(RowReader):
+    """Rows of one file."""
+
+    @property
+    @abstractmethod
+    def types(self) -> dict[str, str]:
+        """The name of every column's type."""
+
+
+@dataclass(frozen=True)
+class RowSource:
+    """Raw rows of which it is known what is to be learned from which columns."""
+
+    reader: RowReader
+    label: str
+    """Name of the label's column."""
+    columns: tuple[Column, ...]
+    """The fields, in order."""
+    extra: str | None = None
+    """Another column to read: the one that rows are split by."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What the rows are read from."""
+        return self.reader.files
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return self.reader.size
+
+    def described(self) -> tuple[SourceFile, ...]:
+        """Return name, size and SHA-256 of all files."""
+        with reading(self.files):
+            return tuple(_described(file, self.reader.name(file)) for file in self.files)
+
     def blocks(self, start: Mark = START) -> Iterator[Block]:
-        """Read all rows once more, or those after a mark that a block gave."""
+        """Read the label, the fields and the column to split by, each once."""
+        extra = [] if self.extra is None else [self.extra]
+        wanted = [self.label, *(column.raw for column in self.columns), *extra]
+        return self.reader.blocks(list(dict.fromkeys(wanted)), start)
 
 
 @contextmanager
@@ -150,6 +193,26 @@ def ahead(blocks: Iterator[Block]) -> Iterator[Block]:
         while (block := following.result()) is not None:
             following = pool.submit(next, blocks, None)
             yield block
+
+
+def whole_batches(reader: RowReader, size: int) -> Iterator[tuple[pl.DataFrame, int]]:
+    """Yield rows in order, in multiples of `size` but for the last, and the bytes read so far.
+
+    Raises:
+        DataError: If a row has a wrong number of columns.
+    """
+    rest = pl.DataFrame()
+    for block in ahead(reader.blocks(reader.names)):
+        if block.bad_count:
+            more = f" ({block.bad_count} such rows near by)" if block.bad_count > 1 else ""
+            raise DataError(f"{block.place} {block.bad[0].line}: {block.bad[0].reason}{more}")
+        rows = pl.concat([rest, block.rows]) if rest.width else block.rows
+        whole = rows.height - rows.height % size
+        rest = rows.slice(whole)
+        if whole:
+            yield rows.head(whole), block.position
+    if rest.height:
+        yield rest, reader.size
 
 
 def _described(file: Path, name: str) -> SourceFile:

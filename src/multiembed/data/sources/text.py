@@ -1,4 +1,4 @@
-"""Text as a source: every record checked, then parsed by polars a block at a time."""
+"""Rows of text: every record checked, then parsed by polars a block at a time."""
 
 import json
 import re
@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from jaxtyping import Int64
+from typing_extensions import override
 
 from multiembed.base.errors import DataError
 from multiembed.data.sources.records import JSON_LINES, Dialect, Records, read_records
-from multiembed.data.sources.source import SHOWN, START, BadRow, Block, Column, Mark, Source
+from multiembed.data.sources.source import BAD_ROWS_SHOWN, START, BadRow, Block, FileReader, Mark
 
 SEPARATORS = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}
 MALFORMED = "quotes must enclose a whole value, got one inside a value"
@@ -23,29 +24,24 @@ MOST_MALFORMED = 100
 """Malformed records are looked for one by one; a file with more of them is something else."""
 
 
-class TextSource(Source):
+class TextReader(FileReader):
     """One file of delimited text, or of JSON objects line by line."""
 
     def __init__(self, file: Path, dialect: Dialect, names: Sequence[str], *, header: bool) -> None:
         self.files = (file,)
-        self.label = ""
-        self.columns: tuple[Column, ...] = ()
         self.names = tuple(names)
         self._dialect = dialect
         self._malformed = NO_OBJECT if dialect.json else MALFORMED
         self._header = header
 
     @property
+    @override
     def types(self) -> dict[str, str]:
-        """The name of every column's type."""
         return dict.fromkeys(self.names, "String")
 
-    def choose(self, label: str, columns: Sequence[Column], extra: str | None = None) -> None:
-        """Say which of the file's columns is the label and which are fields."""
-        self.label, self.columns, self.extra = label, tuple(columns), extra
-
-    def blocks(self, start: Mark = START) -> Iterator[Block]:
-        """Parse the file; blank lines are skipped and have no number."""
+    @override
+    def blocks(self, columns: Sequence[str], start: Mark = START) -> Iterator[Block]:
+        # Blank lines are skipped and have no number.
         number, header = start.number, self._header and start.offset == 0
         for records in read_records(self.files[0], self._dialect, start):
             present = records.columns > 0
@@ -56,21 +52,23 @@ class TextSource(Source):
             numbers = number + np.arange(len(filled.ends))
             number += len(numbers)
             after = records.after._replace(number=number)
-            yield self._block(filled, numbers)._replace(after=after)
+            yield self._block(filled, numbers, columns)._replace(after=after)
 
-    def _block(self, records: Records, numbers: Int64[np.ndarray, " records"]) -> Block:
+    def _block(
+        self, records: Records, numbers: Int64[np.ndarray, " records"], columns: Sequence[str]
+    ) -> Block:
         whole = records.columns == (1 if self._dialect.json else len(self.names))
-        rows, malformed = self._parse(records.cut(whole))
+        rows, malformed = self._parse(records.cut(whole), columns)
         wrong = np.flatnonzero(~whole)
         separator = SEPARATORS.get(self._dialect.separator, "")
         expected = f"expected {len(self.names)} {separator}-separated columns, got"
         bad = [
             BadRow(int(records.lines[row]), f"{expected} {records.columns[row]}")
-            for row in wrong[:SHOWN]
+            for row in wrong[:BAD_ROWS_SHOWN]
         ]
         whole_lines, whole_numbers = records.lines[whole], numbers[whole]
         rule = self._malformed
-        bad += [BadRow(int(whole_lines[row]), rule) for row in malformed[:SHOWN]]
+        bad += [BadRow(int(whole_lines[row]), rule) for row in malformed[:BAD_ROWS_SHOWN]]
         return Block(
             rows=rows,
             numbers=np.delete(whole_numbers, malformed),
@@ -78,26 +76,28 @@ class TextSource(Source):
             place=f"{self.files[0]} line",
             position=records.position,
             bad_count=len(wrong) + len(malformed),
-            bad=tuple(sorted(bad)[:SHOWN]),
+            bad=tuple(sorted(bad)[:BAD_ROWS_SHOWN]),
         )
 
-    def _parse(self, records: Records) -> tuple[pl.DataFrame, list[int]]:
+    def _parse(self, records: Records, columns: Sequence[str]) -> tuple[pl.DataFrame, list[int]]:
         """Parse records and return the rows, and which records are malformed."""
-        rows = self._try_parse(records)
+        rows = self._try_parse(records, columns)
         if rows is not None:
             return rows, []
         _check_utf8(self.files[0], records)
         malformed: list[int] = []
-        self._find_malformed(records, 0, malformed)
+        self._find_malformed(records, columns, 0, malformed)
         keep = np.ones(len(records.ends), bool)
         keep[malformed] = False
-        rows = self._try_parse(records.cut(keep))
+        rows = self._try_parse(records.cut(keep), columns)
         assert rows is not None, "records that parse one by one parse together"
         return rows, malformed
 
-    def _find_malformed(self, records: Records, first: int, found: list[int]) -> None:
+    def _find_malformed(
+        self, records: Records, columns: Sequence[str], first: int, found: list[int]
+    ) -> None:
         """Halve the records until those that polars refuses stand alone."""
-        if self._try_parse(records) is not None:
+        if self._try_parse(records, columns) is not None:
             return
         if len(records.ends) == 1:
             found.append(first)
@@ -109,21 +109,20 @@ class TextSource(Source):
             return
         places = np.arange(len(records.ends))
         middle = len(places) // 2
-        self._find_malformed(records.cut(places < middle), first, found)
-        self._find_malformed(records.cut(places >= middle), first + middle, found)
+        self._find_malformed(records.cut(places < middle), columns, first, found)
+        self._find_malformed(records.cut(places >= middle), columns, first + middle, found)
 
-    def _try_parse(self, records: Records) -> pl.DataFrame | None:
-        wanted = self.wanted if self.label else list(self.names)
+    def _try_parse(self, records: Records, columns: Sequence[str]) -> pl.DataFrame | None:
         parse = _parse_json if self._dialect.json else _parse_delimited
         try:
-            rows = parse(records.text, self._dialect, self.names, wanted)
+            rows = parse(records.text, self._dialect, self.names, columns)
         except pl.exceptions.PolarsError:
             return None
         return rows if rows.height == len(records.ends) else None
 
 
 def _parse_delimited(
-    text: bytes, dialect: Dialect, names: Sequence[str], wanted: list[str]
+    text: bytes, dialect: Dialect, names: Sequence[str], columns: Sequence[str]
 ) -> pl.DataFrame:
     # A header of our own keeps polars from taking a byte order mark off the first value.
     header = dialect.separator.join(str(place) for place in range(len(names))) + "\n"
@@ -134,14 +133,14 @@ def _parse_delimited(
         infer_schema=False,
     )
     rows.columns = list(names)
-    return rows.select(wanted)
+    return rows.select(columns)
 
 
 def _parse_json(
-    text: bytes, dialect: Dialect, names: Sequence[str], wanted: list[str]
+    text: bytes, dialect: Dialect, names: Sequence[str], columns: Sequence[str]
 ) -> pl.DataFrame:
     # An empty text is refused by polars.
-    schema = dict.fromkeys(wanted, pl.String)
+    schema = dict.fromkeys(columns, pl.String)
     return pl.read_ndjson(text, schema=schema) if text else pl.DataFrame(schema=schema)
 
 

@@ -1,20 +1,36 @@
-"""An encoded dataset, opened: splits as memory-mapped matrices, and batches of their rows."""
+"""An encoded dataset: written shard by shard, opened as memory-mapped splits and their batches."""
 
-from collections.abc import Iterator
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from jaxtyping import Int32, Integer, UInt8
+from pydantic import JsonValue
 
 from multiembed.base.errors import DataError
-from multiembed.data.encoding.vocabulary import read_vocabulary
-from multiembed.data.store.schema import Schema, SplitSummary
-from multiembed.data.store.shards import Shard, map_shard
+from multiembed.base.files import write_whole
+from multiembed.data.store.schema import (
+    SPLITS,
+    BadRows,
+    Field,
+    Schema,
+    SourceFile,
+    SplitName,
+    SplitSummary,
+)
+from multiembed.data.store.shards import Shard, map_shard, shard_name, write_shard
 
 ROWS_PER_READ = 16384
 """Rows gathered at once; batches are views of them, so that small batches cost no more."""
+
+VOCABULARIES = "vocabulary"
+
+Counts = list[list[list[int]]]
+"""What a `DatasetWriter` counted: of every split rows and positives, then each field's *other*."""
 
 
 class Batch(NamedTuple):
@@ -108,7 +124,25 @@ class Split:
 
 
 class Dataset:
-    """An encoded dataset on disk."""
+    """An encoded dataset on disk, as `open_dataset` returns it.
+
+    After `prepare`, as its example shows:
+
+        >>> import multiembed as me
+        >>> import polars as pl
+        >>> pl.DataFrame({"click": [0, 1] * 20, "site": list("aabbc") * 8}).write_csv("rows.csv")
+        >>> options = me.PrepareOptions(format="table", label="click")
+        >>> _ = me.prepare("rows.csv", "rows", options)
+        >>> dataset = me.open_dataset("rows")
+        >>> dataset.cardinalities, dataset.split("train").ids.shape
+        ((4,), (32, 1))
+        >>> dataset.vocabulary("site")["value"].to_list()
+        ['a', 'b', 'c']
+
+    Args:
+        path: Its directory.
+        schema: What is in its `schema.json`.
+    """
 
     def __init__(self, path: Path, schema: Schema) -> None:
         self.path = path
@@ -118,7 +152,11 @@ class Dataset:
         self.field_names = schema.field_names
 
     def split(self, name: str) -> Split:
-        """Open one split: `train`, `valid` or `test`."""
+        """Open one split: `train`, `valid` or `test`.
+
+        Raises:
+            DataError: If there is no such split, or its files are not whole.
+        """
         summary = {str(split): size for split, size in self.schema.splits.items()}.get(name)
         if summary is None:
             known = ", ".join(self.schema.splits)
@@ -140,12 +178,142 @@ class Dataset:
 def open_dataset(path: Path | str) -> Dataset:
     """Open an encoded dataset, as `prepare` writes it.
 
+        >>> import multiembed as me
+        >>> import polars as pl
+        >>> pl.DataFrame({"click": [0, 1] * 20, "n": range(40)}).write_csv("numbers.csv")
+        >>> options = me.PrepareOptions(format="table", label="click")
+        >>> _ = me.prepare("numbers.csv", "numbers", options)
+        >>> me.open_dataset("numbers").split("valid").rows
+        4
+
+    Args:
+        path: Its directory.
+
     Raises:
         DataError: If there is none, or it has another format version.
     """
     return Dataset(Path(path), Schema.load(Path(path) / "schema.json"))
 
 
+class DatasetWriter:
+    """Writes an encoded dataset: vocabularies and shards as they come, the schema last.
+
+    Args:
+        folder: Directory to fill; a call of `finish` makes it a dataset.
+        slots: Columns of the id matrix that every field has, in order.
+        counts: Where a writer that was interrupted had come to; that one's `counts`.
+    """
+
+    def __init__(self, folder: Path, slots: Sequence[int], *, counts: Counts | None = None) -> None:
+        empty = [[[0, 0]] * len(SPLITS), [[0] * len(slots)] * len(SPLITS)]
+        sizes, other = counts or empty
+        self.folder = folder
+        self._sizes = np.array(sizes, np.int64)
+        self._other = np.array(other, np.int64).reshape(len(SPLITS), len(slots))
+        self._starts = np.cumsum([0, *slots])[:-1]
+        self._next = dict.fromkeys(SPLITS, 0)
+
+    @property
+    def counts(self) -> Counts:
+        """Totals over all shards so far, to be kept in a journal."""
+        return [self._sizes.tolist(), self._other.tolist()]
+
+    def shard(
+        self,
+        split: SplitName,
+        ids: Int32[np.ndarray, "rows columns"],
+        labels: UInt8[np.ndarray, " rows"],
+        *,
+        number: int | None = None,
+    ) -> None:
+        """Write some rows of a split, and count them.
+
+        Args:
+            split: `train`, `valid` or `test`.
+            ids: One column per field, or as many as it has slots.
+            labels: 0 or 1.
+            number: Place of the shard in the split; the one after the last if not given.
+        """
+        place = self._next[split] if number is None else number
+        self._next[split] = place + 1
+        code = SPLITS.index(split)
+        self._sizes[code] += (len(labels), np.count_nonzero(labels))
+        other = ids == 0
+        if other.shape[1] > len(self._starts):
+            other = np.logical_or.reduceat(other, self._starts, axis=1)
+        self._other[code] += np.count_nonzero(other, axis=0)
+        if len(labels):
+            (self.folder / split).mkdir(exist_ok=True)
+            write_shard(self.folder / split / shard_name(place), ids, labels)
+
+    def finish(
+        self,
+        label: str,
+        fields: Sequence[Field],
+        *,
+        bad_rows: BadRows | None = None,
+        sources: Sequence[SourceFile] = (),
+        options: Mapping[str, JsonValue] | None = None,
+    ) -> Schema:
+        """Write the schema, which makes the directory a dataset, and return it.
+
+        Args:
+            label: Name of the label's column.
+            fields: In the order of the id matrix; their counts of *other* are filled in.
+            bad_rows: Rows that were left out.
+            sources: Files that the rows come from.
+            options: What the dataset was made with.
+        """
+        present = [code for code in range(len(SPLITS)) if self._sizes[code, 0]]
+        sizes = self._sizes.tolist()
+        schema = Schema(
+            label=label,
+            fields=tuple(
+                field.model_copy(update={"other": {SPLITS[code]: counts[code] for code in present}})
+                for field, counts in zip(fields, self._other.T.tolist(), strict=True)
+            ),
+            splits={
+                SPLITS[code]: SplitSummary(rows=sizes[code][0], positives=sizes[code][1])
+                for code in present
+            },
+            bad_rows=bad_rows or BadRows(),
+            sources=tuple(sources),
+            options=dict(options or {}),
+        )
+        schema.save(self.folder)
+        return schema
+
+
+def write_vocabulary(folder: Path, field: str, vocabulary: pl.DataFrame) -> None:
+    """Write the kept values of a field below a dataset or run directory."""
+    path = folder / VOCABULARIES / _vocabulary_file(field)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, lambda to: vocabulary.write_parquet(to, compression="zstd"))
+
+
+def read_vocabulary(folder: Path, field: str) -> pl.DataFrame:
+    """Read the kept values of a field (null: missing), their counts and their ids.
+
+    Raises:
+        DataError: If the directory holds none for this field.
+    """
+    path = folder / VOCABULARIES / _vocabulary_file(field)
+    try:
+        return pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path} must be the vocabulary of field {field!r}, got {reason}") from None
+
+
 def _check_size(folder: Path, split: Split, summary: SplitSummary) -> None:
     if split.rows != summary.rows:
         raise DataError(f"{folder} must hold {summary.rows} rows, got {split.rows}")
+
+
+def _vocabulary_file(field: str) -> str:
+    """Return a file name for a field whatever characters it has and however long it is."""
+    plain = re.sub(r'[%/\\:*?"<>|\x00-\x1f]', lambda char: f"%{ord(char[0]):02X}", field)
+    if len(plain.encode()) > 120:
+        digest = hashlib.sha256(field.encode()).hexdigest()[:12]
+        plain = plain.encode()[:100].decode(errors="ignore") + "%" + digest
+    return plain + ".parquet"

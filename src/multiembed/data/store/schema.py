@@ -1,7 +1,6 @@
 """What an encoded dataset says about itself, in a file that a person can read."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +15,7 @@ from pydantic import (
 from pydantic import Field as Limited
 
 from multiembed.base.errors import DataError
+from multiembed.base.files import write_text
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "valid", "test")
@@ -24,13 +24,13 @@ FILE_NAME = "schema.json"
 SplitName = Literal["train", "valid", "test"]
 
 
-class Record(BaseModel):
+class _Frozen(BaseModel):
     """A frozen part of the schema that refuses keys it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class NumericRule(Record):
+class NumericRule(_Frozen):
     """How numbers become categories."""
 
     rule: Literal["log", "quantiles", "as_is"]
@@ -40,7 +40,7 @@ class NumericRule(Record):
     """For `quantiles`: the first number of every bucket but the lowest, ascending."""
 
 
-class DateRule(Record):
+class DateRule(_Frozen):
     """How a moment becomes a category."""
 
     column: str
@@ -54,7 +54,7 @@ class DateRule(Record):
 Kind = Literal["categorical", "numeric", "multivalued"]
 
 
-class Field(Record):
+class Field(_Frozen):
     """One column of the id matrix, or several where a cell holds several values."""
 
     name: str
@@ -82,7 +82,7 @@ class Field(Record):
     def _without_unused(self, dump: Callable) -> dict[str, object]:
         """Leave out what came later where it is not used: datasets keep their bytes."""
         content = dump(self)
-        if self.delimiter is None:
+        if not self.multivalued:
             for name in ("delimiter", "slots", "cut"):
                 content.pop(name, None)
         return content
@@ -91,6 +91,11 @@ class Field(Record):
     def column(self) -> str:
         """The raw column that the field is made from."""
         return self.date.column if self.date is not None else self.name
+
+    @property
+    def multivalued(self) -> bool:
+        """Whether a cell holds several values."""
+        return self.kind == "multivalued"
 
     @property
     def parsed(self) -> bool:
@@ -103,14 +108,14 @@ class Field(Record):
         return self.parsed and (self.numeric is None or self.numeric.rule != "as_is")
 
 
-class SplitSummary(Record):
+class SplitSummary(_Frozen):
     """Size of one split."""
 
     rows: int
     positives: int
 
 
-class SourceFile(Record):
+class SourceFile(_Frozen):
     """One file that the rows were read from."""
 
     path: str
@@ -118,7 +123,7 @@ class SourceFile(Record):
     sha256: str
 
 
-class BadRows(Record):
+class BadRows(_Frozen):
     """Rows that were left out because they could not be read."""
 
     count: int = 0
@@ -126,7 +131,7 @@ class BadRows(Record):
     """The first of them: file, line and reason."""
 
 
-class Schema(Record):
+class Schema(_Frozen):
     """Everything about an encoded dataset except its rows and its vocabularies."""
 
     format_version: int = FORMAT_VERSION
@@ -175,9 +180,7 @@ class Schema(Record):
     def save(self, path: Path | str) -> None:
         """Write the schema to a file, or to `schema.json` of a directory."""
         file = Path(path) / FILE_NAME if Path(path).is_dir() else Path(path)
-        partial = file.with_name(file.name + ".partial")
-        partial.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, file)
+        write_text(file, self.model_dump_json(indent=2) + "\n")
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Encoded rows on disk: Arrow files that memory-map into a label vector and an id matrix."""
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +8,7 @@ import pyarrow as pa
 from jaxtyping import Int32, Integer, UInt8
 
 from multiembed.base.errors import DataError
+from multiembed.base.files import write_whole
 
 
 class Shard(NamedTuple):
@@ -43,11 +43,17 @@ def write_shard(
     )
     flat = pa.array(np.ascontiguousarray(ids).reshape(-1))
     lists = pa.FixedSizeListArray.from_arrays(flat, type=schema.field("ids").type)
-    batch = pa.record_batch([pa.array(labels), lists], schema=schema)
-    partial = path.with_name(path.name + ".partial")
-    with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        writer.write_batch(batch)
-    os.replace(partial, path)
+    write_batch(path, pa.record_batch([pa.array(labels), lists], schema=schema))
+
+
+def write_batch(path: Path, batch: pa.RecordBatch) -> None:
+    """Write an Arrow file of one record batch, whole or not at all."""
+
+    def write(to: Path) -> None:
+        with pa.OSFile(str(to), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+            writer.write_batch(batch)
+
+    write_whole(path, write)
 
 
 def map_shard(path: Path, fields: int) -> Shard:

@@ -1,38 +1,50 @@
-"""Which tensors of a checkpoint are embedding tables, by the names that libraries give them."""
+"""Which tensors of a checkpoint, and which of their rows, are the table of which field."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import torch
 
 from multiembed.base.errors import DataError
-from multiembed.diagnosis.readers.cardinalities import split_rows
-from multiembed.diagnosis.readers.table import Checkpoint, Skipped, StoredTensor, Table
+from multiembed.diagnosis.readers.table import Checkpoint, Skipped, StoredTensor, Table, Tensors
 
 Cardinalities = Mapping[str, int] | Sequence[int]
-Tensors = Mapping[str, StoredTensor]
 
-_ONE_TABLE_PER_FIELD = {
-    "FuxiCTR": r"embedding_layer\.embedding_layers\.(?P<field>[^.]+)\.weight",
-    "DeepCTR-Torch": r"embedding_dict\.(?P<field>.+)\.weight",
-    "torch-rechub": r"embed_dict\.(?P<field>.+)\.weight",
-    "DLRM": r"emb_l\.(?P<field>\d+)\.weight",
-    "TorchRec": r"embedding_bags\.(?P<field>.+)\.weight",
-    "RecBole sequences": r"(?P<field>token_seq_embedding_table\.\d+)\.weight",
-    "Hugging Face": r"(?P<field>shared|wte|word_embeddings|embed_tokens|tok_embeddings)\.weight",
+
+class Layout(NamedTuple):
+    """How a library names the tensors that are embedding tables."""
+
+    pattern: str
+    """A regular expression of the whole name after any prefix; its group `field`, if the tensor is
+    one field's, is the field's name."""
+    kind: Literal["one per field", "all fields in one", "one per pair"] = "one per field"
+    """What one tensor holds: the table of a field; the rows of every field, for one embedding set;
+    or, for the rows of every field, what they show one field j (FFM: tensors are in j's order)."""
+
+
+LAYOUTS: dict[str, Layout] = {
+    "RecBole": Layout(r"token_embedding_table\.embedding\.weight", "all fields in one"),
+    "pytorch-fm": Layout(r"embedding\.embedding\.weight", "all fields in one"),
+    "the paper's code, several sets": Layout(
+        r"embeddings\.\d+\.(?:0\.)?embedding\.weight", "all fields in one"
+    ),
+    "FFM": Layout(r"embeddings\.\d+\.weight", "one per pair"),
+    "FuxiCTR": Layout(r"embedding_layer\.embedding_layers\.(?P<field>[^.]+)\.weight"),
+    "DeepCTR-Torch": Layout(r"embedding_dict\.(?P<field>.+)\.weight"),
+    "torch-rechub": Layout(r"embed_dict\.(?P<field>.+)\.weight"),
+    "DLRM": Layout(r"emb_l\.(?P<field>\d+)\.weight"),
+    "TorchRec": Layout(r"embedding_bags\.(?P<field>.+)\.weight"),
+    "RecBole sequences": Layout(r"(?P<field>token_seq_embedding_table\.\d+)\.weight"),
+    "Hugging Face": Layout(
+        r"(?P<field>shared|wte|word_embeddings|embed_tokens|tok_embeddings)\.weight"
+    ),
 }
-"""How libraries name the table of one field, after any prefix."""
-
-_ALL_FIELDS_IN_ONE_TABLE = {
-    "RecBole": r"token_embedding_table\.embedding\.weight",
-    "pytorch-fm": r"embedding\.embedding\.weight",
-    "the paper's code, several sets": r"embeddings\.(?P<set>\d+)\.(?:0\.)?embedding\.weight",
-}
-"""How libraries name a table that holds the rows of every field, one set each."""
-
-_ONE_TABLE_PER_PAIR = r"embeddings\.(?P<set>\d+)\.weight"
-"""Field-aware models: table j holds, for the rows of every field, what they show field j."""
+"""Layouts by name: the first that is met in a checkpoint is taken for its own."""
 
 _CROSS_LAYER = re.compile(
     r"(?:^|\.)(?:cn|cns|cross|crossnet|cross_net|cross_layer_w|cross_layers)(?:\.|$)"
@@ -78,7 +90,7 @@ def recognise(
         tables=tuple(tables),
         skipped=tuple(skipped),
         cross_layers=tuple(cross_layers),
-        field_aware=layout == "FFM",
+        field_aware=layout in LAYOUTS and LAYOUTS[layout].kind == "one per pair",
     )
 
 
@@ -94,20 +106,17 @@ def stack_sets(parts: list[StoredTensor]) -> StoredTensor:
 def _find_tables(
     wide: Tensors, tensors: Tensors, cardinalities: Cardinalities | None
 ) -> tuple[str, list[Table], set[str]]:
-    for layout, pattern in _ALL_FIELDS_IN_ONE_TABLE.items():
-        whole = _matches(wide, pattern)
-        if whole:
-            fields = _split_fields(layout, [wide[name] for name in whole], cardinalities)
-            return layout, [Table(n, tuple(p), sets=len(p)) for n, p in fields.items()], {*whole}
-    aware = _matches(wide, _ONE_TABLE_PER_PAIR)
-    if len(aware) > 1:
-        fields = _split_fields("FFM", [wide[name] for name in aware], cardinalities)
-        return "FFM", field_aware(fields), {*aware}
-    for layout, pattern in _ONE_TABLE_PER_FIELD.items():
+    for layout, (pattern, kind) in LAYOUTS.items():
         found = _matches(wide, pattern)
-        if found:
+        if len(found) <= (kind == "one per pair"):  # a pair takes two
+            continue
+        if kind == "one per field":
             names = _field_names(found)
             return layout, [Table(names[n], (wide[n],)) for n in found], {*found}
+        fields = _split_fields(layout, [wide[name] for name in found], cardinalities)
+        if kind == "one per pair":
+            return layout, field_aware(fields), {*found}
+        return layout, [Table(n, tuple(p), sets=len(p)) for n, p in fields.items()], {*found}
     likely = [name for name, tensor in wide.items() if _objection(name, tensor, tensors) is None]
     return "unknown", [Table(n, (wide[n],)) for n in likely], {*likely}
 
@@ -134,7 +143,7 @@ def _split_fields(
             f"one table of {rows} rows holds every field ({layout} layout): cardinalities must "
             "say where each field ends, got none; give --cardinalities 7,5,11 or a file of them"
         )
-    pieces = [split_rows(tensor, cardinalities) for tensor in whole]
+    pieces = [rows_by_field(tensor, cardinalities) for tensor in whole]
     return {name: [piece[name] for piece in pieces] for name in pieces[0]}
 
 
@@ -189,3 +198,102 @@ def _why_not(name: str, tensor: StoredTensor, tensors: Tensors, layout: str) -> 
     if tensor.shape[1] == 1:
         return "one column: a linear term"
     return _objection(name, tensor, tensors) or f"not named like a table of {layout}"
+
+
+def in_order(tensors: Tensors, feature_map: Path) -> Tensors:
+    """Put the tables of a FuxiCTR model in the order its feature map gives, which models follow.
+
+    Raises:
+        DataError: If the map is none, or of another model.
+    """
+    try:
+        listed = json.loads(feature_map.read_text())["features"]
+        features = {name: spec for entry in listed for name, spec in entry.items()}
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DataError(f"{feature_map}: must list features by name") from error
+    order = {name: place for place, name in enumerate(features)}
+
+    def place(name: str) -> int:
+        return order.get(name.removesuffix(".weight").rpartition(".")[2], len(order))
+
+    ordered = dict(sorted(tensors.items(), key=lambda item: place(item[0])))
+    for name, tensor in ordered.items():
+        field = name.removesuffix(".weight").rpartition(".")[2]
+        expected = features.get(field, {}).get("vocab_size")
+        if "embedding_layers" in name and expected not in (None, tensor.shape[0]):
+            raise DataError(
+                f"{feature_map}: size of '{field}' must be its table's {tensor.shape[0]} rows, "
+                f"got {expected}"
+            )
+    return ordered
+
+
+def parse_cardinalities(text: str) -> dict[str, int]:
+    """Return field sizes by name from `7,5,11`, or from a file that holds them.
+
+    The file is JSON (a list, a mapping of names to sizes, or an encoded dataset's
+    `schema.json`) or has one size per line, after the field's name if it has one.
+
+    Raises:
+        DataError: If a size is no positive whole number.
+    """
+    path = Path(text)
+    if all(part.strip().isdigit() for part in text.split(",")):
+        return _named(text.split(","), text)
+    if not path.is_file():
+        raise DataError(f"cardinalities must be numbers or a file of them, got '{text}'")
+    content = path.read_text()
+    if path.suffix == ".json":
+        return _from_json(content, text)
+    lines = [line.replace(",", " ").split() for line in content.splitlines() if line.strip()]
+    if all(len(line) == 2 for line in lines):
+        return _checked({name: size for name, size in lines}, text)
+    return _named([size for line in lines for size in line], text)
+
+
+def rows_by_field(
+    tensor: StoredTensor, cardinalities: Mapping[str, int] | Sequence[int]
+) -> dict[str, StoredTensor]:
+    """Cut one concatenated table into one block of rows per field, in order."""
+    if not isinstance(cardinalities, Mapping):
+        cardinalities = _named(cardinalities, "cardinalities")
+    total = sum(cardinalities.values())
+    if total != tensor.shape[0]:
+        raise DataError(
+            f"cardinalities must add up to the table's {tensor.shape[0]} rows, got {total}"
+        )
+    edges = pairwise(accumulate(cardinalities.values(), initial=0))
+    return {
+        name: tensor.block(start, stop)
+        for name, (start, stop) in zip(cardinalities, edges, strict=True)
+    }
+
+
+def _from_json(content: str, source: str) -> dict[str, int]:
+    try:
+        loaded = json.loads(content)
+        if isinstance(loaded, dict) and isinstance(loaded.get("fields"), list):
+            loaded = {field["name"]: field["cardinality"] for field in loaded["fields"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{source} must hold field sizes as JSON, got {error}") from error
+    if isinstance(loaded, dict):
+        return _checked(loaded, source)
+    if isinstance(loaded, list):
+        return _named(loaded, source)
+    raise DataError(f"{source} must hold a list or a mapping of sizes, got {loaded!r}")
+
+
+def _named(sizes: Sequence[object], source: str) -> dict[str, int]:
+    return _checked({str(number): size for number, size in enumerate(sizes)}, source)
+
+
+def _checked(sizes: Mapping[str, object], source: str) -> dict[str, int]:
+    checked = {}
+    for name, size in sizes.items():
+        text = str(size).strip()
+        if not text.isdigit() or int(text) < 1:
+            raise DataError(f"{source}: size of field '{name}' must be at least 1, got {size!r}")
+        checked[name] = int(text)
+    if not checked:
+        raise DataError(f"{source} must name at least one field size, got none")
+    return checked

@@ -1,8 +1,6 @@
-"""Reads a run directory of this package: its files are the contract, no model is built."""
+"""Reads a run directory of this package, without building its model."""
 
-import json
 import re
-import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +8,15 @@ from jaxtyping import Int
 from torch import Tensor
 
 from multiembed.base.errors import DataError
-from multiembed.diagnosis.readers.cardinalities import split_rows
-from multiembed.diagnosis.readers.layouts import field_aware
-from multiembed.diagnosis.readers.table import Checkpoint, Skipped, StoredTensor, Table
+from multiembed.config import read_config
+from multiembed.data.store.schema import Schema
+from multiembed.diagnosis.readers.layouts import field_aware, rows_by_field
+from multiembed.diagnosis.readers.table import Checkpoint, Skipped, StoredTensor, Table, Tensors
 from multiembed.diagnosis.readers.tensor_files import read_safetensors
-from multiembed.runs.reliability import read_reliability
+from multiembed.models.click_model import common_row
+from multiembed.models.embedding import Row
+from multiembed.runs.directory import RunDirectory
+from multiembed.runs.metrics import read_reliability
 
 _EMBEDDING = "embedding.weight"
 _FACTORED = "embedding.tables."
@@ -24,19 +26,32 @@ _BLOCK_WEIGHT = r"groups\.0\.interaction\.cross\.\d+\.block_weight"
 
 def is_run(path: Path) -> bool:
     """Say whether a directory is a training run rather than somebody else's checkpoint."""
-    return (path / "config.toml").is_file() and (path / "schema.json").is_file()
+    run = RunDirectory(path)
+    return run.config.is_file() and run.schema.is_file()
 
 
 def read_run(folder: Path) -> Checkpoint:
     """Return the tables of the best checkpoint, with the training counts of their rows.
 
     Raises:
+        ConfigError: If its configuration is broken.
         DataError: If a file is missing, or the files do not fit each other.
     """
-    architecture, dim, sets = _model(folder / "config.toml")
-    sizes = _field_sizes(folder / "schema.json")
-    tensors = read_safetensors(_present(folder / "best.safetensors"))
-    blocks = _blocks(tensors, sizes, folder)
+    run = RunDirectory(folder)
+    model = read_config(run.config).model
+    dim, sets = model.shape()
+    schema = Schema.load(run.schema)
+    row = common_row(model.built(), len(schema.fields))
+    if not run.best.is_file():
+        raise DataError(f"{run.best} must be present, got a run without a finished evaluation")
+    tensors = read_safetensors(run.best)
+    blocks = _blocks(tensors, schema, run)
+    columns = next(iter(blocks.values())).shape[1]
+    if columns != sets * row.width(dim):
+        raise DataError(
+            f"{run.best}: tables must have {sets * row.width(dim)} columns, as {run.config.name} "
+            f"says, got {columns}"
+        )
     # Sets of different kinds have no one layer that all fields pass through.
     mixed = any(name.startswith("groups.1.") for name in tensors)
     cross = (
@@ -45,37 +60,37 @@ def read_run(folder: Path) -> Checkpoint:
     weights = [name for name in tensors if re.fullmatch(_BLOCK_WEIGHT, name)]
     factored = [name for name in tensors if name.startswith(_FACTORED)]
     used = {_EMBEDDING, *factored, *cross, *weights}
-    tables = _tables(blocks, dim=dim, sets=sets)
     return Checkpoint(
-        layout=f"multiembed {architecture}",
-        tables=tables,
-        field_aware=tables[0].sets > sets,
+        layout=f"multiembed {model.architecture}",
+        tables=tuple(_tables(blocks, row, dim=dim, sets=sets)),
+        field_aware=row.blocks > 1,
         skipped=tuple(
             Skipped(name, tensor.shape, "part of the model that is no table")
             for name, tensor in tensors.items()
             if name not in used
         ),
-        counts=_row_counts(folder / "row_counts.npy", sizes),
+        counts=_row_counts(run, schema),
         cross_layers=tuple(
             _weighted(tensors[name], tensors.get(name.replace(".weight", ".block_weight")))
             for name in cross
         ),
-        reliability=read_reliability(folder / "reliability.json"),
+        reliability=read_reliability(run.reliability),
     )
 
 
-def _blocks(
-    tensors: dict[str, StoredTensor], sizes: dict[str, int], folder: Path
-) -> dict[str, StoredTensor]:
+def _blocks(tensors: Tensors, schema: Schema, run: RunDirectory) -> dict[str, StoredTensor]:
     """Return the rows of every field, those of a compressed run as what they stand for."""
+    names = schema.field_names
     if _EMBEDDING in tensors:
-        return split_rows(tensors[_EMBEDDING], sizes)
-    if f"{_FACTORED}{len(sizes) - 1}.codes" not in tensors:
-        raise DataError(f"{folder}/best.safetensors must hold '{_EMBEDDING}', got no such tensor")
-    return {name: _expanded(tensors, f"{_FACTORED}{at}.") for at, name in enumerate(sizes)}
+        return rows_by_field(
+            tensors[_EMBEDDING], dict(zip(names, schema.cardinalities, strict=True))
+        )
+    if f"{_FACTORED}{len(names) - 1}.codes" not in tensors:
+        raise DataError(f"{run.best} must hold '{_EMBEDDING}', got no such tensor")
+    return {name: _expanded(tensors, f"{_FACTORED}{at}.") for at, name in enumerate(names)}
 
 
-def _expanded(tensors: dict[str, StoredTensor], prefix: str) -> StoredTensor:
+def _expanded(tensors: Tensors, prefix: str) -> StoredTensor:
     codes = tensors[f"{prefix}codes"]
     if f"{prefix}basis" not in tensors:
         return codes
@@ -87,16 +102,16 @@ def _expanded(tensors: dict[str, StoredTensor], prefix: str) -> StoredTensor:
     return StoredTensor((codes.shape[0], len(mean)), codes.dtype, read)
 
 
-def _tables(blocks: dict[str, StoredTensor], *, dim: int, sets: int) -> tuple[Table, ...]:
+def _tables(blocks: dict[str, StoredTensor], row: Row, *, dim: int, sets: int) -> list[Table]:
     """Take each set's embeddings out of its rows, which may end in a first-order weight."""
-    width = next(iter(blocks.values())).shape[1] // sets
+    width = row.width(dim)
     if width == dim:
-        return tuple(Table(name, (block,), sets=sets) for name, block in blocks.items())
-    starts = [m * width + j * dim for m in range(sets) for j in range(width // dim)]
+        return [Table(name, (block,), sets=sets) for name, block in blocks.items()]
+    starts = [m * width + j * dim for m in range(sets) for j in range(row.blocks)]
     parts = {n: [b.columns(start, start + dim) for start in starts] for n, b in blocks.items()}
-    if len(starts) > sets:  # FFM: one embedding for each field that is met
-        return tuple(field_aware(parts))
-    return tuple(Table(name, tuple(columns), sets=sets) for name, columns in parts.items())
+    if row.blocks == len(blocks):  # FFM: one embedding for each field that is met, and for itself
+        return field_aware(parts)
+    return [Table(name, tuple(columns), sets=len(columns)) for name, columns in parts.items()]
 
 
 def _weighted(projection: StoredTensor, weights: StoredTensor | None) -> StoredTensor:
@@ -118,38 +133,8 @@ def _layer_number(name: str) -> int:
     return int(name.split(".")[-2])
 
 
-def _row_counts(path: Path, sizes: dict[str, int]) -> dict[str, Int[np.ndarray, " rows"]]:
-    if not path.is_file():
+def _row_counts(run: RunDirectory, schema: Schema) -> dict[str, Int[np.ndarray, " rows"]]:
+    if not run.row_counts.is_file():
         return {}
-    try:
-        counts = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"{path}: must be a NumPy array, got {error}") from error
-    if counts.shape != (sum(sizes.values()),):
-        raise DataError(f"{path}: must count {sum(sizes.values())} rows, got {counts.shape}")
-    return dict(zip(sizes, np.split(counts, np.cumsum([*sizes.values()])[:-1]), strict=True))
-
-
-def _field_sizes(path: Path) -> dict[str, int]:
-    try:
-        fields = json.loads(path.read_text())["fields"]
-        return {field["name"]: int(field["cardinality"]) for field in fields}
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: must list fields with name and cardinality") from error
-
-
-def _model(path: Path) -> tuple[str, int, int]:
-    """Return the architecture, dim and sets of a resolved configuration."""
-    try:
-        model = tomllib.loads(path.read_text(encoding="utf-8"))["model"]
-        return str(model["architecture"]), int(model["dim"]), int(model["sets"])
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: must name model.architecture, model.dim and model.sets"
-        ) from error
-
-
-def _present(path: Path) -> Path:
-    if not path.is_file():
-        raise DataError(f"{path} must be present, got a run without a finished evaluation")
-    return path
+    counts = run.read_row_counts(schema.cardinalities)
+    return dict(zip(schema.field_names, counts, strict=True))

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from multiembed.base.errors import DataError
-from multiembed.runs.reliability import Reliability
+from multiembed.runs.metrics import Reliability
 
 CHUNK_BYTES = 32 * 2**20
 """One chunk of a table: large enough for a fast product, small beside any machine's memory."""
@@ -42,6 +42,10 @@ class StoredTensor:
     def whole(self) -> Tensor:
         """Read everything."""
         return self.read(0, self.shape[0])
+
+
+Tensors = Mapping[str, StoredTensor]
+"""What a checkpoint holds, by name."""
 
 
 @dataclass(frozen=True)

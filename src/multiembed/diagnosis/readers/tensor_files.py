@@ -2,8 +2,9 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,9 +14,7 @@ from torch import Tensor
 from multiembed.base.errors import DataError
 from multiembed.diagnosis.readers.distributed import read_distributed
 from multiembed.diagnosis.readers.pickles import load_torch_file, named_tensors
-from multiembed.diagnosis.readers.table import Skipped, StoredTensor
-
-Tensors = dict[str, StoredTensor]
+from multiembed.diagnosis.readers.table import Skipped, StoredTensor, Tensors
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net")
 """Where training scripts put a model's weights inside a larger dictionary."""
@@ -27,7 +26,16 @@ _DTYPES = {
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
 }
-_TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".model", ".h5", ".tar", ".pkl")
+
+
+class FileKind(NamedTuple):
+    """One kind of checkpoint file."""
+
+    read: Callable[[Path], tuple[Tensors, list[Skipped]]]
+    """Names the tensors of a file, and what beside the model's weights it holds."""
+    suffixes: tuple[str, ...]
+    ordered: bool = True
+    """Whether tensors keep the order in which they were written, the model's."""
 
 
 def open_tensors(path: Path) -> tuple[Tensors, list[Skipped]]:
@@ -38,11 +46,7 @@ def open_tensors(path: Path) -> tuple[Tensors, list[Skipped]]:
         return _open_folder(path)
     if path.stat().st_size == 0:
         raise DataError(f"{path} must be a checkpoint, got an empty file")
-    if path.suffix == ".safetensors":
-        return read_safetensors(path), []
-    if path.suffix in (".npz", ".npy"):
-        return _read_numpy(path), []
-    return _read_torch(path)
+    return kind_of(path).read(path)
 
 
 def read_safetensors(path: Path) -> Tensors:
@@ -86,11 +90,12 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
 
 
-def _read_numpy(path: Path) -> Tensors:
+def _read_numpy(path: Path) -> tuple[Tensors, list[Skipped]]:
     try:
         if path.suffix == ".npy":
             # Copy-on-write, because torch warns about arrays that cannot be written.
-            return {path.stem: _mapped(np.load(path, mmap_mode="c", allow_pickle=False), path)}
+            array = np.load(path, mmap_mode="c", allow_pickle=False)
+            return {path.stem: _mapped(array, path)}, []
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except Exception as error:  # NumPy and zipfile fail in many ways on broken files
@@ -99,7 +104,7 @@ def _read_numpy(path: Path) -> Tensors:
         name: StoredTensor.of(torch.from_numpy(array))
         for name, array in arrays.items()
         if array.dtype.kind in "fiu" and array.dtype.itemsize <= 8
-    }
+    }, []
 
 
 def _mapped(array: np.memmap, path: Path) -> StoredTensor:
@@ -129,23 +134,43 @@ def _holds_tensors(value: object) -> bool:
     return value is not None and next(iter(named_tensors(value)), None) is not None
 
 
+FILE_KINDS: dict[str, FileKind] = {
+    # The format sorts its tensors by their type and name.
+    "safetensors": FileKind(
+        lambda path: (read_safetensors(path), []), (".safetensors",), ordered=False
+    ),
+    "torch": FileKind(
+        _read_torch, (".pt", ".pth", ".bin", ".ckpt", ".model", ".h5", ".tar", ".pkl")
+    ),
+    "NumPy archive": FileKind(_read_numpy, (".npz",)),
+    "NumPy array": FileKind(_read_numpy, (".npy",)),
+}
+"""Files by kind; of several kinds in one directory, the first is read."""
+
+
+def kind_of(path: Path) -> FileKind:
+    """Return the kind of a file by its suffix; others are taken for what `torch.save` wrote."""
+    known = (kind for kind in FILE_KINDS.values() if path.suffix in kind.suffixes)
+    return next(known, FILE_KINDS["torch"])
+
+
 def _open_folder(folder: Path) -> tuple[Tensors, list[Skipped]]:
     if (folder / ".metadata").is_file():
         return read_distributed(folder), []
     files = _checkpoint_files(folder)
     if not files:
+        suffixes = ", ".join(suffix for kind in FILE_KINDS.values() for suffix in kind.suffixes)
         raise DataError(
-            f"{folder} must hold a checkpoint (.safetensors, .pt, .pth, .bin, .npz, .distcp), "
-            "got a directory without one"
+            f"{folder} must hold a checkpoint ({suffixes}, .distcp), got a directory without one"
         )
-    tensors: Tensors = {}
+    tensors: dict[str, StoredTensor] = {}
     skipped: list[Skipped] = []
     for file in files:
         more, outside = open_tensors(file)
         clash = sorted(tensors.keys() & more.keys())
         if clash:
             raise DataError(f"{folder} must hold one checkpoint, got '{clash[0]}' in two files")
-        tensors |= more
+        tensors.update(more)
         skipped += outside
     return tensors, skipped
 
@@ -154,11 +179,9 @@ def _checkpoint_files(folder: Path) -> list[Path]:
     """Return the files of the one checkpoint in a directory; safetensors win over pickles."""
     for index in sorted(folder.glob("*.index.json")):
         return [folder / name for name in _shards(index)]
-    for suffixes in ((".safetensors",), _TORCH_SUFFIXES, (".npz",), (".npy",)):
-        found = _sorted(file for file in folder.iterdir() if file.suffix in suffixes)
-        if found:
-            return found
-    return []
+    files = sorted(folder.iterdir(), key=lambda file: file.name)
+    of_kinds = ([f for f in files if f.suffix in of.suffixes] for of in FILE_KINDS.values())
+    return next((found for found in of_kinds if found), [])
 
 
 def _shards(index: Path) -> list[str]:
@@ -166,7 +189,3 @@ def _shards(index: Path) -> list[str]:
         return sorted(set(json.loads(index.read_text())["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise DataError(f"{index}: must map names of weights to files") from error
-
-
-def _sorted(files: Iterable[Path]) -> list[Path]:
-    return sorted(files, key=lambda file: file.name)

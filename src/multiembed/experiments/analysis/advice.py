@@ -10,7 +10,6 @@ from multiembed.experiments.analysis.scaling import (
     Law,
     Matched,
     abundance_against_gain,
-    compare,
     curves,
     errors,
     fit_law,
@@ -18,11 +17,16 @@ from multiembed.experiments.analysis.scaling import (
     match,
     rises,
 )
-from multiembed.experiments.analysis.statistics import NO_EVIDENCE, PairedDifference, seeds_needed
-from multiembed.experiments.grid.results import Point
+from multiembed.experiments.analysis.statistics import (
+    JUDGED_BY,
+    NO_EVIDENCE,
+    PairedDifference,
+    compare,
+    seeds_needed,
+)
+from multiembed.experiments.grid.outcome import Point
 
 ABUNDANCE_QUESTION = "Does abundance at the first evaluation predict the gain?"
-MEASURES = {"test_auc": "AUC", "test_log_loss": "log loss"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +90,7 @@ class Advice:
     def held_out_words(self) -> str | None:
         """How well smaller sizes predict the largest, in a sentence; `None` where none was held."""
         inside, nearer = [], []
-        for measure, name in MEASURES.items():
+        for measure, name in JUDGED_BY.items():
             held = [law.held_out for law in self.laws if law.measure == measure and law.held_out]
             if not held:
                 return None
@@ -110,7 +114,7 @@ def advise(points: Sequence[Point]) -> Advice:
             matched += match(ways["single"], ways["multi"])
     return Advice(
         curves=found,
-        laws=[_law(curve, measure) for curve in found for measure in MEASURES],
+        laws=[_law(curve, measure) for curve in found for measure in JUDGED_BY],
         matched=matched,
         abundance_rows=rows,
         abundance_correlation=correlation,

@@ -1,70 +1,50 @@
 """The advice on scaling as one self-contained HTML page."""
 
-import json
 from collections.abc import Iterable, Sequence
 from html import escape
+from importlib.resources import files
 from typing import Any
 
 from plotly.offline import get_plotlyjs
 
 from multiembed.experiments.analysis.advice import ABUNDANCE_QUESTION, Advice, CurveLaw, law_words
 from multiembed.experiments.analysis.scaling import Curve, Matched
-from multiembed.experiments.analysis.statistics import mean_interval
-from multiembed.experiments.grid.results import Point
+from multiembed.experiments.analysis.statistics import JUDGED_BY, mean_interval
+from multiembed.experiments.grid.outcome import Point
+from multiembed.report.shell import html_page
 
-COSTS = {
+_COSTS = {
     "parameters": "parameters",
     "peak_memory_bytes": "peak memory, bytes",
     "seconds": "training time, s",
 }
-MEASURES = {"test_auc": "test AUC", "test_log_loss": "test log loss"}
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a8548a", "#b37700", "#56b4e9", "#5c6670", "#1a1d21")
+_COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#a8548a",
+    "#b37700",
+    "#56b4e9",
+    "#5c6670",
+    "#1a1d21",
+)
 """Of the curves in a chart, told apart by readers who do not see all colours."""
 
-_TEMPLATE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Scaling advice</title>
-<link rel="icon" href="data:,">
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
-  color: #1a1a1a; background: #fff; }}
-table {{ border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }}
-th, td {{ text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #ddd; }}
-.advice {{ border-left: 4px solid #0072b2; padding-left: 1rem; margin: 1rem 0; }}
-h3 {{ margin: 1.5rem 0 0; }}
-select {{ font: inherit; }}
-.chart {{ height: 22rem; }}
-.charts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); }}
-</style>
-</head>
-<body>
-<h1>Scaling advice</h1>
-{body}
-<script type="application/json" id="charts">{charts}</script>
-<script>{plotly}</script>
-<script>
-const charts = JSON.parse(document.getElementById("charts").textContent);
-const cost = document.getElementById("cost");
-function draw() {{
-  for (const {{id, traces, layout}} of charts) {{
-    const drawn = traces.map(trace => ({{...trace, x: trace.costs[cost.value]}}));
-    layout.xaxis.title.text = cost.selectedOptions[0].text;
-    Plotly.react(id, drawn, layout, {{displayModeBar: false, responsive: true}});
-  }}
-}}
-cost.addEventListener("change", draw);
-draw();
-</script>
-</body>
-</html>
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
+  color: #1a1a1a; background: #fff; }
+table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #ddd; }
+.advice { border-left: 4px solid #0072b2; padding-left: 1rem; margin: 1rem 0; }
+h3 { margin: 1.5rem 0 0; }
+select { font: inherit; }
+.chart { height: 22rem; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); }
 """
 
 
 def advice_page(advice: Advice) -> str:
-    """Return the page."""
+    """Return the page: what to do, the curves, and the numbers behind both."""
     said = "".join(
         f'<p class="advice">{escape(one.text)}<br>Confidence: {escape(one.confidence)}.</p>'
         for one in advice.recommendations
@@ -72,6 +52,7 @@ def advice_page(advice: Advice) -> str:
     charts = _charts(advice.curves)
     body = "\n".join(
         [
+            "<h1>Scaling advice</h1>",
             "<h2>Recommendation</h2>",
             said,
             "<h2>Curves</h2><p>Means over runs with 95% intervals (Student's t); an interval that "
@@ -79,20 +60,25 @@ def advice_page(advice: Advice) -> str:
             _cost_choice(),
             *(_places(name, found) for name, found in charts.items()),
             "<h2>Several sets against one wide set, at equal cost</h2>",
-            _table(("model", "equal", "sets", "test AUC, multi less single"), _matched(advice)),
+            html_table(("model", "equal", "sets", "test AUC, multi less single"), _matched(advice)),
             "<h2>Laws</h2><p>a x^-b + c, x the multiple of the base; of AUC, the law is of 1 less "
             "the AUC. Where a curve has four sizes, the last column predicts the largest from the "
             "smaller ones.</p>",
-            _table(("curve", "of", "law", "largest size held out"), map(_law_row, advice.laws)),
+            html_table(("curve", "of", "law", "largest size held out"), map(_law_row, advice.laws)),
             f"<p>{escape(advice.held_out_words or '')}</p>",
             f"<h2>{ABUNDANCE_QUESTION}</h2>",
             f"<p>{escape(advice.abundance_words)}</p>",
-            _table(("model", "abundance over the base's", "gain of test AUC"), _growth(advice)),
+            html_table(("model", "abundance over the base's", "gain of test AUC"), _growth(advice)),
         ]
     )
-    every = [chart for found in charts.values() for chart in found]
-    data = json.dumps(every, allow_nan=False).replace("<", "\\u003c")
-    return _TEMPLATE.format(body=body, charts=data, plotly=get_plotlyjs())
+    draw = files("multiembed.report").joinpath("advice.js").read_text("utf-8")
+    return html_page(
+        title="Scaling advice",
+        body=body,
+        style=_STYLE,
+        data={"charts": [chart for found in charts.values() for chart in found]},
+        scripts=[get_plotlyjs(), draw],
+    )
 
 
 def _charts(curves: Sequence[Curve]) -> dict[str, list[dict[str, Any]]]:
@@ -101,13 +87,13 @@ def _charts(curves: Sequence[Curve]) -> dict[str, list[dict[str, Any]]]:
     for curve in curves:
         by_architecture.setdefault(curve.architecture, []).append(curve)
     return {
-        name: [_chart(f"{measure}-{number}", found, measure) for measure in MEASURES]
+        name: [_chart(f"{measure}-{number}", found, measure) for measure in JUDGED_BY]
         for number, (name, found) in enumerate(by_architecture.items())
     }
 
 
 def _cost_choice() -> str:
-    choices = "".join(f'<option value="{cost}">{words}</option>' for cost, words in COSTS.items())
+    choices = "".join(f'<option value="{cost}">{words}</option>' for cost, words in _COSTS.items())
     return f'<p><label>Over <select id="cost">{choices}</select></label></p>'
 
 
@@ -119,7 +105,7 @@ def _places(architecture: str, charts: Sequence[dict[str, Any]]) -> str:
 def _chart(place: str, curves: Sequence[Curve], measure: str) -> dict[str, Any]:
     traces = []
     for number, curve in enumerate(curves):
-        costs = {cost: [point.spread(cost).mean for point in curve.points] for cost in COSTS}
+        costs = {cost: [point.spread(cost).mean for point in curve.points] for cost in _COSTS}
         traces.append(
             {
                 "name": f"{curve.scaling} {curve.variant}".rstrip(),
@@ -133,14 +119,17 @@ def _chart(place: str, curves: Sequence[Curve], measure: str) -> dict[str, Any]:
                 },
                 "mode": "lines+markers",
                 "line": {
-                    "color": COLOURS[number % len(COLOURS)],
+                    "color": _COLOURS[number % len(_COLOURS)],
                     "dash": "solid" if curve.scaling == "multi" else "dot",
                 },
             }
         )
     layout = {
         "xaxis": {"title": {"text": ""}, "type": "log"},
-        "yaxis": {"title": {"text": MEASURES[measure]}, "range": _heights(curves, measure)},
+        "yaxis": {
+            "title": {"text": f"test {JUDGED_BY[measure]}"},
+            "range": _heights(curves, measure),
+        },
         "margin": {"t": 20, "r": 10},
         "legend": {"orientation": "h", "y": -0.25},
         "showlegend": True,
@@ -184,7 +173,7 @@ def _law_row(found: CurveLaw) -> tuple[str, ...]:
             f"{held.size}x: predicted {held.predicted}, measured {held.measured:.5f} ({verdict}); "
             f"the size below has {held.unchanged:.5f}"
         )
-    return found.curve, MEASURES[found.measure], law_words(found), words
+    return found.curve, f"test {JUDGED_BY[found.measure]}", law_words(found), words
 
 
 def _growth(advice: Advice) -> list[tuple[str, ...]]:
@@ -194,7 +183,8 @@ def _growth(advice: Advice) -> list[tuple[str, ...]]:
     ]
 
 
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def html_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of plain text as HTML."""
     head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
     body = "".join(
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows

@@ -1,24 +1,32 @@
 """Quality against size: curves, a fitted law, its test on the largest size, fair comparisons."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import scipy
 from jaxtyping import Float64
 
 from multiembed.experiments.analysis.statistics import (
     CONFIDENCE,
     PairedDifference,
+    compare,
+    compare_on_average,
     paired_difference,
+    rank_correlation,
 )
-from multiembed.experiments.grid.results import Point
+from multiembed.experiments.grid.outcome import Point
 from multiembed.models.naming import Scaling
 
 DRAWS = 2000
 EXPONENTS = np.geomspace(0.01, 10.0, 600)
 """Where the best exponent is looked for: outside, a curve is a step or a logarithm."""
+
+
+AVERAGED = {"test_auc": "AUC", "normalized_information_abundance": "of a random table's"}
+"""Measures that are averaged over architectures, and their headings."""
+ENOUGH_TO_AVERAGE = 3
+"""Architectures whose mean says more than each."""
 
 
 @dataclass(frozen=True)
@@ -127,33 +135,6 @@ def curves(points: Iterable[Point]) -> list[Curve]:
     return found
 
 
-def compare(first: Point, second: Point, measure: str = "test_auc") -> PairedDifference:
-    """Compare two points replica by replica: the same fold, the same seed."""
-    return compare_values(first, first.values(measure), second, second.values(measure))
-
-
-def compare_values(
-    first: Point, ours: Sequence[float], second: Point, theirs: Sequence[float]
-) -> PairedDifference:
-    """Compare what was found of every run of two points, replica by replica."""
-    of_first = dict(zip(first.replicas, ours, strict=True))
-    of_second = dict(zip(second.replicas, theirs, strict=True))
-    common = [replica for replica in of_first if replica in of_second]
-    return paired_difference([of_first[r] for r in common], [of_second[r] for r in common])
-
-
-def compare_on_average(
-    pairs: Sequence[tuple[Point, Point]], measure: str = "test_auc"
-) -> PairedDifference:
-    """Compare two ways to build a model over architectures, of each the mean of its replicas.
-
-    The interval is that of the mean over architectures like these: how far they differ counts,
-    besides what seeds do.
-    """
-    means = [[point.spread(measure).mean for point in pair] for pair in pairs]
-    return paired_difference([first for first, _ in means], [second for _, second in means])
-
-
 def errors(curve: Curve, measure: str) -> list[list[float]]:
     """Return what a law describes, size by size: log loss, or 1 less the AUC."""
     sign, shift = (-1.0, 1.0) if measure.endswith("auc") else (1.0, 0.0)
@@ -253,21 +234,49 @@ def abundance_against_gain(found: Iterable[Curve]) -> tuple[list[dict[str, objec
     return rows, *rank_correlation(x, y)
 
 
-def rank_correlation(
-    x: Sequence[float], y: Sequence[float], *, permutations: int = 20_000
-) -> tuple[float, float]:
-    """Return Spearman's correlation and its two-sided p value by random permutation.
+def averages(points: Sequence[Point]) -> list[dict[str, Any]]:
+    """Compare both ways to every size to the base, and to each other, over all architectures.
 
-    Both NaN where x or y is constant.
+    Returns:
+        One row for each comparison: by measure the mean difference and its 95% interval; no row
+        where fewer than three architectures allow it.
     """
-    ranks = [scipy.stats.rankdata(values) - (len(values) + 1) / 2 for values in (x, y)]
-    scale = float(np.sqrt((ranks[0] @ ranks[0]) * (ranks[1] @ ranks[1])))
-    if scale == 0:
-        return float("nan"), float("nan")
-    shuffled = np.random.default_rng(0).permuted(np.tile(ranks[1], (permutations, 1)), axis=1)
-    found = float(ranks[0] @ ranks[1])
-    beyond = np.count_nonzero(np.abs(shuffled @ ranks[0]) >= abs(found) * (1 - 1e-9))
-    return found / scale, (beyond + 1) / (permutations + 1)
+    ways: dict[str, dict[str, Curve]] = {"single": {}, "multi": {}}
+    for curve in curves(points):
+        if not curve.variant:
+            ways[curve.scaling][curve.architecture] = curve
+    single, multi = ways.values()
+    rows = []
+    for size in sorted({point.labels.size or 0 for point in points} - {0, 1}):
+        for name, ours, beside, theirs, at in (
+            (f"single {size}x", single, "the base", single, 1),
+            (f"multi {size}x", multi, "the base", multi, 1),
+            (f"multi {size}x", multi, f"single {size}x", single, size),
+        ):
+            met = [(ours[a].at(size), theirs[a].at(at)) for a in ours if a in theirs]
+            pairs = [(one, other) for one, other in met if one and other]
+            if len(pairs) >= ENOUGH_TO_AVERAGE:
+                rows.append({"model": name, "beside": beside} | _compared(pairs))
+    return rows
+
+
+def printed_average(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return one row of `averages` as a line to print."""
+    line = {"of": str(row["architectures"]), "mean of": row["model"], "beside": row["beside"]}
+    for measure, heading in AVERAGED.items():
+        digits = 5 if measure == "test_auc" else 3
+        found = (f"{row[measure + end]:+.{digits}f}" for end in ("", "_low", "_high"))
+        line[f"{heading}, 95%"] = "{} ({}, {})".format(*found)
+    return line
+
+
+def _compared(pairs: Sequence[tuple[Point, Point]]) -> dict[str, Any]:
+    row: dict[str, Any] = {"architectures": len(pairs)}
+    for measure in AVERAGED:
+        found = compare_on_average(pairs, measure)
+        row[measure] = found.difference
+        row[f"{measure}_low"], row[f"{measure}_high"] = found.t.low, found.t.high
+    return row
 
 
 def _at_equal_cost(single: Curve, point: Point, cost: str) -> PairedDifference | None:

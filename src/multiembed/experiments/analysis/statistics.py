@@ -1,18 +1,23 @@
-"""How sure a comparison is, given the rows and the seeds it was made on."""
+"""Comparisons of models, and how sure each is, given the rows and the seeds it was made on."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import scipy  # scipy loads `stats`, an eighth of the command line's start, when it is asked for
 from jaxtyping import Float, Int
 
+from multiembed.experiments.grid.outcome import Point, Spread, spread
 from multiembed.runs.metrics import auc
 
 CONFIDENCE = 0.95
+"""Of every interval; a difference whose interval leaves out zero is evident."""
 NO_EVIDENCE = "no evidence"
+JUDGED_BY = {"test_auc": "AUC", "test_log_loss": "log loss"}
+"""Measures of quality, and what they are called."""
 
 
 class Interval(NamedTuple):
@@ -29,16 +34,6 @@ class Interval(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Repetitions of one measurement."""
-
-    mean: float
-    std: float
-    """Of the sample, `n - 1` below; NaN for one repetition."""
-    count: int
-
-
-@dataclass(frozen=True)
 class PairedDifference:
     """Two models compared seed by seed (or fold by fold)."""
 
@@ -49,9 +44,7 @@ class PairedDifference:
     count: int
     t: Interval
     """By Student's t: right for any number of pairs whose differences are about normal."""
-    bootstrap: Interval
-    """By resampling the pairs: assumes no shape, but is too narrow for few pairs."""
-    p_value: float
+    p_value: float = math.nan
     """Two-sided, of the t test; NaN for one pair."""
 
     @property
@@ -80,13 +73,6 @@ class PairedDifference:
         return f"{words[0].upper()}{words[1:]}."
 
 
-def spread(values: Sequence[float]) -> Spread:
-    """Return mean and sample standard deviation."""
-    found = np.asarray(values, dtype=np.float64)
-    std = float(found.std(ddof=1)) if len(found) > 1 else math.nan
-    return Spread(float(found.mean()), std, len(found))
-
-
 def mean_interval(values: Sequence[float]) -> Interval | None:
     """Return the mean with its 95% interval by Student's t; `None` for one value."""
     found = spread(values)
@@ -96,34 +82,25 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
     return Interval(found.mean, found.mean - reach, found.mean + reach)
 
 
-def paired_difference(
-    first: Sequence[float], second: Sequence[float], *, resamples: int = 10_000, seed: int = 0
-) -> PairedDifference:
+def paired_difference(first: Sequence[float], second: Sequence[float]) -> PairedDifference:
     """Compare values that belong together: the same seed, the same fold.
 
     What a seed does to both cancels, so far fewer pairs are needed than for two samples.
+
+    Raises:
+        ValueError: If the values are not as many, or none.
     """
     if len(first) != len(second) or len(first) == 0:
         raise ValueError(f"values must come in pairs, got {len(first)} and {len(second)}")
     differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
     found = spread(list(differences))
-    mean, std, count = found.mean, found.std, found.count
+    mean, count = found.mean, found.count
     if count < 2:
-        nothing = Interval(mean, -math.inf, math.inf)
-        return PairedDifference(mean, std, count, nothing, nothing, math.nan)
-    error = std / math.sqrt(count)
+        return PairedDifference(mean, found.std, count, Interval(mean, -math.inf, math.inf))
+    error = found.std / math.sqrt(count)
     reach = _t_reach(error, count)
-    random = np.random.default_rng(seed)
-    drawn = differences[random.integers(0, count, (resamples, count))].mean(axis=1)
-    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return PairedDifference(
-        difference=mean,
-        std=std,
-        count=count,
-        t=Interval(mean, mean - reach, mean + reach),
-        bootstrap=Interval(mean, float(low), float(high)),
-        p_value=_p_value(mean, error, count),
-    )
+    interval = Interval(mean, mean - reach, mean + reach)
+    return PairedDifference(mean, found.std, count, interval, _p_value(mean, error, count))
 
 
 def _t_reach(error: float, count: int) -> float:
@@ -153,15 +130,11 @@ def seeds_needed(std: float, difference: float, *, power: float = 0.8, most: int
     if not (std > 0 and difference != 0 and math.isfinite(std) and math.isfinite(difference)):
         raise ValueError(f"std and difference must be other than zero, got {std}, {difference}")
     effect = abs(difference) / std
-    low, high = 2, 2
-    while paired_power(effect, high) < power:
-        if high >= most:
-            raise ValueError(f"pairs must be at most {most}, got an effect of {effect:g} std")
-        low, high = high, min(2 * high, most)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if paired_power(effect, middle) >= power else (middle + 1, high)
-    return high
+    counts = range(2, most + 1)
+    at = bisect_left(counts, power, key=lambda count: paired_power(effect, count))
+    if at == len(counts):
+        raise ValueError(f"pairs must be at most {most}, got an effect of {effect:g} std")
+    return counts[at]
 
 
 def paired_power(effect: float, count: int) -> float:
@@ -186,11 +159,104 @@ def paired_auc_difference(
 
     Both models are scored on the same resampled rows, so what the rows do to both cancels.
     This is the noise of the test rows alone: another seed of training moves both models too.
+
+    Args:
+        labels: 0 or 1.
+        first: Scores of one model, in any unit that rises with the probability.
+        second: Scores of another, of the same rows.
+        resamples: How many times as many rows are drawn, with repetition.
+        seed: Of the draws.
     """
     random = np.random.default_rng(seed)
     differences = np.empty(resamples)
     for at in range(resamples):
         rows = random.integers(0, len(labels), len(labels))
         differences[at] = auc(labels[rows], first[rows]) - auc(labels[rows], second[rows])
-    low, high = np.quantile(differences, [0.025, 0.975])
+    low, high = np.quantile(differences, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(auc(labels, first) - auc(labels, second), float(low), float(high))
+
+
+def rank_correlation(
+    x: Sequence[float], y: Sequence[float], *, permutations: int = 20_000
+) -> tuple[float, float]:
+    """Return Spearman's correlation and its two-sided p value by random permutation.
+
+    Both NaN where x or y is constant.
+    """
+    ranks = [scipy.stats.rankdata(values) - (len(values) + 1) / 2 for values in (x, y)]
+    scale = float(np.sqrt((ranks[0] @ ranks[0]) * (ranks[1] @ ranks[1])))
+    if scale == 0:
+        return float("nan"), float("nan")
+    shuffled = np.random.default_rng(0).permuted(np.tile(ranks[1], (permutations, 1)), axis=1)
+    found = float(ranks[0] @ ranks[1])
+    beyond = np.count_nonzero(np.abs(shuffled @ ranks[0]) >= abs(found) * (1 - 1e-9))
+    return found / scale, (beyond + 1) / (permutations + 1)
+
+
+def compare(first: Point, second: Point, measure: str = "test_auc") -> PairedDifference:
+    """Compare two points replica by replica: the same fold, the same seed."""
+    return compare_values(first, first.values(measure), second, second.values(measure))
+
+
+def compare_values(
+    first: Point, ours: Sequence[float], second: Point, theirs: Sequence[float]
+) -> PairedDifference:
+    """Compare what was found of every run of two points, replica by replica."""
+    of_first = dict(zip(first.replicas, ours, strict=True))
+    of_second = dict(zip(second.replicas, theirs, strict=True))
+    common = [replica for replica in of_first if replica in of_second]
+    return paired_difference([of_first[r] for r in common], [of_second[r] for r in common])
+
+
+def compare_on_average(
+    pairs: Sequence[tuple[Point, Point]], measure: str = "test_auc"
+) -> PairedDifference:
+    """Compare two ways to build a model over architectures, of each the mean of its replicas.
+
+    The interval is that of the mean over architectures like these: how far they differ counts,
+    besides what seeds do.
+    """
+    means = [[point.spread(measure).mean for point in pair] for pair in pairs]
+    return paired_difference([first for first, _ in means], [second for _, second in means])
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One measure of a variant less that of the first variant of the grid, run by run."""
+
+    model: str
+    """Architecture, way, size and share: what the two have in common."""
+    variant: str
+    measure: str
+    difference: PairedDifference
+    first: Spread
+    """Of the first variant's runs: how far seeds and folds alone move the measure."""
+
+
+def contrasts(points: Sequence[Point], first: str) -> list[Contrast]:
+    """Compare every variant to the variant `first` where both were run, by AUC and log loss.
+
+    A setting that changes a measure by less than seeds do may be chosen for its speed.
+    """
+    firsts = {_place(point): point for point in points if point.labels.variant == first}
+    found = []
+    for point in points:
+        other = firsts.get(_place(point), point)
+        if other is not point and set(point.replicas) & set(other.replicas):
+            found += [_contrast(point, other, measure) for measure in JUDGED_BY]
+    return found
+
+
+def _contrast(point: Point, first: Point, measure: str) -> Contrast:
+    return Contrast(
+        model=replace(point.labels, variant="").point,
+        variant=point.labels.variant,
+        measure=JUDGED_BY[measure],
+        difference=compare(point, first, measure),
+        first=first.spread(measure),
+    )
+
+
+def _place(point: Point) -> tuple[object, ...]:
+    labels = point.labels
+    return labels.architecture, labels.scaling, labels.size, labels.share

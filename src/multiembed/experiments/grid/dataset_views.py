@@ -1,46 +1,54 @@
 """Other views of an encoded dataset: a share of its training rows, or its rows dealt into folds."""
 
 import hashlib
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-from jaxtyping import Int32, Int64
+from jaxtyping import Int64
 
 from multiembed.base.errors import ConfigError, DataError
-from multiembed.data.encoding.vocabulary import write_vocabulary
-from multiembed.data.store.dataset import Batch, Dataset, Split, open_dataset
-from multiembed.data.store.schema import FILE_NAME, SPLITS, Field, SplitName, SplitSummary
-from multiembed.data.store.shards import shard_name, write_shard
+from multiembed.base.files import new_folder
+from multiembed.data.store.dataset import (
+    Batch,
+    Dataset,
+    DatasetWriter,
+    Split,
+    open_dataset,
+    write_vocabulary,
+)
+from multiembed.data.store.schema import FILE_NAME, SPLITS, SplitName
 
-ROWS_PER_SHARD = 1 << 20
+_ROWS_PER_SHARD = 1 << 20
 
 
-def subset(
-    dataset: Dataset, folder: Path, share: float, *, seed: int = 0, rebuild: bool = False
-) -> Dataset:
+def subset(dataset: Dataset, folder: Path, share: float, *, seed: int = 0) -> Dataset:
     """Return a dataset with a share of the training rows, and all others; made if not there.
 
     A smaller share of the same seed lies within a larger one. The vocabulary is kept, so that
-    values may be left without a training row, or counted anew on the rows that are left.
+    values may be left without a training row.
+
+    Args:
+        dataset: Whose rows.
+        folder: Where such datasets are kept, each under a name of its own.
+        share: Above 0, at most 1.
+        seed: Of the draw.
 
     Raises:
         ConfigError: If `share` is not above 0 and at most 1.
     """
     if not 0 < share <= 1:
         raise ConfigError(f"share must be above 0 and at most 1, got {share:g}")
-    if share == 1 and not rebuild:
+    if share == 1:
         return dataset
     rows = _all_rows(dataset)
     order = np.random.default_rng((seed, 1)).permutation(rows["train"])
     rows["train"] = np.sort(order[: max(1, round(share * len(order)))])
-    kind = "rebuilt" if rebuild else "kept"
-    name = f"share-{share:g}-seed{seed}-{kind}-{_identity(dataset)}"
-    note = {"share": share, "share_seed": seed, "share_vocabulary": kind}
-    return _view(dataset, folder / name, rows, rebuild=rebuild, note=note)
+    name = f"share-{share:g}-seed{seed}-kept-{identity(dataset)[:8]}"
+    note = {"share": share, "share_seed": seed, "share_vocabulary": "kept"}
+    return _view(dataset, folder / name, rows, note=note)
 
 
 def folds(dataset: Dataset, folder: Path, count: int, *, seed: int = 0) -> list[Dataset]:
@@ -65,14 +73,15 @@ def folds(dataset: Dataset, folder: Path, count: int, *, seed: int = 0) -> list[
             "valid": every[part == valid],
             "test": every[part == fold],
         }
-        name = f"fold-{fold}-of-{count}-seed{seed}-{_identity(dataset)}"
+        name = f"fold-{fold}-of-{count}-seed{seed}-{identity(dataset)[:8]}"
         note = {"fold": fold, "folds": count, "fold_seed": seed}
-        found.append(_view(dataset, folder / name, dealt, rebuild=False, note=note))
+        found.append(_view(dataset, folder / name, dealt, note=note))
     return found
 
 
-def _identity(dataset: Dataset) -> str:
-    return hashlib.sha256((dataset.path / FILE_NAME).read_bytes()).hexdigest()[:8]
+def identity(dataset: Dataset) -> str:
+    """Return what tells a dataset from others: the SHA-256 of its schema, in hexadecimal."""
+    return hashlib.sha256((dataset.path / FILE_NAME).read_bytes()).hexdigest()
 
 
 def _all_rows(dataset: Dataset) -> dict[SplitName, Int64[np.ndarray, " _"]]:
@@ -91,7 +100,6 @@ def _view(
     target: Path,
     rows: Mapping[SplitName, Int64[np.ndarray, " _"]],
     *,
-    rebuild: bool,
     note: Mapping[str, int | float | str],
 ) -> Dataset:
     """Write the chosen rows as a dataset of its own, whole or not at all."""
@@ -102,32 +110,27 @@ def _view(
         raise DataError(
             f"{dataset.path} must have fields of one value per row for that, got {several[0]!r}"
         )
-    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    splits = [dataset.split(name) for name in SPLITS]
-    counts = _counts(splits, rows["train"], dataset.cardinalities)
-    maps = [_renumbered(c, f) for c, f in zip(counts, dataset.schema.fields, strict=True)]
-    if not rebuild:
-        maps = [np.arange(len(count), dtype=np.int32) for count in counts]
-    sizes: dict[SplitName, SplitSummary] = {}
-    other: list[dict[SplitName, int]] = [{} for _ in maps]
-    for name in SPLITS:
-        sizes[name], unknown = _write_split(partial / name, splits, rows[name], maps)
-        for field, number in zip(other, unknown, strict=True):
-            field[name] = number
-    for field, ids, count in zip(dataset.schema.fields, maps, counts, strict=True):
-        known = dataset.vocabulary(field.name)
-        write_vocabulary(partial, field.name, _vocabulary(known, ids, count))
-    fields = tuple(
-        field.model_copy(update={"cardinality": int(ids.max()) + 1, "other": unknown})
-        for field, ids, unknown in zip(dataset.schema.fields, maps, other, strict=True)
-    )
-    options = {**dataset.schema.options, **note, "view_of": _identity(dataset)}
-    update = {"fields": fields, "splits": sizes, "options": options}
-    dataset.schema.model_copy(update=update).save(partial)
-    shutil.rmtree(target, ignore_errors=True)
-    partial.replace(target)
+    shutil.rmtree(target, ignore_errors=True)  # what an earlier version did not finish
+    splits, schema = [dataset.split(name) for name in SPLITS], dataset.schema
+    with new_folder(target) as partial:
+        writer = DatasetWriter(partial, dataset.slots)
+        counts = [np.zeros(size, np.int64) for size in dataset.cardinalities]
+        for split, chosen in rows.items():
+            for first in range(0, len(chosen), _ROWS_PER_SHARD):
+                batch = _gather(splits, chosen[first : first + _ROWS_PER_SHARD])
+                writer.shard(split, batch.ids, batch.labels)
+                if split == "train":
+                    for count, ids in zip(counts, batch.ids.T, strict=True):
+                        count += np.bincount(ids, minlength=len(count))
+        for name, count in zip(dataset.field_names, counts, strict=True):
+            write_vocabulary(partial, name, _vocabulary(dataset.vocabulary(name), count))
+        writer.finish(
+            schema.label,
+            schema.fields,
+            bad_rows=schema.bad_rows,
+            sources=schema.sources,
+            options={**schema.options, **note, "view_of": identity(dataset)[:8]},
+        )
     return open_dataset(target)
 
 
@@ -144,55 +147,7 @@ def _gather(splits: Sequence[Split], rows: Int64[np.ndarray, " chosen"]) -> Batc
     return Batch(ids, np.concatenate([part.labels for part in parts]))
 
 
-def _counts(
-    splits: Sequence[Split], rows: Int64[np.ndarray, " chosen"], cardinalities: Sequence[int]
-) -> list[Int64[np.ndarray, " _"]]:
-    counts = [np.zeros(size, np.int64) for size in cardinalities]
-    for first in range(0, len(rows), ROWS_PER_SHARD):
-        ids = _gather(splits, rows[first : first + ROWS_PER_SHARD]).ids
-        for count, column in zip(counts, ids.T, strict=True):
-            count += np.bincount(column, minlength=len(count))
-    return counts
-
-
-def _renumbered(counts: Int64[np.ndarray, " ids"], field: Field) -> Int32[np.ndarray, " ids"]:
-    """Return the new id of every old one: by falling count, ties by old id; rare ones are 0."""
-    kept = np.flatnonzero(counts[1:] >= max(1, field.min_count)) + 1
-    order = kept[np.argsort(-counts[kept], kind="stable")]
-    ids = np.zeros(len(counts), np.int32)
-    ids[order] = np.arange(1, len(order) + 1)
-    return ids
-
-
-def _write_split(
-    folder: Path,
-    splits: Sequence[Split],
-    rows: Int64[np.ndarray, " chosen"],
-    maps: Sequence[Int32[np.ndarray, " _"]],
-) -> tuple[SplitSummary, list[int]]:
-    """Write a split, and count its positives and each field's rows of *other*."""
-    folder.mkdir()
-    positives, other = 0, np.zeros(len(maps), np.int64)
-    for shard, first in enumerate(range(0, len(rows), ROWS_PER_SHARD)):
-        batch = _gather(splits, rows[first : first + ROWS_PER_SHARD])
-        columns = [ids[column] for ids, column in zip(maps, batch.ids.T, strict=True)]
-        ids = np.ascontiguousarray(np.stack(columns, axis=1))
-        write_shard(folder / shard_name(shard), ids, np.ascontiguousarray(batch.labels))
-        positives += int(np.count_nonzero(batch.labels))
-        other += np.count_nonzero(ids == 0, axis=0)
-    return SplitSummary(rows=len(rows), positives=positives), other.tolist()
-
-
-def _vocabulary(
-    known: pl.DataFrame, ids: Int32[np.ndarray, " ids"], counts: Int64[np.ndarray, " ids"]
-) -> pl.DataFrame:
-    old = known["id"].to_numpy()
-    return (
-        known.select("value")
-        .with_columns(
-            pl.Series("count", counts[old]).cast(known["count"].dtype),
-            pl.Series("id", ids[old]).cast(known["id"].dtype),
-        )
-        .filter(pl.col("id") > 0)
-        .sort("id")
-    )
+def _vocabulary(known: pl.DataFrame, counts: Int64[np.ndarray, " ids"]) -> pl.DataFrame:
+    """Return a field's vocabulary with the counts of the rows that are left."""
+    counted = pl.Series("count", counts[known["id"].to_numpy()]).cast(known["count"].dtype)
+    return known.select("value", counted, "id").filter(pl.col("id") > 0).sort("id")

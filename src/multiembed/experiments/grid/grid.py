@@ -6,6 +6,7 @@ import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,12 +16,11 @@ from multiembed.base.errors import ConfigError
 from multiembed.base.validation import checked
 from multiembed.config import RunConfig, parse_config
 from multiembed.data.store.dataset import Dataset
-from multiembed.data.store.schema import FILE_NAME
-from multiembed.experiments.grid.dataset_views import folds, subset
+from multiembed.experiments.grid.dataset_views import folds, identity, subset
 from multiembed.models.naming import Scaling
 
 Size = Annotated[int, Field(ge=1)]
-EXECUTION = ("threads", "device")
+EXECUTION = ("threads", "device", "kernels")
 """Settings that say where a run is computed, not what: they are no part of its name."""
 LATER = {"precision": "float32", "best_by": "auc"}
 """Settings that came later, at what they were before: a run that has this keeps its name."""
@@ -51,7 +51,7 @@ class Grid(BaseModel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labels:
+class RunLabels:
     """Where a run stands in its experiment: what tables group and compare by."""
 
     architecture: str
@@ -74,14 +74,14 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Case:
+class GridCase:
     """One run of an experiment."""
 
     name: str
     """Of its directory: readable, and different where configuration or dataset differ."""
     config: RunConfig
     dataset: Path
-    labels: Labels
+    labels: RunLabels
 
 
 def read_grid(path: Path) -> Grid:
@@ -99,7 +99,7 @@ def read_grid(path: Path) -> Grid:
     return checked(Grid, table, at=f"{path}: ")
 
 
-def expand(grid: Grid, dataset: Dataset, views: Path) -> list[Case]:
+def expand(grid: Grid, dataset: Dataset, views: Path) -> list[GridCase]:
     """Write a grid out as runs; the base, which is the same for every scaling, comes once.
 
     Args:
@@ -111,12 +111,18 @@ def expand(grid: Grid, dataset: Dataset, views: Path) -> list[Case]:
         ConfigError: If a point of the grid is no valid configuration.
     """
     points = list(_points(grid))  # all are checked before anything is written
+    dealt = dict(fold_views(grid.folds, dataset, views))
+
+    @cache
+    def view(share: float, fold: int | None, seed: int) -> tuple[Path, str]:
+        part = subset(dealt[fold], views, share, seed=seed)
+        return part.path, identity(part)
+
     return distinct(
-        case_of(config, subset(of_fold, views, share, seed=labels.seed), placed)
+        named_case(config, *view(share, fold, labels.seed), replace(labels, share=share, fold=fold))
         for config, labels in points
         for share in grid.shares
-        for fold, of_fold in fold_views(grid.folds, dataset, views)
-        for placed in [replace(labels, share=share, fold=fold)]
+        for fold in dealt
     )
 
 
@@ -129,34 +135,38 @@ def fold_views(
     return list(enumerate(folds(dataset, views, count)))
 
 
-def distinct(cases: Iterable[Case]) -> list[Case]:
+def distinct(cases: Iterable[GridCase]) -> list[GridCase]:
     """Keep the first of the cases that are the same run."""
     return list({case.name: case for case in reversed(list(cases))}.values())[::-1]
 
 
-def case_of(config: RunConfig, dataset: Dataset, labels: Labels) -> Case:
+def case_of(config: RunConfig, dataset: Dataset, labels: RunLabels) -> GridCase:
     """Name a run after its configuration and the identity of its dataset.
 
     Raises:
         ConfigError: If the configuration contradicts itself.
     """
-    config = config.model_copy(update={"dataset": None}).resolved()
+    return named_case(config.resolved(), dataset.path, identity(dataset), labels)
+
+
+def named_case(config: RunConfig, dataset: Path, schema: str, labels: RunLabels) -> GridCase:
+    """Name a run whose configuration is resolved, on the dataset with this hash of its schema."""
+    config = config.model_copy(update={"dataset": None})
     content = config.model_dump(mode="json", exclude_none=True)
     for key in EXECUTION:
         content["training"].pop(key, None)
     content["training"] = {
         key: value for key, value in content["training"].items() if LATER.get(key) != value
     }
-    schema = hashlib.sha256((dataset.path / FILE_NAME).read_bytes()).hexdigest()
     text = json.dumps([content, schema], sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:10]
     family = config.model.architecture.replace(":", "_").replace(",", "-")
     shape = f"{config.model.dim}x{config.model.sets}"
     name = f"{family}-{shape}-seed{config.training.seed}-{digest}"
-    return Case(name, config, dataset.path, labels)
+    return GridCase(name, config, dataset, labels)
 
 
-def _points(grid: Grid) -> Iterator[tuple[RunConfig, Labels]]:
+def _points(grid: Grid) -> Iterator[tuple[RunConfig, RunLabels]]:
     common = {"model": grid.model, "training": grid.training}
     points = itertools.product(
         grid.architectures, (grid.variants or {"": {}}).items(), grid.sizes, grid.scaling
@@ -165,16 +175,22 @@ def _points(grid: Grid) -> Iterator[tuple[RunConfig, Labels]]:
         source = f"grid: variant '{variant}'" if variant else "grid"
         table = merged(merged(common, changes), {"model": {"architecture": architecture}})
         table = merged(table, {"model": {"size": size, "scaling": scaling}})
+        first = parse_config(table, source=source).resolved()
         for seed in range(grid.seeds):
-            config = parse_config(merged(table, {"training": {"seed": seed}}), source=source)
-            labels = Labels(
+            labels = RunLabels(
                 architecture=architecture,
                 size=size,
                 scaling="single" if size == 1 and "single" in grid.scaling else scaling,
                 variant=variant,
                 seed=seed,
             )
-            yield config.model_copy(update={"model": config.resolved().model}), labels
+            yield seeded(first, seed), labels
+
+
+def seeded(config: RunConfig, seed: int) -> RunConfig:
+    """Return the same run with another seed; what else is said need not be checked again."""
+    training = config.training.model_copy(update={"seed": seed})
+    return config.model_copy(update={"training": training})
 
 
 def merged(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,23 +5,34 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 
 from multiembed.base.errors import InputError
 from multiembed.base.memory import keep_freed_memory
-from multiembed.data.store.dataset import open_dataset
-from multiembed.experiments.grid.grid import Case
-from multiembed.experiments.grid.outcome import Outcome, is_finished, outcome_of
+from multiembed.data.store.dataset import Dataset, open_dataset
+from multiembed.experiments.grid.grid import GridCase
+from multiembed.experiments.grid.outcome import (
+    Failure,
+    GridState,
+    Outcome,
+    is_finished,
+    outcome_of,
+)
+from multiembed.models.budget import Budget
 from multiembed.runs.run import build_model
-from multiembed.training.progress import Observer, Progress
+from multiembed.training.progress import Observer, TrainingProgress
 from multiembed.training.start import train
+
+if TYPE_CHECKING:  # Windows has only the second
+    from multiprocessing.context import ForkServerContext, SpawnContext
 
 FAILURES = (InputError, MemoryError, RuntimeError)
 """What may befall one run while others go on; torch says RuntimeError when memory runs out."""
@@ -31,42 +42,6 @@ PRELOADED = [__name__, "torch._dynamo", "pandas"]
 the second, pyarrow the third where it is installed."""
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A run that could not be finished, and why."""
-
-    case: Case
-    reason: str
-
-
-@dataclass
-class GridState:
-    """Where an experiment is."""
-
-    waiting: deque[Case]
-    running: dict[str, Progress | None] = field(default_factory=dict)
-    """By name, how far each run is; `None` before its first step."""
-    done: list[tuple[Case, Outcome]] = field(default_factory=list)
-    failed: list[Failure] = field(default_factory=list)
-    work_left: float = 0.0
-    """Operations of an epoch of all runs that have not ended."""
-    seconds_per_work: float | None = None
-    """As the finished runs took; `None` before the first."""
-    workers: int = 1
-
-    @property
-    def total(self) -> int:
-        """How many runs there are."""
-        return len(self.waiting) + len(self.running) + len(self.done) + len(self.failed)
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Time until all have ended, were they like those that have; `None` before the first."""
-        if self.seconds_per_work is None:
-            return None
-        return self.work_left * self.seconds_per_work / self.workers
-
-
 @runtime_checkable
 class GridObserver(Protocol):
     """Whoever watches an experiment."""
@@ -74,7 +49,7 @@ class GridObserver(Protocol):
     def moved(self, state: GridState) -> None:
         """Hear of a run that went on."""
 
-    def ended(self, state: GridState, case: Case, result: Outcome | Failure) -> None:
+    def ended(self, state: GridState, case: GridCase, result: Outcome | Failure) -> None:
         """Hear of a run that was finished or given up."""
 
     def found(self, state: GridState) -> None:
@@ -82,7 +57,7 @@ class GridObserver(Protocol):
 
 
 def run_cases(
-    cases: Sequence[Case],
+    cases: Sequence[GridCase],
     folder: Path,
     *,
     workers: int | None = None,
@@ -111,95 +86,127 @@ def run_cases(
 class Ledger:
     """The state of an experiment, and what every run still costs."""
 
-    def __init__(self, cases: Sequence[Case], folder: Path, observer: GridObserver | None) -> None:
+    def __init__(
+        self, cases: Sequence[GridCase], folder: Path, observer: GridObserver | None
+    ) -> None:
         self.folder = folder
         self.observer = observer
         self.state = GridState(deque(cases))
-        self._work = {case.name: expected_work(case) for case in cases}
+        self._work: dict[str, float] = {}
         self._work_done = self._seconds = 0.0
-        self.state.work_left = sum(self._work.values())
+        self._datasets: dict[Path, Dataset] = {}
+
+    def dataset(self, case: GridCase) -> Dataset:
+        """Return the dataset of a case; each is opened once."""
+        if case.dataset not in self._datasets:
+            self._datasets[case.dataset] = open_dataset(case.dataset)
+        return self._datasets[case.dataset]
 
     def collect_finished(self) -> None:
-        """Take over what earlier experiments finished."""
-        waiting = list(self.state.waiting)
-        for case in waiting:
+        """Take over what earlier experiments finished, and estimate what the others take."""
+        cases, self.state.waiting = list(self.state.waiting), deque()
+        for case in cases:
             if is_finished(self.folder / case.name):
-                self.state.waiting.remove(case)
-                self._count(case, outcome_of(self.folder / case.name, open_dataset(case.dataset)))
+                outcome = outcome_of(self.folder / case.name, self.dataset(case))
+                self._weigh(case, flops=outcome.flops, embedding=outcome.parameters_embedding)
+                self._done(case, outcome)
+            else:
+                self.state.waiting.append(case)
+        budgets: dict[tuple[Path, str], Budget] = {}
+        for case in self.state.waiting:
+            model = case.dataset, case.config.model.model_dump_json()
+            if model not in budgets:  # that of runs which differ in their seed is the same
+                budgets[model] = _budget(case, self.dataset(case))
+            flops, parameters = budgets[model].flops.total, budgets[model].parameters.embedding
+            self._weigh(case, flops=flops, embedding=parameters)
+        self.state.work_left = sum(self._work[case.name] for case in self.state.waiting)
         if self.state.done and self.observer is not None:
             self.observer.found(self.state)
 
-    def begin(self, case: Case) -> None:
+    def _weigh(self, case: GridCase, *, flops: int, embedding: int) -> None:
+        """Estimate the operations of an epoch, for guesses at the time left.
+
+        A training step takes three forward passes, some 15 operations per number of the tables,
+        which dense Adam moves whether or not a row was met, and some 100 per number that is looked
+        up: these are moved rather than computed with.
+        """
+        dataset = self.dataset(case)
+        rows = dataset.schema.splits["train"].rows
+        steps = rows / case.config.training.batch_size
+        looked_up = len(dataset.cardinalities) * embedding / sum(dataset.cardinalities)
+        work = (3.0 * flops + 100.0 * looked_up) * rows + 15.0 * embedding * steps
+        self._work[case.name] = work
+
+    def begin(self, case: GridCase) -> None:
         """Note that a run begins."""
         self.state.running[case.name] = None
         if self.observer is not None:
             self.observer.moved(self.state)
 
-    def move(self, case: Case, progress: Progress) -> None:
+    def move(self, case: GridCase, progress: TrainingProgress) -> None:
         """Note how far a run is."""
         self.state.running[case.name] = progress
         if self.observer is not None:
             self.observer.moved(self.state)
 
-    def end(self, case: Case, result: Outcome | Failure) -> None:
+    def end(self, case: GridCase, result: Outcome | Failure) -> None:
         """Note how a run ended."""
         self.state.running.pop(case.name, None)
-        self._count(case, result)
-        if self.observer is not None:
-            self.observer.ended(self.state, case, result)
-
-    def _count(self, case: Case, result: Outcome | Failure) -> None:
-        work = self._work[case.name]
-        self.state.work_left -= work
+        self.state.work_left -= self._work[case.name]
         if isinstance(result, Failure):
             self.state.failed.append(result)
         else:
-            self.state.done.append((case, result))
-            self._work_done += work
-            self._seconds += result.seconds
-            self.state.seconds_per_work = self._seconds / self._work_done
+            self._done(case, result)
+        if self.observer is not None:
+            self.observer.ended(self.state, case, result)
+
+    def _done(self, case: GridCase, outcome: Outcome) -> None:
+        self.state.done.append((case, outcome))
+        self._work_done += self._work[case.name]
+        self._seconds += outcome.seconds
+        self.state.seconds_per_work = self._seconds / self._work_done
 
 
-def expected_work(case: Case) -> float:
-    """Estimate the operations of an epoch, for guesses at the time left.
-
-    A training step takes three forward passes, some 15 operations per number of the tables, which
-    dense Adam moves whether or not a row was met, and some 100 per number that is looked up: these
-    are moved rather than computed with.
-    """
-    dataset = open_dataset(case.dataset)
-    rows = dataset.schema.splits["train"].rows
+def _budget(case: GridCase, dataset: Dataset) -> Budget:
+    """Return what a model costs; it is built without memory for its numbers."""
     with torch.device("meta"):
-        model = build_model(case.config, dataset.cardinalities)
-    budget = model.summary()
-    steps = rows / case.config.training.batch_size
-    looked_up = len(dataset.cardinalities) * model.embedding.weight.shape[1]
-    per_row = 3.0 * budget.flops.total + 100.0 * looked_up
-    return per_row * rows + 15.0 * budget.parameters.embedding * steps
+        return build_model(case.config, dataset.cardinalities).summary()
 
 
-def run_case(case: Case, folder: Path, observer: Observer | None = None) -> Outcome:
+def run_case(
+    case: GridCase,
+    folder: Path,
+    observer: Observer | None = None,
+    *,
+    dataset: Dataset | None = None,
+) -> Outcome:
     """Train one case, or go on with it, and measure it.
+
+    Args:
+        case: What to run.
+        folder: Holds one directory per run.
+        observer: Told of the training's steps.
+        dataset: That of the case, where it is open already.
 
     Raises:
         InputError: If its configuration or its dataset does not allow it.
     """
     path = folder / case.name
-    dataset = open_dataset(case.dataset)
+    dataset = dataset or open_dataset(case.dataset)
     if not is_finished(path):
         train(case.config, dataset=dataset, run=path, resume=True, observer=observer)
     return outcome_of(path, dataset)
 
 
 @dataclass(frozen=True)
-class _Here:
-    """Passes the progress of a run in this process on."""
+class ProgressSender:
+    """Sends the progress of a run to whoever keeps the ledger."""
 
-    ledger: Ledger
-    case: Case
+    send: Callable[[TrainingProgress], object]
 
-    def stepped(self, progress: Progress) -> None:
-        self.ledger.move(self.case, progress)
+    def stepped(self, progress: TrainingProgress) -> None:
+        """Send it on."""
+        self.send(progress)
 
     def evaluated(self, record: Mapping[str, int | float]) -> None:
         """Say nothing: the end of a run says it all."""
@@ -213,30 +220,15 @@ def _run_here(ledger: Ledger) -> None:
         case = ledger.state.waiting.popleft()
         ledger.begin(case)
         try:
-            ledger.end(case, run_case(case, ledger.folder, _Here(ledger, case)))
+            here, dataset = ProgressSender(partial(ledger.move, case)), ledger.dataset(case)
+            ledger.end(case, run_case(case, ledger.folder, here, dataset=dataset))
         except FAILURES as error:
             ledger.end(case, Failure(case, one_line(error)))
 
 
-@dataclass(frozen=True)
-class _There:
-    """Sends the progress of a run in another process home."""
-
-    home: Connection
-
-    def stepped(self, progress: Progress) -> None:
-        self.home.send(progress)
-
-    def evaluated(self, record: Mapping[str, int | float]) -> None:
-        """Say nothing: the end of a run says it all."""
-
-    def warned(self, message: str) -> None:
-        """Say nothing: the run keeps its warnings."""
-
-
 def _run_in_processes(ledger: Ledger, workers: int) -> None:
     """Keep `workers` processes busy, each with one run: its memory ends with it."""
-    running: dict[Connection, tuple[Case, BaseProcess]] = {}
+    running: dict[Connection, tuple[GridCase, BaseProcess]] = {}
     free = deque(range(workers))
     slots: dict[str, int] = {}
     try:
@@ -250,7 +242,7 @@ def _run_in_processes(ledger: Ledger, workers: int) -> None:
             for connection in _ready(running):
                 case, process = running[connection]
                 result = _heard(connection, case, process)
-                if isinstance(result, Progress):
+                if isinstance(result, TrainingProgress):
                     ledger.move(case, result)
                     continue
                 del running[connection]
@@ -267,24 +259,32 @@ def _ready(running: Mapping[Connection, object]) -> Iterator[Connection]:
 
 
 def _heard(
-    connection: Connection, case: Case, process: BaseProcess
-) -> Progress | Outcome | Failure:
+    connection: Connection, case: GridCase, process: BaseProcess
+) -> TrainingProgress | Outcome | Failure:
     """Return what a process sent; its last word is how the run ended."""
     try:
         message = connection.recv()
     except EOFError:
         process.join()
         return Failure(case, f"its process ended with exit code {process.exitcode}")
-    if isinstance(message, Progress):
+    if isinstance(message, TrainingProgress):
         return message
     connection.close()
     process.join()
     return Failure(case, message) if isinstance(message, str) else message
 
 
-def _start(case: Case, folder: Path, workers: int, slot: int) -> tuple[Connection, BaseProcess]:
+def _processes() -> "ForkServerContext | SpawnContext":
+    """Return how processes are made: forked from one that has all imports, where that can be."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
+    return context
+
+
+def _start(case: GridCase, folder: Path, workers: int, slot: int) -> tuple[Connection, BaseProcess]:
+    context = _processes()
     ours, theirs = context.Pipe(duplex=False)
     threads = max(1, torch.get_num_threads() // workers)
     process = context.Process(
@@ -295,7 +295,7 @@ def _start(case: Case, folder: Path, workers: int, slot: int) -> tuple[Connectio
     return ours, process
 
 
-def _work(case: Case, folder: Path, home: Connection, threads: int, slot: int) -> None:
+def _work(case: GridCase, folder: Path, home: Connection, threads: int, slot: int) -> None:
     """Run one case in a process of its own and send home how it ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # home decides what an interrupt ends
     threading.Thread(target=_end_with_home, daemon=True).start()
@@ -304,7 +304,7 @@ def _work(case: Case, folder: Path, home: Connection, threads: int, slot: int) -
     if torch.cuda.is_available():
         torch.cuda.set_device(slot % torch.cuda.device_count())
     try:
-        home.send(run_case(case, folder, _There(home)))
+        home.send(run_case(case, folder, ProgressSender(home.send)))
     except FAILURES as error:
         home.send(one_line(error))
 

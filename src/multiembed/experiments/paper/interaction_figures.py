@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain
 from typing import Any
 
@@ -12,17 +12,16 @@ from jaxtyping import Int64
 from multiembed.base.errors import DataError
 from multiembed.diagnosis.diagnose import Diagnosis
 from multiembed.diagnosis.interaction import LayerDiagnosis
-from multiembed.experiments.analysis.scaling import compare_values
-from multiembed.experiments.analysis.statistics import spread
-from multiembed.experiments.grid.grid import Case
-from multiembed.experiments.grid.results import Point
-from multiembed.experiments.paper.field_figures import compare_fields
-from multiembed.experiments.paper.published_numbers import published
-from multiembed.experiments.paper.quality_tables import auc_lines, quality
+from multiembed.experiments.analysis.statistics import compare_values
+from multiembed.experiments.grid.grid import GridCase
+from multiembed.experiments.grid.outcome import Point, spread
+from multiembed.experiments.paper.quality_tables import auc_analysis, auc_lines, published
+from multiembed.experiments.paper.spectrum_tables import compare_fields
 from multiembed.experiments.paper.study import (
     Analysis,
     Bars,
     Heatmap,
+    Item,
     Lines,
     Panel,
     Scope,
@@ -38,7 +37,7 @@ MOST_SETS = 4
 """Interaction patterns drawn: the first sets."""
 
 
-def plan_base(scope: Scope) -> list[Case]:
+def plan_base(scope: Scope) -> list[GridCase]:
     """DCNv2 at the base size."""
     return scope.grid(only=min(scope.of((1,))), scaling=("single",))
 
@@ -48,7 +47,7 @@ def analyse_figure3(study: Study) -> Analysis:
     return _heatmaps(study, {"dcnv2": study.points[0]}, {"dcnv2": published()["figure9"]["single"]})
 
 
-def plan_figure9(scope: Scope) -> list[Case]:
+def plan_figure9(scope: Scope) -> list[GridCase]:
     """DCNv2 at the largest size, both ways."""
     return scope.grid(only=max(scope.of((10,))))
 
@@ -60,7 +59,7 @@ def analyse_figure9(study: Study) -> Analysis:
     return _heatmaps(study, named, published()["figure9"])
 
 
-def plan_figure14(scope: Scope) -> list[Case]:
+def plan_figure14(scope: Scope) -> list[GridCase]:
     """FFM with the reference's 8 numbers for each pair of fields."""
     return scope.shaped("ffm", dim=8)
 
@@ -82,7 +81,7 @@ def regularized(scope: Scope) -> dict[str, dict[str, Any]]:
     }
 
 
-def plan_figure16(scope: Scope) -> list[Case]:
+def plan_figure16(scope: Scope) -> list[GridCase]:
     """DCNv2 at the base size, standard and regularised."""
     base = min(scope.of((1,)))
     return scope.grid(only=base, scaling=("single",), variants=regularized(scope))
@@ -93,7 +92,7 @@ def analyse_figure16(study: Study) -> Analysis:
     return _heatmaps(study, {point.labels.variant: point for point in study.points}, {})
 
 
-def plan_figure5(scope: Scope) -> list[Case]:
+def plan_figure5(scope: Scope) -> list[GridCase]:
     """DCNv2 at all sizes, standard and regularised."""
     return scope.grid(scaling=("single",), variants=regularized(scope))
 
@@ -103,43 +102,43 @@ def analyse_figure5(study: Study) -> Analysis:
     size = largest(study)
     names = ("standard", "regularized")
     named = {name: study.find("dcnv2", size, "single", name) for name in names}
-    fields = compare_fields(study, named)
-    auc = quality(study)
+    found = compare_fields(study, named)
     records = {name: study.run(point).records for name, point in named.items()}
-    panels = [fields.chart, auc_lines(study.points), *_training_panels(records)]
-    training = [{"model": name, **record} for name, found in records.items() for record in found]
-    data = {**auc.data, "fields": fields.rows, "training": training}
-    findings = [*auc.findings, *fields.findings]
-    return Analysis(data, [*auc.tables, fields.table], panels, findings)
+    training = [{"model": name, **record} for name, of in records.items() for record in of]
+    return replace(
+        found,
+        data={**found.data, "training": training},
+        panels=[*found.panels, *_training_panels(records)],
+    )
+
+
+def plan_figure6(scope: Scope) -> list[GridCase]:
+    """DNN and DCNv2 at all sizes, one set."""
+    return [*scope.grid("dnn", scaling=("single",)), *scope.grid(scaling=("single",))]
 
 
 def analyse_figure6(study: Study) -> Analysis:
     """Draw abundance by field and test AUC against size, DNN beside DCNv2."""
     size = largest(study)
     named = {name: study.find(name, size, "single") for name in ("dnn", "dcnv2")}
-    fields = compare_fields(study, named)
-    auc = quality(study, published_of="criteo")
-    panels = [fields.chart, auc_lines(study.points)]
-    data = {**auc.data, "fields": fields.rows}
-    findings = [*auc.findings, *fields.findings]
-    return Analysis(data, [*auc.tables, fields.table], panels, findings)
+    return compare_fields(study, named, published_of="criteo")
 
 
-def plan_figure17(scope: Scope) -> list[Case]:
+def plan_figure17(scope: Scope) -> list[GridCase]:
     """Regularised DCNv2, and DNN, at all sizes, both ways."""
     return [*scope.grid(variants=regularized(scope)), *scope.grid("dnn")]
 
 
 def analyse_figure17(study: Study) -> Analysis:
     """Draw test AUC against size: regularised beside standard, DNN beside DCNv2."""
-    auc = quality(study)
+    auc = auc_analysis(study)
     variants = [point for point in study.points if point.labels.architecture == "dcnv2"]
     plain = [point for point in study.points if point.labels.variant in ("", "standard")]
     panels = [auc_lines(variants, "17a: regularised"), auc_lines(plain, "17b: DNN and DCNv2")]
     return Analysis(auc.data, auc.tables, panels, auc.findings)
 
 
-def plan_figure10(scope: Scope) -> list[Case]:
+def plan_figure10(scope: Scope) -> list[GridCase]:
     """DCNv2 at the largest size both ways, and two variants with several sets."""
     size = max(scope.of((10,)))
     variants = {
@@ -158,12 +157,12 @@ def analyse_figure10(study: Study) -> Analysis:
     multi = {name: study.find("dcnv2", size, "multi", name) for name in names}
     named = {f"multi {name}".rstrip(): point for name, point in multi.items()}
     found = {name: list(study.diagnoses(point)) for name, point in named.items()}
-    values = {name: [_diversity(one) for one in runs] for name, runs in found.items()}
+    values = {name: [_diversities(one)[0] for one in runs] for name, runs in found.items()}
     named["single, split"] = study.find("dcnv2", size, "single")
     values["single, split"] = _split_diversities(study, named["single, split"], size)
     differences = _differences(named, values, measure="diversity")
-    values["random"] = [_random_diversity(found["multi"][0])]
-    auc = quality(study)
+    values["random"] = [_diversities(found["multi"][0])[1]]
+    auc = auc_analysis(study)
     rows: list[dict[str, Any]] = [
         {"model": name, "run": at, "diversity": value}
         for name, runs in values.items()
@@ -288,12 +287,11 @@ def _training_panels(records: Mapping[str, list[dict[str, int | float]]]) -> lis
     return panels
 
 
-def _diversity(found: Diagnosis) -> float:
-    return math.nan if found.diversity is None else found.diversity.mean.diversity
-
-
-def _random_diversity(found: Diagnosis) -> float:
-    return math.nan if found.diversity is None else found.diversity.random_mean.diversity
+def _diversities(found: Diagnosis) -> tuple[float, float]:
+    """Return the mean diversity of the sets, and that of random ones."""
+    if found.diversity is None:
+        return math.nan, math.nan
+    return found.diversity.mean.diversity, found.diversity.random_mean.diversity
 
 
 def _split_diversities(study: Study, single: Point, size: int) -> list[float]:
@@ -313,3 +311,13 @@ def _patterns(found: Diagnosis) -> list[Panel]:
         Heatmap(f"10b: set {at}, |W_i->j|", "target j", "source i", pattern)
         for at, pattern in enumerate(found.subembeddings.patterns[:MOST_SETS], start=1)
     ]
+
+
+FIGURE3 = Item("Sub-embeddings", plan_base, analyse_figure3)
+FIGURE5 = Item("Regularised", plan_figure5, analyse_figure5)
+FIGURE6 = Item("DNN beside DCNv2", plan_figure6, analyse_figure6)
+FIGURE9 = Item("Sub-embeddings of sets", plan_figure9, analyse_figure9)
+FIGURE10 = Item("Diversity", plan_figure10, analyse_figure10)
+FIGURE14 = Item("FFM's sub-embeddings", plan_figure14, analyse_figure14)
+FIGURE16 = Item("Regularised sub-embeddings", plan_figure16, analyse_figure16)
+FIGURE17 = Item("Regularised and DNN sets", plan_figure17, analyse_figure17)

@@ -1,29 +1,60 @@
-"""Items about test AUC against size: Tables 1, 3, 7 and Figures 5, 6, 8a, 12, 13, 17."""
+"""Items about test AUC against size, beside the numbers printed in the paper: Tables 1, 3, 4, 7."""
 
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache, partial
+from importlib.resources import files
 from itertools import chain
 from typing import Any
 
-from multiembed.experiments.analysis.averages import averages, printed_average
-from multiembed.experiments.analysis.scaling import compare, curves
-from multiembed.experiments.grid.grid import Case
-from multiembed.experiments.grid.results import Point
-from multiembed.experiments.paper.published_numbers import nearest_dataset, published, published_auc
-from multiembed.experiments.paper.study import Analysis, Lines, Panel, Scope, Series, Study
+from multiembed.experiments.analysis.scaling import averages, curves, printed_average
+from multiembed.experiments.analysis.statistics import compare
+from multiembed.experiments.grid.grid import GridCase, RunLabels
+from multiembed.experiments.grid.outcome import Point
+from multiembed.experiments.paper.study import (
+    Analysis,
+    Item,
+    Lines,
+    Panel,
+    Scope,
+    Series,
+    Study,
+    no_runs,
+)
+from multiembed.spectra.catalogue import measures_at
 
 TABLE_1 = ("dnn", "ipnn", "nfwfm", "xdeepfm", "dcnv2", "finalmlp")
-MEASURES = (
-    "test_auc",
-    "test_log_loss",
-    "information_abundance",
-    "centered_information_abundance",
-    "normalized_information_abundance",
-    "seconds",
-)
 
 
-def plan_table1(scope: Scope) -> list[Case]:
+@lru_cache(maxsize=1)
+def published() -> dict[str, Any]:
+    """Return all of them, by table and figure."""
+    text = files("multiembed.experiments.paper").joinpath("published.toml").read_text("utf-8")
+    return tomllib.loads(text)
+
+
+def nearest_dataset(fields: int) -> str:
+    """Return which of the paper's datasets a number of fields is most like."""
+    of_datasets = published()["table4"]
+    return min(of_datasets, key=lambda name: abs(of_datasets[name]["fields"] - fields))
+
+
+def published_auc(
+    dataset: str, architecture: str, size: int | None, scaling: str
+) -> tuple[float, float] | None:
+    """Return mean and deviation of the test AUC in Table 1, if it is there."""
+    row = published()["table1"][dataset].get(architecture)
+    if row is None:
+        return None
+    sizes = row["size"] if scaling == "single" else row["multi_size"]
+    if size not in sizes:
+        return None
+    at = sizes.index(size)
+    return row[scaling][at], row[f"{scaling}_std"][at]
+
+
+def plan_table1(scope: Scope) -> list[GridCase]:
     """Six architectures at five sizes, both ways."""
     return list(chain.from_iterable(scope.grid(name) for name in TABLE_1))
 
@@ -34,23 +65,13 @@ def analyse_table1(study: Study) -> Analysis:
     return _architectures(study, near)
 
 
-def plan_curves(scope: Scope) -> list[Case]:
+def plan_curves(scope: Scope) -> list[GridCase]:
     """DCNv2 at all sizes, both ways."""
     return scope.grid()
 
 
-def analyse_figure12(study: Study) -> Analysis:
-    """Draw Table 1 beside the paper's Criteo."""
-    return _architectures(study, "criteo")
-
-
-def analyse_figure13(study: Study) -> Analysis:
-    """Draw Table 1 beside the paper's Avazu."""
-    return _architectures(study, "avazu")
-
-
 def _architectures(study: Study, published_of: str) -> Analysis:
-    found = quality(study, published_of=published_of, panels=auc_panels(study.points))
+    found = auc_analysis(study, published_of=published_of, panels=auc_panels(study.points))
     together = averages(study.points)
     if not together:
         return found
@@ -61,7 +82,7 @@ def _architectures(study: Study, published_of: str) -> Analysis:
     )
 
 
-def plan_table3(scope: Scope) -> list[Case]:
+def plan_table3(scope: Scope) -> list[GridCase]:
     """DCNv2, one cross layer deeper, one hidden layer deeper."""
     # The paper does not say how many layers it adds: here one.
     options = dict(scope.settings.get("model", {}).get("options", {}))
@@ -77,18 +98,15 @@ def plan_table3(scope: Scope) -> list[Case]:
 
 def analyse_table3(study: Study) -> Analysis:
     """Set the test AUC of the deeper models beside the paper's."""
-    sizes, printed = (1, 2, 4), published()["table3"]
-    rows, table = [], []
-    for point in study.points:
-        labels, value = point.labels, None
-        if labels.size in sizes:
-            value = printed[labels.variant][sizes.index(labels.size)]
-        rows.append({**point_row(point), "published_auc": value})
-        table.append(printed_row(point, None if value is None else (value, None)))
-    return Analysis({"quality": rows}, [table], [auc_lines(study.points)], _gains(study.points))
+    printed = {
+        (size, variant): value
+        for variant, values in published()["table3"].items()
+        for size, value in zip((1, 2, 4), values, strict=True)
+    }
+    return _beside(study, lambda labels: printed.get((labels.size or 0, labels.variant)))
 
 
-def plan_table7(scope: Scope) -> list[Case]:
+def plan_table7(scope: Scope) -> list[GridCase]:
     """AutoInt at four sizes, both ways."""
     return scope.grid("autoint", sizes=(1, 2, 3, 4))
 
@@ -101,25 +119,47 @@ def analyse_table7(study: Study) -> Analysis:
         (3, "single"): legible["single_3x"],
         (3, "multi"): legible["multi_3x"],
     }
+    return _beside(study, lambda labels: by_place.get((labels.size or 0, labels.scaling)))
+
+
+def _beside(study: Study, printed: Callable[[RunLabels], float | None]) -> Analysis:
+    """Set every point's test AUC beside the one that the paper prints without a deviation."""
     rows, table = [], []
     for point in study.points:
-        value = by_place.get((point.labels.size or 0, point.labels.scaling))
+        value = printed(point.labels)
         rows.append({**point_row(point), "published_auc": value})
         table.append(printed_row(point, None if value is None else (value, None)))
     return Analysis({"quality": rows}, [table], [auc_lines(study.points)], _gains(study.points))
 
 
-def plan_figure6(scope: Scope) -> list[Case]:
-    """DNN and DCNv2 at all sizes, one set."""
-    return [*scope.grid("dnn", scaling=("single",)), *scope.grid(scaling=("single",))]
+def analyse_table4(study: Study) -> Analysis:
+    """Set the dataset's sizes beside those of the paper's."""
+    schema = study.scope.dataset.schema
+    near = nearest_dataset(len(schema.fields))
+    printed = published()["table4"][near]
+    measured = {
+        "instances": sum(split.rows for split in schema.splits.values()),
+        "fields": len(schema.fields),
+        "features": sum(schema.cardinalities),
+        "largest_field": max(schema.cardinalities),
+        "smallest_field": min(schema.cardinalities),
+    }
+    rows = [
+        {"measure": name, "published": printed[name], "measured": value}
+        for name, value in measured.items()
+    ]
+    table = [
+        {
+            "measure": name.replace("_", " "),
+            f"published ({near})": f"{printed[name]:,}",
+            "measured": f"{value:,}",
+        }
+        for name, value in measured.items()
+    ]
+    return Analysis({"statistics": rows}, [table], [])
 
 
-def plan_figure17b(scope: Scope) -> list[Case]:
-    """DNN and DCNv2 at all sizes, both ways."""
-    return [*scope.grid("dnn"), *scope.grid()]
-
-
-def quality(
+def auc_analysis(
     study: Study, *, published_of: str | None = None, panels: Sequence[Panel] = ()
 ) -> Analysis:
     """Return all points of a study with their test AUC, and what the paper printed for them."""
@@ -149,7 +189,7 @@ def point_row(point: Point) -> dict[str, Any]:
         "parameters": first.parameters,
         "runs": len(point.outcomes),
     }
-    for measure in MEASURES:
+    for measure in ("test_auc", "test_log_loss", *measures_at("outcome"), "seconds"):
         found = point.spread(measure)
         row[measure], row[f"{measure}_std"] = found.mean, found.std
     return row
@@ -228,3 +268,13 @@ def _single_against_multi(last: Mapping[tuple[str, str, str], Point]) -> list[st
 
 def _short(deviation: float) -> str:
     return f"{deviation:.5f}".removeprefix("0")
+
+
+TABLE1 = Item("Test AUC of six architectures", plan_table1, analyse_table1)
+TABLE3 = Item("Deeper instead of wider", plan_table3, analyse_table3)
+TABLE4 = Item("Statistics of the data", no_runs, analyse_table4)
+TABLE7 = Item("AutoInt", plan_table7, analyse_table7)
+FIGURE12 = Item(
+    "Table 1 drawn, Criteo", plan_table1, partial(_architectures, published_of="criteo")
+)
+FIGURE13 = Item("Table 1 drawn, Avazu", plan_table1, partial(_architectures, published_of="avazu"))

@@ -1,6 +1,8 @@
 """Items about the tables' spectra: Table 2 and Figures 1, 2, 8b, 11, 15."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -8,26 +10,28 @@ from multiembed.base.errors import ConfigError
 from multiembed.diagnosis.diagnose import Diagnosis
 from multiembed.diagnosis.field import FieldDiagnosis
 from multiembed.diagnosis.readers.checkpoint import read_checkpoint
-from multiembed.experiments.grid.grid import Case
-from multiembed.experiments.grid.results import Point
-from multiembed.experiments.paper.field_figures import (
-    ABUNDANCE,
-    BY_CARDINALITY,
-    abundance_series,
-    compare_fields,
-    fields_by_cardinality,
-    printed_fields,
+from multiembed.experiments.analysis.statistics import compare
+from multiembed.experiments.grid.grid import GridCase
+from multiembed.experiments.grid.outcome import Point, spread
+from multiembed.experiments.paper.quality_tables import (
+    auc_analysis,
+    auc_lines,
+    plan_curves,
+    point_row,
+    published,
 )
-from multiembed.experiments.paper.published_numbers import published
-from multiembed.experiments.paper.quality_tables import auc_lines, point_row, quality
-from multiembed.experiments.paper.study import Analysis, Lines, Scope, Series, Study, largest
+from multiembed.experiments.paper.study import Analysis, Item, Lines, Scope, Series, Study, largest
+from multiembed.spectra.catalogue import measures_at
 from multiembed.spectra.spectrum import spectrum
 from multiembed.spectra.summary import Summary
 
+ABUNDANCE = "information abundance"
+BY_CARDINALITY = "fields by number of values"
+OVER_RANDOM = "normalized_information_abundance"
 FIGURE_1A = ("dnn", "ipnn", "nfwfm", "xdeepfm", "dcnv2", "finalmlp")
 
 
-def plan_table2(scope: Scope) -> list[Case]:
+def plan_table2(scope: Scope) -> list[GridCase]:
     """DCNv2 at widths 5 to 40, and four sets of ten, on five shares of the rows."""
     found = []
     for share in scope.shares or tuple(published()["table2"]["data_share"]):
@@ -88,7 +92,7 @@ def _abundance_series(points: Sequence[Point], share: float) -> Series:
     return Series(f"{share:.0%} of rows", [float(p.outcomes[0].dim) for p in own], y)
 
 
-def plan_figure1(scope: Scope) -> list[Case]:
+def plan_figure1(scope: Scope) -> list[GridCase]:
     """Six architectures at all sizes, one set."""
     found = []
     for name in FIGURE_1A:
@@ -114,7 +118,7 @@ def analyse_figure1(study: Study) -> Analysis:
     spectra = Lines(
         "1b: DCNv2, field with most values", "place", "singular value over the largest", series
     )
-    auc = quality(study, published_of="criteo")
+    auc = auc_analysis(study, published_of="criteo")
     panels = [auc_lines(study.points, "1a: test AUC"), spectra]
     return Analysis({**auc.data, "spectra": rows}, auc.tables, panels, auc.findings)
 
@@ -124,7 +128,7 @@ def largest_field(found: Diagnosis) -> FieldDiagnosis:
     return max(found.fields, key=lambda field: field.cardinality)
 
 
-def plan_enlarged(scope: Scope) -> list[Case]:
+def plan_enlarged(scope: Scope) -> list[GridCase]:
     """DCNv2 with one wide set, at the largest size."""
     return scope.grid(only=max(scope.of((10,))), scaling=("single",))
 
@@ -141,24 +145,28 @@ def analyse_figure2(study: Study) -> Analysis:
         f"Learned tables use {share:.0%} of the abundance of random ones, on average over fields."
     )
     chart = Lines("Figure 2", BY_CARDINALITY, ABUNDANCE, series)
-    return Analysis({"fields": rows}, [printed_fields(rows)], [chart], [said])
+    table = [
+        {
+            "field": row["field"],
+            "values": f"{row['cardinality']:,}",
+            "abundance": f"{row['information_abundance']:.2f}",
+            "centred": f"{row['centered_information_abundance']:.2f}",
+            "random": f"{row['random_information_abundance']:.2f}",
+        }
+        for row in rows
+    ]
+    return Analysis({"fields": rows}, [table], [chart], [said])
 
 
 def analyse_figure8(study: Study) -> Analysis:
     """Draw DCNv2's test AUC against size, and each field's abundance, single beside multi."""
     size = largest(study)
     named = {f"{way} {size}x": study.find("dcnv2", size, way) for way in ("single", "multi")}
-    fields = compare_fields(study, named)
-    auc = quality(study, published_of="criteo")
-    return Analysis(
-        {**auc.data, "fields": fields.rows},
-        [*auc.tables, fields.table],
-        [auc_lines(study.points, "8a: test AUC"), fields.chart],
-        [*auc.findings, *fields.findings],
-    )
+    found = compare_fields(study, named, published_of="criteo")
+    return replace(found, panels=[auc_lines(study.points, "8a: test AUC"), found.panels[0]])
 
 
-def plan_figure15(scope: Scope) -> list[Case]:
+def plan_figure15(scope: Scope) -> list[GridCase]:
     """DCNv2 at all sizes, one set."""
     return scope.grid(scaling=("single",))
 
@@ -208,3 +216,74 @@ def analyse_figure11(study: Study) -> Analysis:
         lines.append({"model": name, "mean of s_k / s_1": f"{mean:.3f}"})
     chart = Lines("Figure 11", "place over width", "singular value over the largest", series)
     return Analysis({"spectra": rows}, [lines], [chart])
+
+
+def fields_by_cardinality(study: Study, point: Point) -> list[dict[str, Any]]:
+    """Return every field's abundances by rising cardinality: means and deviations over runs."""
+    found, shown = [], measures_at("outcome")
+    for fields in zip(*(run.fields for run in study.diagnoses(point)), strict=True):
+        first = fields[0]
+        row = {"field": first.name, "cardinality": first.cardinality}
+        row |= {"dim": first.dim, "sets": first.sets}
+        over_runs = {
+            name.replace("null_", "random_"): spread([field.measures[name] for field in fields])
+            for name in (*shown[:2], "null_information_abundance", *shown[2:])
+        }
+        row |= {name: runs.mean for name, runs in over_runs.items()}
+        row |= {f"{name}_std": runs.std for name, runs in over_runs.items()}
+        found.append(row)
+    return sorted(found, key=lambda row: row["cardinality"])
+
+
+def abundance_series(name: str, rows: Sequence[Mapping[str, Any]]) -> Series:
+    """Return the fields' abundances as a line of a chart."""
+    x = [float(at) for at in range(1, len(rows) + 1)]
+    deviations = [row["information_abundance_std"] for row in rows]
+    return Series(
+        name,
+        x,
+        [row["information_abundance"] for row in rows],
+        error=deviations if deviations[0] == deviations[0] else None,
+    )
+
+
+def compare_fields(
+    study: Study, named: Mapping[str, Point], *, published_of: str | None = None
+) -> Analysis:
+    """Set every field's abundance in several models beside each other, and all points' test AUC."""
+    found = {name: fields_by_cardinality(study, point) for name, point in named.items()}
+    (first, base), *others = named.items()
+    auc = auc_analysis(study, published_of=published_of)
+    series = [abundance_series(name, rows) for name, rows in found.items()]
+    differences = [
+        compare(point, base, OVER_RANDOM).sentence(
+            name, first, measure="abundance over a random table's"
+        )
+        for name, point in others
+    ]
+    fields = [{"model": name, **row} for name, rows in found.items() for row in rows]
+    return Analysis(
+        data={**auc.data, "fields": fields},
+        tables=[*auc.tables, [_mean_line(name, point) for name, point in named.items()]],
+        panels=[Lines("By field", BY_CARDINALITY, ABUNDANCE, series), auc_lines(study.points)],
+        findings=[*auc.findings, *differences],
+    )
+
+
+def _mean_line(name: str, point: Point) -> dict[str, str]:
+    over = point.spread(OVER_RANDOM)
+    return {
+        "model": name,
+        "mean abundance": f"{point.spread('information_abundance').mean:.2f}",
+        "centred": f"{point.spread('centered_information_abundance').mean:.2f}",
+        "over random": f"{over.mean:.3f}",
+        "±": "" if over.count < 2 else f"{over.std:.3f}",
+    }
+
+
+TABLE2 = Item("Abundance by width and data", plan_table2, analyse_table2)
+FIGURE1 = Item("Models do not scale", plan_figure1, analyse_figure1)
+FIGURE2 = Item("Learned beside random", plan_enlarged, analyse_figure2)
+FIGURE8 = Item("Single beside multi", plan_curves, analyse_figure8)
+FIGURE11 = Item("A language model", plan_enlarged, analyse_figure11, needs_checkpoint=True)
+FIGURE15 = Item("Normalised abundance", plan_figure15, analyse_figure15)

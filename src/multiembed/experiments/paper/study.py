@@ -11,24 +11,25 @@ import numpy as np
 from jaxtyping import Float64
 
 from multiembed.base.errors import ConfigError, DataError
+from multiembed.base.registry import Registry
 from multiembed.config import parse_config
 from multiembed.data.store.dataset import Dataset
 from multiembed.diagnosis.diagnose import Diagnosis, diagnose
-from multiembed.experiments.grid.dataset_views import subset
+from multiembed.experiments.grid.dataset_views import identity, subset
 from multiembed.experiments.grid.grid import (
-    Case,
     Grid,
-    Labels,
-    case_of,
+    GridCase,
+    RunLabels,
     expand,
     fold_views,
     merged,
+    named_case,
+    seeded,
 )
-from multiembed.experiments.grid.outcome import Outcome
-from multiembed.experiments.grid.results import Point, points
+from multiembed.experiments.grid.outcome import Outcome, Point, points
+from multiembed.models.budget import PAPER_SIZES
 from multiembed.models.interactions.architectures import ARCHITECTURES
 from multiembed.models.naming import Scaling
-from multiembed.models.sizes import PAPER_SIZES
 from multiembed.runs.run import Run, load_run
 
 SCALINGS: tuple[Scaling, ...] = ("single", "multi")
@@ -126,7 +127,7 @@ class Scope:
         only: int | None = None,
         scaling: tuple[Scaling, ...] = SCALINGS,
         variants: Mapping[str, Mapping[str, Any]] | None = None,
-    ) -> list[Case]:
+    ) -> list[GridCase]:
         """Return the runs of one architecture at an item's sizes, or at one of them only."""
         settings = self._settings(architecture)
         sizes = self.of(sizes) if only is None else (only,)
@@ -146,13 +147,13 @@ class Scope:
 
     def shaped(
         self, architecture: str, *, dim: int, sets: int = 1, share: float = 1.0
-    ) -> list[Case]:
+    ) -> list[GridCase]:
         """Return the runs of a model of a given width and number of sets."""
         settings = merged(
             self._settings(architecture),
             {"model": {"architecture": architecture, "dim": dim, "sets": sets}},
         )
-        labels = Labels(
+        labels = RunLabels(
             architecture=architecture,
             size=None,
             scaling="single" if sets == 1 else "multi",
@@ -182,7 +183,7 @@ class Scope:
 
     def _reference_ipnn(
         self, settings: dict[str, Any], *, sizes: tuple[int, ...], scaling: tuple[Scaling, ...]
-    ) -> list[Case]:
+    ) -> list[GridCase]:
         """Return what the reference code runs: one width, and several sets without embeddings."""
         found = []
         for size in sizes:
@@ -191,19 +192,19 @@ class Scope:
                 model = {"architecture": "ipnn", "dim": 10, "sets": sets}
                 options = {"include_embeddings": False} if sets > 1 else {}
                 changed = merged(settings, {"model": {**model, "options": options}})
-                labels = Labels(architecture="ipnn", size=size, scaling=way)
+                labels = RunLabels(architecture="ipnn", size=size, scaling=way)
                 found += self._repeated(changed, labels)
         return found
 
-    def _repeated(self, settings: dict[str, Any], labels: Labels) -> list[Case]:
+    def _repeated(self, settings: dict[str, Any], labels: RunLabels) -> list[GridCase]:
         """Return one model's runs: every seed on every fold."""
+        first = parse_config(settings, source="item").resolved()
+        dealt = fold_views(self.folds, self.dataset, self.views)
         found = []
-        for seed, (fold, dataset) in itertools.product(
-            range(self.seeds), fold_views(self.folds, self.dataset, self.views)
-        ):
-            config = parse_config(merged(settings, {"training": {"seed": seed}}), source="item")
+        for seed, (fold, dataset) in itertools.product(range(self.seeds), dealt):
             part = subset(dataset, self.views, labels.share, seed=seed)
-            found.append(case_of(config, part, replace(labels, seed=seed, fold=fold)))
+            at = replace(labels, seed=seed, fold=fold)
+            found.append(named_case(seeded(first, seed), part.path, identity(part), at))
         return found
 
 
@@ -212,7 +213,7 @@ class Study:
     """The finished runs of one item."""
 
     scope: Scope
-    cases: Sequence[Case]
+    cases: Sequence[GridCase]
     outcomes: Mapping[str, Outcome]
     """Of all runs, by name."""
 
@@ -264,9 +265,16 @@ class Item:
     """One table or figure."""
 
     title: str
-    plan: Callable[[Scope], list[Case]]
+    plan: Callable[[Scope], list[GridCase]]
     """Which runs it needs."""
     analyse: Callable[[Study], Analysis]
+    needs_checkpoint: bool = False
+    """Of a language model, which the user must have."""
+
+
+def no_runs(scope: Scope) -> list[GridCase]:
+    """Need no run."""
+    return []
 
 
 def largest(study: Study) -> int:
@@ -274,3 +282,35 @@ def largest(study: Study) -> int:
     if not study.sizes:
         raise ConfigError("sizes must name at least one, got none")
     return study.sizes[-1]
+
+
+_HERE = "multiembed.experiments.paper"
+ITEMS: Registry[Item] = Registry(
+    "item",
+    {
+        "table1": f"{_HERE}.quality_tables:TABLE1",
+        "table2": f"{_HERE}.spectrum_tables:TABLE2",
+        "table3": f"{_HERE}.quality_tables:TABLE3",
+        "table4": f"{_HERE}.quality_tables:TABLE4",
+        "table5": f"{_HERE}.quality_tables:TABLE1",
+        "table6": f"{_HERE}.quality_tables:TABLE1",
+        "table7": f"{_HERE}.quality_tables:TABLE7",
+        "figure1": f"{_HERE}.spectrum_tables:FIGURE1",
+        "figure2": f"{_HERE}.spectrum_tables:FIGURE2",
+        "figure3": f"{_HERE}.interaction_figures:FIGURE3",
+        "figure4": f"{_HERE}.toy:FIGURE4",
+        "figure5": f"{_HERE}.interaction_figures:FIGURE5",
+        "figure6": f"{_HERE}.interaction_figures:FIGURE6",
+        "figure8": f"{_HERE}.spectrum_tables:FIGURE8",
+        "figure9": f"{_HERE}.interaction_figures:FIGURE9",
+        "figure10": f"{_HERE}.interaction_figures:FIGURE10",
+        "figure11": f"{_HERE}.spectrum_tables:FIGURE11",
+        "figure12": f"{_HERE}.quality_tables:FIGURE12",
+        "figure13": f"{_HERE}.quality_tables:FIGURE13",
+        "figure14": f"{_HERE}.interaction_figures:FIGURE14",
+        "figure15": f"{_HERE}.spectrum_tables:FIGURE15",
+        "figure16": f"{_HERE}.interaction_figures:FIGURE16",
+        "figure17": f"{_HERE}.interaction_figures:FIGURE17",
+    },
+)
+"""By the name in the paper; Figure 7 is a drawing of the architecture, with nothing to measure."""

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from multiembed.experiments.analysis.statistics import paired_difference
+from multiembed.experiments.grid.outcome import spread
+from multiembed.experiments.paper.study import Analysis, Item, Lines, Series, Study, no_runs
 from multiembed.spectra.measures import information_abundance
 
 CARDINALITY = 100
@@ -89,3 +92,42 @@ def _gradient(
     size = len(residual) * len(third)
     by_third = np.bincount(cells, residual.ravel(), minlength=size).reshape(len(residual), -1)
     return residual @ second + by_third @ third
+
+
+def analyse_figure4(study: Study) -> Analysis:
+    """Train the toy experiment, which needs no data."""
+    sizes = study.scope.sizes
+    dims = DIMS if sizes is None else tuple(10 * size for size in sizes)
+    found = list(toy_experiment(dims=dims, seeds=study.scope.seeds))
+    rows = [
+        {"dim": c.dim, "cardinality": c.cardinality, "seed": c.seed, "iteration": i, "abundance": a}
+        for c in found
+        for i, a in zip(c.iterations, c.abundance, strict=True)
+    ]
+    table, findings, panels = [], [], []
+    for dim in dims:
+        last = {
+            size: [c.abundance[-1] for c in found if (c.dim, c.cardinality) == (dim, size)]
+            for size in (SMALL, LARGE)
+        }
+        small, large = spread(last[SMALL]), spread(last[LARGE])
+        table.append(
+            {"dim": str(dim), "D3 = 3": f"{small.mean:.2f}", "D3 = 100": f"{large.mean:.2f}"}
+        )
+        difference = paired_difference(last[SMALL], last[LARGE])
+        words = difference.words("D3 = 3", "D3 = 100", measure="abundance")
+        findings.append(f"K = {dim}: {words}.")
+        panels.append(_toy_panel(dim, [c for c in rows if c["dim"] == dim and c["seed"] == 0]))
+    return Analysis({"curves": rows}, [table], panels, findings)
+
+
+def _toy_panel(dim: int, rows: list[dict[str, int | float]]) -> Lines:
+    series = []
+    for size in (SMALL, LARGE):
+        own = [row for row in rows if row["cardinality"] == size]
+        x, y = [float(row["iteration"]) for row in own], [float(row["abundance"]) for row in own]
+        series.append(Series(f"D3 = {size}", x, y))
+    return Lines(f"K = {dim}", "iteration", "information abundance of E1", series)
+
+
+FIGURE4 = Item("The toy experiment", no_runs, analyse_figure4)

@@ -1,62 +1,41 @@
-"""The compressed interaction network of xDeepFM; in training on a CPU, a few rows at a time.
+"""The compressed interaction network of xDeepFM in training on a CPU, a few rows at a time.
 
 A layer multiplies every field by every map of the layer before: for a batch, hundreds of times the
 numbers that the tables gave. Those of a few rows stay in cache and are not kept; backwards they
 are multiplied again.
+
+Arrays of compiled loops end in numbers: those of the first row's embedding, then of the next. Pairs
+are of a field and a map; in the first layer, where both are fields, of fields i <= j. Loops carry
+no annotations: Numba sees the types of each call.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+# ruff: noqa: ANN001, ANN202
 
+from collections.abc import Sequence
+from typing import Any, NamedTuple, no_type_check
+
+import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
-from multiembed.base.loops import run_shares
+from multiembed.base.loops import compiled, run_shares
 from multiembed.base.memory import fitting
-from multiembed.kernels.by_hand import derive_again, of_set, product_dtype
-from multiembed.kernels.cpu.bfloat16 import bits
-from multiembed.kernels.cpu.cin_loops import multiply_pairs, split_pairs
-from multiembed.kernels.cpu.cpu_linear import product
-from multiembed.models.layers import set_linear
+from multiembed.kernels.cpu.cpu_linear import bits, narrow, of_set, product, widen
+from multiembed.kernels.operations import LayerBiases, LayerWeights
+from multiembed.kernels.route import product_dtype
 
-Weights = Sequence[Float[Tensor, "parameter_sets _ _"]]
-Biases = Sequence[Float[Tensor, "parameter_sets _"]]
 CACHED = 1 << 19
 """Numbers that all pairs of a few rows may have."""
 
 
-def compressed_interaction(
-    x0: Float[Tensor, "batch sets fields dim"], weights: Weights, biases: Biases, *, training: bool
+def cin_on_cpu(
+    x0: Float[Tensor, "batch sets fields dim"], weights: LayerWeights, biases: LayerBiases
 ) -> Float[Tensor, "batch sets width"]:
-    """Return the maps of all layers, each summed over its `dim` numbers.
-
-    Map h of a layer is `relu(sum_ij W[h, i, j] * (x0_i * x_j) + b[h])`, number by number, where x
-    are the maps of the layer before, at first the fields (Lian et al., equation 6).
-    """
-    dtype = product_dtype(x0, weights[0], training=training)
-    if dtype is None or x0.dtype != torch.float32:
-        return _plain(x0, *weights, *biases)
-    return _Cin.apply(x0, dtype, *weights, *biases)
-
-
-def _plain(
-    x0: Float[Tensor, "batch sets fields dim"], *parameters: Float[Tensor, "parameter_sets ..."]
-) -> Float[Tensor, "batch sets width"]:
-    layers = len(parameters) // 2
-    batch, _, fields, dim = x0.shape
-    # A layer works on each of the dim numbers alone, so they are rows to it.
-    start = x = x0.permute(0, 3, 1, 2).flatten(0, 1)  # (batch * dim, sets, fields)
-    pooled = []
-    for weight, bias in zip(parameters[:layers], parameters[layers:], strict=True):
-        # Mixing x first and multiplying by x0 then leaves the products of all pairs unwritten.
-        mixing = weight.view(len(weight), -1, x.shape[2])  # (sets, maps * fields, inputs)
-        mixed = set_linear(x, mixing).unflatten(2, (-1, fields))
-        x = F.relu((mixed @ start.unsqueeze(3)).squeeze(3) + bias)
-        pooled.append(x.unflatten(0, (batch, dim)).sum(dim=1))
-    return torch.cat(pooled, dim=2)
+    """Do what `operations.compressed_interaction` does."""
+    return _Cin.apply(x0, product_dtype("cpu"), *weights, *biases)
 
 
 class _Cin(Function):
@@ -84,6 +63,7 @@ class _Cin(Function):
         return pooled.transpose(0, 1)
 
     @staticmethod
+    @once_differentiable
     @torch.autocast("cpu", enabled=False)
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any,  # noqa: ANN401
@@ -91,10 +71,6 @@ class _Cin(Function):
     ) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         x0, kept, *parameters = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            of_x0, _, *needed = ctx.needs_input_grad
-            found = derive_again(_plain, [x0, *parameters], [of_x0, *needed], gradient)
-            return found[0], None, *found[1:]
         batch, sets, fields, dim = x0.shape
         of_x0 = fitting(sets, batch, fields, dim)
         of_parameters = [torch.zeros_like(parameter) for parameter in parameters]
@@ -162,7 +138,7 @@ def _pairs(
 ) -> Float[Tensor, "pairs numbers"]:
     pairs = fitting(layer.weight.shape[1], start.shape[1], dtype=layer.weight.dtype)
     arrays = start.numpy(), x.numpy(), bits(pairs)
-    run_shares(multiply_pairs, x is start, *arrays, work=pairs.numel())
+    run_shares(_multiply_pairs, x is start, *arrays, work=pairs.numel())
     return pairs
 
 
@@ -198,7 +174,44 @@ def _backwards(
         slopes[k].bias.add_(slope.sum(dim=1))
         of_pairs = product(layers[k].weight.mT, operand.mT)
         arrays = start.numpy(), x.numpy(), bits(of_pairs), of_start.numpy(), of_x.numpy()
-        run_shares(split_pairs, k == 0, *arrays, work=of_pairs.numel())
+        run_shares(_split_pairs, k == 0, *arrays, work=of_pairs.numel())
         if k:
             of_outputs[k - 1] = of_outputs[k - 1] + of_x
     return of_start
+
+
+@compiled
+@no_type_check
+def _multiply_pairs(share, shares, first_layer, x0, x, pairs):
+    """Write every field times every map, in the precision of products."""
+    first, last = share * x0.shape[1] // shares, (share + 1) * x0.shape[1] // shares
+    wide = np.empty(last - first, dtype=np.uint32)
+    numbers = wide.view(np.float32)
+    pair = 0
+    for i in range(len(x0)):
+        for j in range(i if first_layer else 0, len(x)):
+            one, other = x0[i, first:last], x[j, first:last]
+            for k in range(len(numbers)):
+                numbers[k] = one[k] * other[k]
+            narrow(wide, pairs[pair, first:last])
+            pair += 1
+
+
+@compiled
+@no_type_check
+def _split_pairs(share, shares, first_layer, x0, x, of_pairs, of_x0, of_x):
+    """Add the gradient of the pairs to those of fields and maps, in the first layer the same."""
+    first, last = share * x0.shape[1] // shares, (share + 1) * x0.shape[1] // shares
+    wide = np.empty(last - first, dtype=np.uint32)
+    numbers = wide.view(np.float32)
+    pair = 0
+    for i in range(len(x0)):
+        for j in range(i if first_layer else 0, len(x)):
+            widen(of_pairs[pair, first:last], wide)
+            one, other = x0[i, first:last], x[j, first:last]
+            of_one, of_other = of_x0[i, first:last], of_x[j, first:last]
+            for k in range(len(numbers)):
+                of_one[k] += numbers[k] * other[k]
+            for k in range(len(numbers)):
+                of_other[k] += numbers[k] * one[k]
+            pair += 1

@@ -1,56 +1,43 @@
-"""Cross layers of DCN V2; in training on a CPU, forwards and backwards set by set.
+"""Cross layers of DCN V2 in training on a CPU, forwards and backwards set by set.
 
 What is done number by number takes one pass over memory for each layer, the gradients of x0 are
-summed in place, and only what products gave, under autocast in bfloat16, is kept. On a GPU, in
-bfloat16, `gpu_crossing` does all sets at once.
+summed in place, and only what products gave, under autocast in bfloat16, is kept. Compiled loops
+take arrays `(rows, width)` of float32 or of `bits`; they carry no annotations: Numba sees the types
+of each call.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+# ruff: noqa: ANN001, ANN202
 
+from collections.abc import Iterator, Sequence
+from typing import Any, no_type_check
+
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
-from multiembed.base.loops import run_shares
+from multiembed.base.loops import compiled, run_shares
 from multiembed.base.memory import fitting
-from multiembed.kernels.by_hand import by_triton, derive_again, fold, of_set, product_dtype
-from multiembed.kernels.cpu.bfloat16 import bits
-from multiembed.kernels.cpu.cpu_linear import product, sum_of_outer
-from multiembed.kernels.cpu.cross_loops import add_rows, cross_rows, recross_rows, uncross_rows
-from multiembed.models.layers import set_linear
+from multiembed.kernels.cpu.cpu_linear import (
+    bits,
+    fold,
+    narrow,
+    of_set,
+    product,
+    sum_of_outer,
+    widen,
+)
+from multiembed.kernels.operations import LayerBiases, LayerWeights
+from multiembed.kernels.route import product_dtype
 
-Matrices = Sequence[Float[Tensor, "parameter_sets width width"]]
-Biases = Sequence[Float[Tensor, "parameter_sets width"]]
 
-
-def cross(
-    x0: Float[Tensor, "batch sets width"], matrices: Matrices, biases: Biases, *, training: bool
+def cross_on_cpu(
+    x0: Float[Tensor, "batch sets width"], weights: LayerWeights, biases: LayerBiases
 ) -> Float[Tensor, "batch sets width"]:
-    """Repeat `x <- x0 * (W x + b) + x` from `x = x0` (Wang et al., equation 1).
-
-    In training under autocast to bfloat16 the result is in bfloat16, as the next product will read
-    it: on a CPU, and on a GPU where Triton is installed.
-    """
-    if matrices and by_triton(x0, matrices[0], training=training):
-        from multiembed.kernels.gpu.gpu_cross import cross_on_gpu  # needs Triton to be defined
-
-        return cross_on_gpu(_plain, x0, matrices, biases)
-    dtype = product_dtype(x0, matrices[0], training=training) if matrices else None
-    if dtype is None or x0.dtype != torch.float32:
-        return _plain(x0, *matrices, *biases)
-    return _Cross.apply(x0, dtype, *matrices, *biases)
-
-
-def _plain(
-    x0: Float[Tensor, "batch sets width"], *parameters: Float[Tensor, "parameter_sets ..."]
-) -> Float[Tensor, "batch sets width"]:
-    layers = len(parameters) // 2
-    x = x0
-    for weight, bias in zip(parameters[:layers], parameters[layers:], strict=True):
-        x = torch.addcmul(x, x0, set_linear(x, weight, bias))
-    return x
+    """Do what `operations.cross` does; the result is in the precision of products."""
+    return _Cross.apply(x0, product_dtype("cpu"), *weights, *biases)
 
 
 class _Cross(Function):
@@ -77,6 +64,7 @@ class _Cross(Function):
         return output.transpose(0, 1)
 
     @staticmethod
+    @once_differentiable
     @torch.autocast("cpu", enabled=False)
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any,  # noqa: ANN401
@@ -86,9 +74,6 @@ class _Cross(Function):
         x0, *saved = ctx.saved_tensors
         of_x0, _, *needed = ctx.needs_input_grad
         parameters, kept = saved[: len(needed)], saved[len(needed) :]
-        if torch.is_grad_enabled():
-            found = derive_again(_plain, [x0, *parameters], [of_x0, *needed], gradient)
-            return found[0], None, *found[1:]
         layers = len(parameters) // 2
         of_x0 = fitting(*x0.transpose(0, 1).shape)
         of_parameters = [fitting(*parameter.shape) for parameter in parameters]
@@ -126,7 +111,7 @@ def _forwards(
         kept.append(mapped)
         operand = output  # which the next layer reads before it is written again
         run_shares(
-            cross_rows,
+            _cross_rows,
             start.numpy(),
             x.numpy(),
             bits(mapped),
@@ -151,7 +136,7 @@ def _backwards(
     layers, dtype = len(kept), kept[0].dtype
     operands = fitting(layers, *start.shape, dtype=dtype)
     run_shares(
-        recross_rows,
+        _recross_rows,
         start.numpy(),
         tuple(bits(mapped) for mapped in kept),
         biases.numpy(),
@@ -162,7 +147,7 @@ def _backwards(
     added, of_mapped = gradient, fitting(*start.shape, dtype=dtype)
     for layer in reversed(range(layers)):
         run_shares(
-            uncross_rows,
+            _uncross_rows,
             layer == layers - 1,
             start.numpy(),
             bits(kept[layer]),
@@ -173,4 +158,93 @@ def _backwards(
         )
         yield sum_of_outer(of_mapped, operands[layer]), of_mapped.sum(dim=0)
         added = product(of_mapped, weights[layer].mT)
-    run_shares(add_rows, slope.numpy(), bits(added), of_start.numpy(), work=start.numel())
+    run_shares(_add_rows, slope.numpy(), bits(added), of_start.numpy(), work=start.numel())
+
+
+@compiled
+@no_type_check
+def _cross_rows(share, shares, x0, x, mapped, bias, crossed, crossed_bits):
+    """Write `x0 * (mapped + bias) + x` in float32, over x if wanted, and for products."""
+    rows, width = x0.shape
+    wide = np.empty(width, dtype=np.uint32)
+    numbers = wide.view(np.float32)
+    for row in range(share * rows // shares, (share + 1) * rows // shares):
+        widen(mapped[row], wide)
+        start, before, after = x0[row], x[row], crossed[row]
+        for j in range(width):
+            numbers[j] = start[j] * (numbers[j] + bias[j]) + before[j]
+        for j in range(width):  # apart: `after` may be `before`, which no vector loop allows for
+            after[j] = numbers[j]
+        narrow(wide, crossed_bits[row])
+
+
+@compiled
+@no_type_check
+def _recross_rows(share, shares, x0, mapped, biases, operands):
+    """Write again what each layer read, from what each of them mapped, to the same bits."""
+    layers, rows, width = operands.shape
+    wide = np.empty(width, dtype=np.uint32)
+    numbers = wide.view(np.float32)
+    x_bits = np.empty(width, dtype=np.uint32)
+    x = x_bits.view(np.float32)
+    for row in range(share * rows // shares, (share + 1) * rows // shares):
+        start = x0[row]
+        x[:] = start
+        narrow(x_bits, operands[0][row])
+        for layer in range(1, layers):
+            widen(mapped[layer - 1][row], wide)
+            bias = biases[layer - 1]
+            for j in range(width):
+                x[j] = start[j] * (numbers[j] + bias[j]) + x[j]
+            narrow(x_bits, operands[layer][row])
+
+
+@compiled
+@no_type_check
+def _uncross_rows(share, shares, last, x0, mapped, bias, gradient, results):
+    """Carry the gradient of a cross layer's output to what it was made of.
+
+    `gradient` is that in two parts, `slope` and `added`: its way past the layers that follow, and
+    that through the next one's map. Where the layer is the last, it is `added` alone. Their sum is
+    left in `slope`.
+    `results` are the gradients of x0, summed up over the layers, and of `mapped`.
+    """
+    slope, added = gradient
+    of_x0, of_mapped = results
+    rows, width = x0.shape
+    wide = np.empty(width, dtype=np.uint32)
+    numbers = wide.view(np.float32)
+    whole = np.empty(width, dtype=np.float32)
+    for row in range(share * rows // shares, (share + 1) * rows // shares):
+        start, so_far, of_start = x0[row], slope[row], of_x0[row]
+        widen(added[row], wide)
+        if last:
+            whole[:] = numbers
+        else:
+            for j in range(width):
+                whole[j] = so_far[j] + numbers[j]
+        widen(mapped[row], wide)
+        if last:
+            for j in range(width):
+                of_start[j] = whole[j] * (numbers[j] + bias[j])
+        else:
+            for j in range(width):
+                of_start[j] += whole[j] * (numbers[j] + bias[j])
+        for j in range(width):
+            so_far[j] = whole[j]
+            numbers[j] = whole[j] * start[j]
+        narrow(wide, of_mapped[row])
+
+
+@compiled
+@no_type_check
+def _add_rows(share, shares, slope, added, sums):
+    """Add both parts of a gradient to `sums`."""
+    rows, width = slope.shape
+    wide = np.empty(width, dtype=np.uint32)
+    numbers = wide.view(np.float32)
+    for row in range(share * rows // shares, (share + 1) * rows // shares):
+        widen(added[row], wide)
+        so_far, total = slope[row], sums[row]
+        for j in range(width):
+            total[j] += so_far[j] + numbers[j]

@@ -11,16 +11,13 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from typing_extensions import override
 
+from multiembed.kernels.adam_rows import AdamRows, AdamTable, rate_and_floor
 from multiembed.kernels.gpu import gpu_adam_kernels as kernels
 from multiembed.kernels.gpu.gpu_cross_kernels import padded
-from multiembed.models.embedding import EmbeddingSets
-from multiembed.tables.deferred_adam import DeferredAdam
-from multiembed.tables.schedule import entry
+from multiembed.kernels.rows import GraphUpdate, TableLayout
 
 AHEAD = 256
 """Steps whose rates are sent to the device at once, as they will be if the learning rate stays."""
-
-
 PROGRAMS = 4096
 """As many as an H200 runs at a time, about."""
 PLACES = 1024
@@ -68,87 +65,109 @@ class _Lookup(Function):
         return None, None, None
 
 
-class TritonDeferredAdam(DeferredAdam):
-    """`DeferredAdam` for float32 tables on a GPU.
+class SentSchedule(GraphUpdate):
+    """Rates of steps where kernels see them: those taken, and some ahead.
 
-    A step has no dynamic shape and reads nothing back, so a CUDA graph can hold it, if
-    `begin_step` is called before each replay. The table's rows are brought up to date at `lookup`.
-    Replay is always exact: what fast-forward would save is little beside reading the rows.
+    Args:
+        table: Whose schedule is sent, to the device of its values.
     """
 
-    recordable = True
-
-    def __init__(
-        self,
-        embedding: EmbeddingSets,
-        *,
-        learning_rate: float,
-        weight_decay: float,
-        fast_forward: bool = False,
-    ) -> None:
-        super().__init__(
-            embedding,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            fast_forward=fast_forward,
-        )
-        device = self._table.device
+    def __init__(self, table: AdamTable) -> None:
+        device = table.values.device
+        self._table = table
         self._clock = torch.zeros((), dtype=torch.int32, device=device)
-        """Steps taken, where kernels see it."""
+        """Steps taken."""
         self._rates: Float[Tensor, "2 capacity"] = torch.zeros(2, 1 << 20, device=device)
         """Rate and floor of every step, as in `Schedule`."""
         self._sent = 0
         """Last step whose rates are there."""
-        self.memory = self._rates.data_ptr()
         self._begun = False
-        self._offsets = embedding.offsets.to(torch.int32)
-        self._anchor = torch.empty(0, device=device, requires_grad=True)
-        """What makes a lookup part of a graph of gradients."""
-        self._gradient: Float[Tensor, "batch sets columns width"] | None = None
-        self._sums: Float[Tensor, "capacity numbers"] | None = None
+
+    @property
+    @override
+    def address(self) -> int:
+        return self._rates.data_ptr()
 
     @override
-    def begin_step(self) -> None:
-        schedule, step = self._adam.schedule, self._adam.schedule.step + 1
-        changed = step > 1 and self.learning_rate != schedule.learning_rate
-        schedule.advance(self.learning_rate)
+    def begin_step(self, learning_rate: float) -> None:
+        schedule, step = self._table.schedule, self._table.schedule.step + 1
+        changed = step > 1 and learning_rate != schedule.learning_rate
+        schedule.advance(learning_rate)
         if changed or step > self._sent:
-            self._send([entry(step + i, self.learning_rate) for i in range(AHEAD)], step)
+            self._send([rate_and_floor(step + i, learning_rate) for i in range(AHEAD)], step)
         self._begun = True
+
+    def begin_step_once(self, learning_rate: float) -> None:
+        """Begin the step that is taken now, if nobody did."""
+        if not self._begun:
+            self.begin_step(learning_rate)
+
+    def end_step(self) -> None:
+        """Count a step, on the device: a graph holds this."""
+        self._clock += 1
+        self._begun = False
+
+    def send_all(self) -> None:
+        """Send the whole schedule, which was replaced."""
+        schedule = self._table.schedule
+        self._clock.fill_(schedule.step)
+        self._sent = 0
+        self._send(list(zip(schedule.rate.tolist(), schedule.floor.tolist(), strict=True)), 0)
+
+    def arguments(self) -> tuple[Tensor, Tensor, Tensor, float]:
+        """Return what kernels read."""
+        rates, floors = self._rates.unbind(0)
+        return rates, floors, self._clock, self._table.weight_decay
 
     def _send(self, entries: list[tuple[float, float]], step: int) -> None:
         self._sent = step + len(entries) - 1
         if self._sent >= self._rates.shape[1]:
             room = torch.zeros_like(self._rates)
             self._rates = torch.cat([self._rates, room], dim=1)
-            self.memory = self._rates.data_ptr()
         self._rates[:, step : self._sent + 1] = torch.tensor(entries, dtype=torch.float32).T
 
+
+class TritonAdamRows(AdamRows):
+    """`PlainAdamRows` for float32 tables on a GPU, at the cost of the rows touched.
+
+    A step has no dynamic shape and reads nothing back, so a CUDA graph can hold it. The table's
+    rows are brought up to date at `lookup`.
+    """
+
+    def __init__(self, table: AdamTable, layout: TableLayout) -> None:
+        super().__init__(table, layout)
+        self.graph_update = self._schedule = SentSchedule(table)
+        self._offsets = layout.offsets.to(torch.int32)
+        self._anchor = table.values.new_empty(0).requires_grad_()
+        """What makes a lookup part of a graph of gradients."""
+        self._gradient: Float[Tensor, "batch sets columns width"] | None = None
+        self._sums: Float[Tensor, "capacity numbers"] | None = None
+
     @override
-    def lookup(self, ids: Int[Tensor, "batch columns"]) -> Float[Tensor, "batch sets fields dim"]:
-        tables, (batch, columns) = self.embedding, ids.shape
-        rows = (tables.filled(ids) + self._offsets).to(torch.int32)
+    def lookup(self, ids: Int[Tensor, "batch columns"]) -> Float[Tensor, "batch sets columns dim"]:
+        values, sets, (batch, columns) = self.table.values, self.layout.sets, ids.shape
+        width = values.shape[1] // sets
+        rows = (ids + self._offsets).to(torch.int32)
         self._pieces = cut(rows.flatten(), self._capacity(batch))
-        self._run(kernels.replay_pieces, self._arrays(), self._schedule())
-        numbers = columns * tables.width
-        rounded = self.lookup_dtype != torch.float32 and not tables.pooled
+        self._run(kernels.replay_pieces, self._arrays(), self._schedule.arguments())
+        numbers = columns * width
+        dtype = self._schedule.lookup_dtype
+        rounded = dtype != torch.float32 and max(self.layout.slots) == 1
         room = padded(numbers) if rounded else numbers
-        by_set = self._table.new_empty(
-            (tables.sets, batch, room), dtype=self.lookup_dtype if rounded else None
-        )
+        by_set = values.new_empty((sets, batch, room), dtype=dtype if rounded else None)
         kernels.read_rows[(batch,)](  # pyright: ignore[reportIndexIssue]
             rows,
-            self._table,
+            values,
             by_set,
             batch,
             FIELDS=columns,
-            SETS=tables.sets,
-            WIDTH=tables.width,
+            SETS=sets,
+            WIDTH=width,
             PADDED=room,
         )
-        embeddings = by_set[..., :numbers].unflatten(2, (columns, tables.width)).transpose(0, 1)
+        embeddings = by_set[..., :numbers].unflatten(2, (columns, width)).transpose(0, 1)
         self._gradient = self._sums = None
-        return tables.combine(_Lookup.apply(self._anchor, embeddings, self._receive), ids)
+        return _Lookup.apply(self._anchor, embeddings, self._receive)  # pyright: ignore[reportReturnType]
 
     def _receive(self, gradient: Float[Tensor, "batch sets columns width"]) -> None:
         # What is differentiated twice comes twice.
@@ -161,7 +180,7 @@ class TritonDeferredAdam(DeferredAdam):
             return []
         if self._sums is None:
             _, sets, columns, width = self._gradient.shape
-            self._sums = self._table.new_zeros(self._pieces.capacity, sets * width)
+            self._sums = self.table.values.new_zeros(self._pieces.capacity, sets * width)
             kernels.sum_pieces[self._programs()](  # pyright: ignore[reportIndexIssue]
                 tuple(self._pieces),
                 self._gradient,
@@ -171,54 +190,44 @@ class TritonDeferredAdam(DeferredAdam):
                 SETS=sets,
                 WIDTH=width,
                 BLOCK=_block(sets * width),
-                num_warps=2,
+                num_warps=2,  # pyright: ignore[reportCallIssue]
             )
             self._run(kernels.merge_pieces, self._sums)
         return [self._sums]
 
     @override
-    def step(self) -> None:
+    def step(self, learning_rate: float) -> None:
         for sums in self.gradients():
-            if not self._begun:
-                self.begin_step()
-            self._run(kernels.step_pieces, self._arrays(), sums, self._schedule())
-            self._clock += 1
-            self._begun = False
+            self._schedule.begin_step_once(learning_rate)
+            self._run(kernels.step_pieces, self._arrays(), sums, self._schedule.arguments())
+            self._schedule.end_step()
         self._gradient = self._sums = None
 
     @override
     def flush(self) -> None:
-        rows, columns = self._table.shape
+        rows, columns = self.table.values.shape
         kernels.replay_all[(rows,)](  # pyright: ignore[reportIndexIssue]
             self._arrays(),
-            self._schedule(),
+            self._schedule.arguments(),
             rows,
             COLUMNS=columns,
             BLOCK=_block(columns),
-            num_warps=1,
+            num_warps=1,  # pyright: ignore[reportCallIssue]
         )
 
     @override
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        super().load_state(state)
-        schedule = self._adam.schedule
-        self._clock.fill_(schedule.step)
-        self._sent = 0
-        self._send(list(zip(schedule.rate.tolist(), schedule.floor.tolist(), strict=True)), 0)
+    def restored(self) -> None:
+        self._schedule.send_all()
 
     def _capacity(self, batch: int) -> int:
         """Return how many pieces a batch can have at most."""
-        pairs = zip(self.embedding.cardinalities, self.embedding.slots, strict=True)
+        pairs = zip(self.layout.cardinalities, self.layout.slots, strict=True)
         rows = sum(min(size, batch * slots) for size, slots in pairs)
-        ids = batch * sum(self.embedding.slots)
+        ids = batch * sum(self.layout.slots)
         return rows + ids // longest_piece(ids) + 1
 
     def _arrays(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self._table, self._adam.moments, self._last
-
-    def _schedule(self) -> tuple[Tensor, Tensor, Tensor, float]:
-        rates, floors = self._rates.unbind(0)
-        return rates, floors, self._clock, self._adam.weight_decay
+        return self.table.values, self.table.moments, self.table.last
 
     def _programs(self) -> tuple[int]:
         return (min(PROGRAMS, self._pieces.capacity),)
@@ -229,7 +238,7 @@ class TritonDeferredAdam(DeferredAdam):
         *arguments: object,
     ) -> None:
         """Have a kernel go through the pieces of the batch."""
-        columns = self._table.shape[1]
+        columns = self.table.values.shape[1]
         kernel[self._programs()](
             tuple(self._pieces), *arguments, COLUMNS=columns, BLOCK=_block(columns), num_warps=1
         )

@@ -14,18 +14,18 @@ from typing import no_type_check
 import triton  # pyright: ignore[reportMissingImports]
 import triton.language as tl  # pyright: ignore[reportMissingImports]
 
-from multiembed.kernels.cpu import adam_loops as adam_kernels
-from multiembed.tables.schedule import BETA1, BETA2
+from multiembed.kernels import adam_rows
+from multiembed.kernels.adam_rows import BETA1, BETA2
 
 LOOK = tl.constexpr(8)
 """Gradients, or pieces, that are on their way at the same time."""
 
-# Kernels see only such constants of their module; adam_kernels says what they mean.
-GAIN1, GAIN2 = tl.constexpr(1 - BETA1), tl.constexpr(1 - BETA2)
-LOG_BETA2 = tl.constexpr(math.log(BETA2))
-WINDOW = tl.constexpr(adam_kernels.WINDOW)
-FAINT_VALUE = tl.constexpr(float(adam_kernels.FAINT_VALUE))
-FAINT_MOMENT = tl.constexpr(float(adam_kernels.FAINT_MOMENT))
+# Kernels see only such constants of their module; adam_rows says what they mean.
+_GAIN1, _GAIN2 = tl.constexpr(1 - BETA1), tl.constexpr(1 - BETA2)
+_LOG_BETA2 = tl.constexpr(math.log(BETA2))
+_WINDOW = tl.constexpr(adam_rows.WINDOW)
+_FAINT_VALUE = tl.constexpr(float(adam_rows.FAINT_VALUE))
+_FAINT_MOMENT = tl.constexpr(float(adam_rows.FAINT_MOMENT))
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -224,16 +224,16 @@ def _replay(row, table, schedule, COLUMNS: tl.constexpr, BLOCK: tl.constexpr):
             while step <= now:
                 first, second = _means(first, second, decay * value)
                 value = _moved(value, first, second, rates, floors, step)
-                if step % WINDOW == 0:
+                if step % _WINDOW == 0:
                     # What can only decay and is faint becomes zero.
-                    faint = tl.abs(first) < FAINT_MOMENT
-                    faint = faint & ((decay == 0) | (tl.abs(value) < FAINT_VALUE))
+                    faint = tl.abs(first) < _FAINT_MOMENT
+                    faint = faint & ((decay == 0) | (tl.abs(value) < _FAINT_VALUE))
                     first = tl.where(faint, 0.0, first)
                     value = tl.where(faint & (decay != 0), 0.0, value)
                     moving = (first != 0) | (decay * value != 0)
                     if tl.max(moving.to(tl.int32)) == 0:
                         # All stand still, but for the second moment.
-                        share = tl.exp((now - step).to(tl.float64) * LOG_BETA2)
+                        share = tl.exp((now - step).to(tl.float64) * _LOG_BETA2)
                         second *= share.to(tl.float32)
                         step = now
                 step += 1
@@ -247,8 +247,8 @@ def _replay(row, table, schedule, COLUMNS: tl.constexpr, BLOCK: tl.constexpr):
 @no_type_check
 def _means(first, second, gradient):
     """Return the two moments after a gradient."""
-    mean = first + GAIN1 * (gradient - first)
-    square = second + GAIN2 * (gradient * gradient - second)
+    mean = first + _GAIN1 * (gradient - first)
+    square = second + _GAIN2 * (gradient * gradient - second)
     return mean, square
 
 

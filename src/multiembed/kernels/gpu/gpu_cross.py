@@ -5,16 +5,14 @@ each layer. Nothing waits for the GPU, so that a CUDA graph may hold it all. Whe
 their parameters, they are one set with the rows of all.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
-from multiembed.kernels.by_hand import derive_again, product_in
 from multiembed.kernels.gpu.gpu_cross_kernels import (
     chunks,
     cross_rows,
@@ -24,26 +22,18 @@ from multiembed.kernels.gpu.gpu_cross_kernels import (
     sum_of_start,
     uncross_rows,
 )
+from multiembed.kernels.operations import LayerBiases, LayerWeights
 
 
 def cross_on_gpu(
-    plain: Callable[..., Tensor],
-    x0: Float[Tensor, "batch sets width"],
-    matrices: Sequence[Float[Tensor, "parameter_sets width width"]],
-    biases: Sequence[Float[Tensor, "parameter_sets width"]],
+    x0: Float[Tensor, "batch sets width"], weights: LayerWeights, biases: LayerBiases
 ) -> Float[Tensor, "batch sets width"]:
-    """Repeat `x <- x0 * (W x + b) + x` from `x = x0`; the result is in bfloat16.
+    """Do what `operations.cross` does; the result is in bfloat16.
 
-    Its rows are cut from padded ones, as the next product wants them.
-
-    Args:
-        plain: Computes the same from x0, matrices and biases by torch's own operators.
-        x0: In float32 or bfloat16. Rows in bfloat16 cut from padded ones are read as they lie;
-            the padding holds zeros. Its gradient in bfloat16 is cut from such rows in turn.
-        matrices: One for each layer; at least one.
-        biases: One for each layer.
+    Its rows are cut from padded ones, as the next product wants them. Such rows of `x0` in
+    bfloat16, with zeros in the padding, are read as they lie; so is its gradient cut in turn.
     """
-    return _GpuCross.apply(plain, x0, *matrices, *biases)
+    return _GpuCross.apply(x0, *weights, *biases)
 
 
 class _GpuCross(Function):
@@ -55,7 +45,6 @@ class _GpuCross(Function):
     @staticmethod
     def forward(
         ctx: Any,  # noqa: ANN401
-        plain: Callable[..., Tensor],
         x0: Tensor,
         *parameters: Tensor,
     ) -> Float[Tensor, "batch sets width"]:
@@ -70,21 +59,17 @@ class _GpuCross(Function):
             torch.bmm(x, weights[layer].mT, out=mapped[layer])
             cross_rows(start, x, mapped[layer], biases[layer], crossed)
             x = crossed
-        ctx.save_for_backward(x0, *parameters, weights, biases, start, read, mapped)
-        ctx.plain = plain
+        ctx.save_for_backward(x0, weights, biases, start, read, mapped)
         return output.view(sets, batch, padding)[..., :width].transpose(0, 1)
 
     @staticmethod
+    @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any,  # noqa: ANN401
         *gradients: Float[Tensor, "batch sets width"],
     ) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
-        x0, *parameters, weights, biases, start, read, mapped = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            plain = partial(_in_precision_of_parameters, ctx.plain)
-            needed = ctx.needs_input_grad[1:]
-            return None, *derive_again(plain, [x0, *parameters], needed, gradient)
+        x0, weights, biases, start, read, mapped = ctx.saved_tensors
         layers, own, rows, padding = mapped.shape
         batch, sets, width = x0.shape
         last = padded_rows(gradient, torch.bfloat16).view_as(start)
@@ -102,7 +87,7 @@ class _GpuCross(Function):
         taken = padding if x0.dtype == torch.bfloat16 else width
         of_x0 = x0.new_empty(sets, batch, taken)
         sum_of_start((last, others), added, mapped, biases, of_x0, width)
-        return None, of_x0[..., :width].transpose(0, 1), *of_weights, *of_biases
+        return of_x0[..., :width].transpose(0, 1), *of_weights, *of_biases
 
 
 def _of_weights(
@@ -120,10 +105,13 @@ def _of_weights(
     return whole.view(len(of_mapped), -1, width, width)
 
 
-def _in_precision_of_parameters(
-    plain: Callable[..., Tensor], x0: Tensor, *parameters: Tensor
-) -> Tensor:
-    return plain(x0.to(parameters[0].dtype), *parameters)
+def product_in(dtype: torch.dtype, one: Tensor, other: Tensor) -> Tensor:
+    """Return a batched product of bfloat16 matrices, rounded once, to `dtype`."""
+    if one.dtype == dtype:
+        return torch.bmm(one, other)
+    if one.is_cuda:
+        return torch.bmm(one, other, out_dtype=dtype)
+    return torch.bmm(one.to(dtype), other.to(dtype))
 
 
 def _padded(

@@ -21,7 +21,7 @@ TOGETHER = tl.constexpr(32)
 """Rows are padded to a multiple of as many numbers."""
 BLOCK = tl.constexpr(1024)
 """Numbers that one program takes from memory as they lie, 16 bytes for each thread."""
-ROWS, COLUMNS = tl.constexpr(32), tl.constexpr(64)
+TILE_ROWS, TILE_COLUMNS = tl.constexpr(32), tl.constexpr(64)
 """Numbers that a program holds at once where columns are summed."""
 
 
@@ -109,20 +109,20 @@ def uncross_rows(
     sums: Float[Tensor, "chunks own padded"],
     width: int,
 ) -> None:
-    """Carry the gradient of a cross layer's output to what it mapped.
+    """Carry the gradient of a cross layer's output to what it mapped, zero in the padding.
 
     Args:
         gradient: Its way past the layers that follow; what is padding may be anything.
         further: What came through the next layer's map, and where its sum with `gradient` goes;
             `None` for the last layer.
         x0: What the first layer read.
-        of_mapped: Filled with the gradient of what the layer mapped, zero in the padding.
+        of_mapped: Filled.
         sums: Filled with sums of that over parts of the rows.
         width: Numbers of a row before the padding.
     """
     own, rows, padding = x0.shape
     added, whole = further or (None, None)
-    grid = triton.cdiv(padding, COLUMNS.value), chunks(rows, own), own
+    grid = triton.cdiv(padding, TILE_COLUMNS.value), chunks(rows, own), own
     shape = {"WIDTH": width, "PADDED": padding, "CHUNK": chunk(rows, own)}
     _uncross[grid]((gradient, added, x0), (whole, of_mapped, sums), rows, **shape)
 
@@ -211,13 +211,13 @@ def _uncross(
     whole, of_mapped, sums = results
     m = tl.program_id(2).to(tl.int64)
     first = tl.program_id(1).to(tl.int64) * CHUNK
-    column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
-    place = tl.arange(0, ROWS)[:, None] * PADDED + column[None, :]
-    total = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
-    for done in range(0, CHUNK, ROWS):
+    column = tl.program_id(0) * TILE_COLUMNS + tl.arange(0, TILE_COLUMNS)
+    place = tl.arange(0, TILE_ROWS)[:, None] * PADDED + column[None, :]
+    total = tl.zeros((TILE_ROWS, TILE_COLUMNS), dtype=tl.float32)
+    for done in range(0, CHUNK, TILE_ROWS):
         here = (m * rows + first + done) * PADDED
         left = (rows - first - done).to(tl.int32)
-        inside = (tl.arange(0, ROWS) < left)[:, None] & (column < PADDED)[None, :]
+        inside = (tl.arange(0, TILE_ROWS) < left)[:, None] & (column < PADDED)[None, :]
         slope = tl.load(gradient + here + place, mask=inside, other=0.0).to(tl.float32)
         if added is not None:
             slope += tl.load(added + here + place, mask=inside, other=0.0).to(tl.float32)

@@ -5,16 +5,15 @@ for the GPU, so that a CUDA graph may hold it all. Kept is what `hidden` keeps.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
-from multiembed.kernels.by_hand import derive_again, product_in
-from multiembed.kernels.cpu.cpu_hidden import HiddenLayer, plain_hidden
+from multiembed.kernels.gpu.gpu_cross import product_in
 from multiembed.kernels.gpu.gpu_cross_kernels import pad_rows, padded, padded_rows
 from multiembed.kernels.gpu.gpu_hidden_kernels import (
     Normal,
@@ -23,8 +22,9 @@ from multiembed.kernels.gpu.gpu_hidden_kernels import (
     find_statistics,
     sum_slopes,
 )
+from multiembed.kernels.operations import HiddenLayer
 
-TOGETHER = 8
+PRODUCT_MULTIPLE = 8
 """Numbers in 16 bytes of bfloat16: products want rows of a multiple of them, and wherever in
 memory they lie, they take three to four times as long over others (H200, 390 and 392 numbers)."""
 
@@ -34,13 +34,9 @@ def hidden_layer_on_gpu(
     inputs: Float[Tensor, "batch sets inputs"],
     parameters: Sequence[Tensor],
 ) -> Float[Tensor, "batch sets outputs"]:
-    """Apply the layer as training does, in bfloat16; its running statistics move.
+    """Do what `operations.hidden_layer` does in training, in bfloat16.
 
-    Args:
-        layer: What it is.
-        inputs: Of every set, in float32 or bfloat16. Rows cut from padded ones are read as they
-            lie.
-        parameters: Weight and bias of the map; those of the batch norm, if there is one.
+    Inputs are in float32 or bfloat16; rows cut from padded ones are read as they lie.
     """
     return _GpuHidden.apply(layer, inputs, *parameters)
 
@@ -57,10 +53,10 @@ class _GpuHidden(Function):
         sets, outputs = inputs.shape[1], weight.shape[1]
         operands, weights = _operands(inputs), _padded(weight).expand(sets, -1, -1)
         mapped = torch.bmm(operands, weights[:, :, : operands.shape[2]].mT)
-        if layer.running is None:
+        if layer.norm is None:
             mean, rate = bias.new_zeros(sets, outputs), bias.new_ones(sets, outputs)
         else:
-            mean, rate = find_statistics(layer.running, mapped, bias)
+            mean, rate = find_statistics(layer.norm, mapped, bias)
         # A batch norm takes away what the bias added.
         scale, shift = (part.expand(sets, -1).contiguous() for part in affine or (rate, bias))
         normal = Normal(mean, rate, scale, shift)
@@ -74,6 +70,7 @@ class _GpuHidden(Function):
         return active[..., :outputs].transpose(0, 1)
 
     @staticmethod
+    @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any,  # noqa: ANN401
         *gradients: Float[Tensor, "batch sets outputs"],
@@ -82,16 +79,11 @@ class _GpuHidden(Function):
         inputs, *parameters, operands, weights, active, kept, mean, rate, scale, shift = (
             ctx.saved_tensors
         )
-        normal, grown = Normal(mean, rate, scale, shift), ctx.layer.grown
+        normal, dropout_scale = Normal(mean, rate, scale, shift), ctx.layer.dropout_scale
         outputs, width = parameters[0].shape[1:]
-        if torch.is_grad_enabled():
-            let_through = active[..., :outputs].transpose(0, 1) != 0
-            plain = partial(plain_hidden, ctx.layer, let_through)
-            needed = ctx.needs_input_grad[1:]
-            return None, *derive_again(plain, [inputs, *parameters], needed, gradient)
-        sums = sum_slopes((gradient, active, kept), normal, grown)
-        normalised = ctx.layer.running is not None
-        factors = grown, 1 / len(gradient) if normalised else 0.0
+        sums = sum_slopes((gradient, active, kept), normal, dropout_scale)
+        normalised = ctx.layer.norm is not None
+        factors = dropout_scale, 1 / len(gradient) if normalised else 0.0
         of_mapped = torch.empty_like(active)
         deactivate_rows((gradient, active, kept), normal, sums, factors, of_mapped)
         of_weight = product_in(torch.float32, of_mapped.mT, operands)[:, :outputs, :width]
@@ -111,7 +103,7 @@ def _operands(
 ) -> Float[Tensor, "sets batch operands"]:
     """Return rows as products read them: as they lie, if that serves, or padded with zeros."""
     *outer, inner = inputs.stride()
-    fits = not any(number % TOGETHER for number in (*outer, inputs.shape[2]))
+    fits = not any(number % PRODUCT_MULTIPLE for number in (*outer, inputs.shape[2]))
     if inputs.dtype == torch.bfloat16 and inner == 1 and fits:
         return inputs.detach().transpose(0, 1)
     return padded_rows(inputs, torch.bfloat16)
@@ -122,7 +114,7 @@ def _padded(
 ) -> Float[Tensor, "own padded_outputs padded_inputs"]:
     """Return weights in bfloat16 with zeros around them, fewest where outputs can do without."""
     own, outputs, inputs = weight.shape
-    rows = padded(outputs) if outputs % TOGETHER else outputs
+    rows = padded(outputs) if outputs % PRODUCT_MULTIPLE else outputs
     whole = weight.new_empty(1, own, rows, padded(inputs), dtype=torch.bfloat16)
     return pad_rows([weight.transpose(0, 1)], whole)[0]
 

@@ -15,10 +15,10 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from multiembed.kernels.cpu.cpu_hidden import HiddenLayer, Running
-from multiembed.kernels.gpu.gpu_cross_kernels import COLUMNS, ROWS, chunk, chunks
+from multiembed.kernels.gpu.gpu_cross_kernels import TILE_COLUMNS, TILE_ROWS, chunk, chunks
+from multiembed.kernels.operations import BatchNorm, HiddenLayer
 
-STRIP, DRAWS = tl.constexpr(16), tl.constexpr(8)
+STRIP, RANDOM_DRAWS = tl.constexpr(16), tl.constexpr(8)
 """Rows that a program holds at once where nothing is summed, and how many times.
 
 A draw of 128 random bits decides about the units of one column in eight strips, by 16 bits each.
@@ -36,27 +36,27 @@ class Normal(NamedTuple):
 
 
 def find_statistics(
-    running: Running,
+    norm: BatchNorm,
     mapped: Float[Tensor, "sets rows padded"],
     bias: Float[Tensor, "parameter_sets outputs"],
 ) -> tuple[Float[Tensor, "sets outputs"], Float[Tensor, "sets outputs"]]:
     """Return mean and inverse deviation of every unit; the running statistics move.
 
-    Of `running.momenta` the first is that of every first set folded into running statistics, the
-    last that of all that follow. The running mean is that with the bias.
+    The running mean is that with the bias.
     """
     sets, rows, padded = mapped.shape
     own, outputs = bias.shape
     shape = {"WIDTH": outputs, "CHUNK": chunk(rows, sets)}
     parts = bias.new_empty(2, sets, chunks(rows, sets), outputs)
-    columns, second = triton.cdiv(outputs, COLUMNS.value), parts.stride(0)
+    columns, second = triton.cdiv(outputs, TILE_COLUMNS.value), parts.stride(0)
     grid = columns, parts.shape[2], sets
     _sum_moments[grid](mapped, parts, second, rows, PADDED=padded, **shape)
     mean, rate = bias.new_empty(2, sets, outputs)
+    # Of the momenta the first is that of every first set folded in, the last that of all others.
     _merge_moments[columns, own](
         (parts, second, rows, sets // own),
-        (running.mean, running.var, bias, running.eps),
-        (running.momenta[0], running.momenta[-1]),
+        (norm.mean, norm.var, bias, norm.eps),
+        (norm.momenta[0], norm.momenta[-1]),
         (mean, rate),
         **shape,
     )
@@ -77,7 +77,7 @@ def activate_rows(
     _activate[_strips(mapped)](
         (mapped, active),
         tuple(normal),
-        (seed, layer.grown),
+        (seed, layer.dropout_scale),
         mapped.shape[1],
         DROPPED=layer.dropped,
         WIDTH=normal.mean.shape[1],
@@ -86,27 +86,24 @@ def activate_rows(
 
 
 def sum_slopes(
-    tensors: Sequence[Tensor], normal: Normal, grown: float
+    tensors: Sequence[Tensor], normal: Normal, dropout_scale: float
 ) -> Float[Tensor, "2 sets outputs"]:
     """Return the gradients of scale and shift, of every set.
 
-    Args:
-        tensors: Gradient of the activations, `(rows, sets, outputs)` of any strides; activations
-            and `mapped`, `(sets, rows, padded)`.
-        normal: How `mapped` was normalised.
-        grown: What units that are left were multiplied by.
+    `tensors` are the gradient of the activations, `(rows, sets, outputs)` of any strides;
+    activations and `mapped`, `(sets, rows, padded)`.
     """
     rows, sets, outputs = tensors[0].shape
     shape = {"WIDTH": outputs, "CHUNK": chunk(rows, sets)}
     parts = normal.mean.new_empty(2, sets, chunks(rows, sets), outputs)
-    columns, second = triton.cdiv(outputs, COLUMNS.value), parts.stride(0)
+    columns, second = triton.cdiv(outputs, TILE_COLUMNS.value), parts.stride(0)
     grid = columns, parts.shape[2], sets
     strides, padded = tensors[0].stride(), tensors[2].shape[2]
     sums, moved = (parts, second), (normal.mean, rows)
     _sum_slopes[grid](tuple(tensors), strides, sums, moved, PADDED=padded, **shape)
     of_scale, of_shift = results = normal.mean.new_empty(2, sets, outputs)
     _merge_slopes[columns, sets](
-        (parts, second, rows), (normal.rate, grown), (of_scale, of_shift), **shape
+        (parts, second, rows), (normal.rate, dropout_scale), (of_scale, of_shift), **shape
     )
     return results
 
@@ -118,14 +115,9 @@ def deactivate_rows(
     factors: tuple[float, float],
     of_mapped: Float[Tensor, "sets rows padded"],
 ) -> None:
-    """Fill the gradient of `mapped`, zero in the padding.
+    """Fill the gradient of `mapped`, zero in the padding; `tensors` as `sum_slopes` takes them.
 
-    Args:
-        tensors: As `sum_slopes` takes them.
-        normal: How `mapped` was normalised.
-        sums: What `sum_slopes` returned.
-        factors: What units that are left were multiplied by; one row's share in the statistics.
-        of_mapped: Filled.
+    `sums` is what that returned; `factors` are the dropout scale, one row's share in statistics.
     """
     _deactivate[_strips(of_mapped)](
         (*tensors, of_mapped),
@@ -140,7 +132,11 @@ def deactivate_rows(
 
 def _strips(mapped: Float[Tensor, "sets rows padded"]) -> tuple[int, int, int]:
     sets, rows, padded = mapped.shape
-    return triton.cdiv(padded, COLUMNS.value), triton.cdiv(rows, STRIP.value * DRAWS.value), sets
+    return (
+        triton.cdiv(padded, TILE_COLUMNS.value),
+        triton.cdiv(rows, STRIP.value * RANDOM_DRAWS.value),
+        sets,
+    )
 
 
 @triton.jit
@@ -151,14 +147,14 @@ def _sum_moments(
     """Welford's sums of every place in the tile, merged at the end (Chan et al.)."""
     m = tl.program_id(2).to(tl.int64)
     first = tl.program_id(1).to(tl.int64) * CHUNK
-    column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
-    place = tl.arange(0, ROWS)[:, None] * PADDED + column[None, :]
-    mean = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
-    square = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
-    count = tl.zeros((ROWS, 1), dtype=tl.float32)
-    for done in range(0, CHUNK, ROWS):
+    column = tl.program_id(0) * TILE_COLUMNS + tl.arange(0, TILE_COLUMNS)
+    place = tl.arange(0, TILE_ROWS)[:, None] * PADDED + column[None, :]
+    mean = tl.zeros((TILE_ROWS, TILE_COLUMNS), dtype=tl.float32)
+    square = tl.zeros((TILE_ROWS, TILE_COLUMNS), dtype=tl.float32)
+    count = tl.zeros((TILE_ROWS, 1), dtype=tl.float32)
+    for done in range(0, CHUNK, TILE_ROWS):
         left = (rows - first - done).to(tl.int32)
-        there = (tl.arange(0, ROWS) < left)[:, None]
+        there = (tl.arange(0, TILE_ROWS) < left)[:, None]
         here = (m * rows + first + done) * PADDED
         inside = there & (column < PADDED)[None, :]
         number = tl.load(mapped + here + place, mask=inside, other=0.0).to(tl.float32)
@@ -182,7 +178,7 @@ def _merge_moments(sums, running, momenta, results, WIDTH: tl.constexpr, CHUNK: 
     running_mean, running_var, bias, eps = running
     first_momentum, next_momentum = momenta
     to_mean, to_rate = results
-    column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    column = tl.program_id(0) * TILE_COLUMNS + tl.arange(0, TILE_COLUMNS)
     known = column < WIDTH
     own = tl.program_id(1) * WIDTH + column
     past_mean = tl.load(running_mean + own, mask=known, other=0.0)
@@ -191,12 +187,12 @@ def _merge_moments(sums, running, momenta, results, WIDTH: tl.constexpr, CHUNK: 
     count = tl.cdiv(rows, CHUNK)
     for turn in range(0, turns):
         m = tl.program_id(1) + turn  # of several turns all are of program 0
-        mean = tl.zeros((COLUMNS,), dtype=tl.float32)
-        for done in range(0, count, ROWS):
+        mean = tl.zeros((TILE_COLUMNS,), dtype=tl.float32)
+        for done in range(0, count, TILE_ROWS):
             share, inside, place = _parts(m, done, count, rows, WIDTH, CHUNK)
             mean += tl.sum(share * tl.load(parts + place, mask=inside, other=0.0), 0)
-        square = tl.zeros((COLUMNS,), dtype=tl.float32)
-        for done in range(0, count, ROWS):
+        square = tl.zeros((TILE_COLUMNS,), dtype=tl.float32)
+        for done in range(0, count, TILE_ROWS):
             share, inside, place = _parts(m, done, count, rows, WIDTH, CHUNK)
             away = tl.load(parts + place, mask=inside, other=0.0) - mean[None, :]
             within = tl.load(parts + second + place, mask=inside, other=0.0)
@@ -214,8 +210,8 @@ def _merge_moments(sums, running, momenta, results, WIDTH: tl.constexpr, CHUNK: 
 @no_type_check
 def _parts(m, done, count, rows, WIDTH: tl.constexpr, CHUNK: tl.constexpr):
     """Return the shares of parts in all rows, which numbers there are, and where they lie."""
-    part = done + tl.arange(0, ROWS)
-    column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    part = done + tl.arange(0, TILE_ROWS)
+    column = tl.program_id(0) * TILE_COLUMNS + tl.arange(0, TILE_COLUMNS)
     share = tl.minimum(tl.maximum(rows - part * CHUNK, 0), CHUNK).to(tl.float32) / rows
     inside = (part < count)[:, None] & (column < WIDTH)[None, :]
     return share[:, None], inside, (m * count + part)[:, None] * WIDTH + column[None, :]
@@ -228,22 +224,22 @@ def _activate(
 ):
     mapped, active = tensors
     means, rates, scales, shifts = normal
-    seed, grown = chance
+    seed, dropout_scale = chance
     m = tl.program_id(2).to(tl.int64)
-    first = tl.program_id(1).to(tl.int64) * (STRIP * DRAWS)
-    column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    first = tl.program_id(1).to(tl.int64) * (STRIP * RANDOM_DRAWS)
+    column = tl.program_id(0) * TILE_COLUMNS + tl.arange(0, TILE_COLUMNS)
     known = column < WIDTH
     unit = m * WIDTH + column
     mean = tl.load(means + unit, mask=known, other=0.0)
-    scale = grown * tl.load(rates + unit, mask=known, other=0.0)
+    scale = dropout_scale * tl.load(rates + unit, mask=known, other=0.0)
     scale *= tl.load(scales + unit, mask=known, other=0.0)
-    shift = grown * tl.load(shifts + unit, mask=known, other=0.0)
+    shift = dropout_scale * tl.load(shifts + unit, mask=known, other=0.0)
     place = tl.arange(0, STRIP)[:, None] * PADDED + column[None, :]
     # Counters: place in a strip, block of rows, set.
     nothing = place * 0
     block, apart = nothing + tl.program_id(1), nothing + tl.program_id(2)
     words = tl.philox(tl.load(seed), place, block, apart, nothing)
-    for draw in tl.static_range(DRAWS):
+    for draw in tl.static_range(RANDOM_DRAWS):
         here = (m * rows + first + draw * STRIP) * PADDED
         left = (rows - first - draw * STRIP).to(tl.int32)
         inside = (tl.arange(0, STRIP) < left)[:, None] & (column < PADDED)[None, :]
@@ -265,13 +261,13 @@ def _sum_slopes(
     means, rows = moved
     m = tl.program_id(2).to(tl.int64)
     first = tl.program_id(1).to(tl.int64) * CHUNK
-    column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    column = tl.program_id(0) * TILE_COLUMNS + tl.arange(0, TILE_COLUMNS)
     known = column < WIDTH
     mean = tl.load(means + m * WIDTH + column, mask=known, other=0.0)
-    total = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
-    along = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
-    for done in range(0, CHUNK, ROWS):
-        row = first + done + tl.arange(0, ROWS)
+    total = tl.zeros((TILE_ROWS, TILE_COLUMNS), dtype=tl.float32)
+    along = tl.zeros((TILE_ROWS, TILE_COLUMNS), dtype=tl.float32)
+    for done in range(0, CHUNK, TILE_ROWS):
+        row = first + done + tl.arange(0, TILE_ROWS)
         slope, number = _slopes(tensors, strides, row, column, rows, WIDTH, PADDED)
         total += slope
         along += slope * (number - mean[None, :])
@@ -284,22 +280,22 @@ def _sum_slopes(
 @no_type_check
 def _merge_slopes(sums, factors, results, WIDTH: tl.constexpr, CHUNK: tl.constexpr):
     parts, second, rows = sums
-    rates, grown = factors
+    rates, dropout_scale = factors
     of_scale, of_shift = results
     m = tl.program_id(1).to(tl.int64)
-    column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    column = tl.program_id(0) * TILE_COLUMNS + tl.arange(0, TILE_COLUMNS)
     known = column < WIDTH
     count = tl.cdiv(rows, CHUNK)
-    along = tl.zeros((COLUMNS,), dtype=tl.float32)
-    total = tl.zeros((COLUMNS,), dtype=tl.float32)
-    for done in range(0, count, ROWS):
+    along = tl.zeros((TILE_COLUMNS,), dtype=tl.float32)
+    total = tl.zeros((TILE_COLUMNS,), dtype=tl.float32)
+    for done in range(0, count, TILE_ROWS):
         _, inside, place = _parts(m, done, count, rows, WIDTH, CHUNK)
         along += tl.sum(tl.load(parts + place, mask=inside, other=0.0), 0)
         total += tl.sum(tl.load(parts + second + place, mask=inside, other=0.0), 0)
     unit = m * WIDTH + column
     rate = tl.load(rates + unit, mask=known, other=0.0)
-    tl.store(of_scale + unit, grown * rate * along, mask=known)
-    tl.store(of_shift + unit, grown * total, mask=known)
+    tl.store(of_scale + unit, dropout_scale * rate * along, mask=known)
+    tl.store(of_shift + unit, dropout_scale * total, mask=known)
 
 
 @triton.jit
@@ -307,10 +303,10 @@ def _merge_slopes(sums, factors, results, WIDTH: tl.constexpr, CHUNK: tl.constex
 def _deactivate(tensors, strides, normal, factors, rows, WIDTH: tl.constexpr, PADDED: tl.constexpr):
     gradient, active, mapped, of_mapped = tensors
     means, rates, scales, alongs, totals = normal
-    grown, share = factors
+    dropout_scale, share = factors
     m = tl.program_id(2).to(tl.int64)
-    first = tl.program_id(1).to(tl.int64) * (STRIP * DRAWS)
-    column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    first = tl.program_id(1).to(tl.int64) * (STRIP * RANDOM_DRAWS)
+    column = tl.program_id(0) * TILE_COLUMNS + tl.arange(0, TILE_COLUMNS)
     known = column < WIDTH
     unit = m * WIDTH + column
     mean = tl.load(means + unit, mask=known, other=0.0)
@@ -318,11 +314,11 @@ def _deactivate(tensors, strides, normal, factors, rows, WIDTH: tl.constexpr, PA
     scale = rate * tl.load(scales + unit, mask=known, other=0.0)
     total = share * tl.load(totals + unit, mask=known, other=0.0)
     along = share * rate * tl.load(alongs + unit, mask=known, other=0.0)
-    for strip in tl.static_range(DRAWS):
+    for strip in tl.static_range(RANDOM_DRAWS):
         row = first + strip * STRIP + tl.arange(0, STRIP)
         three = gradient, active, mapped
         slope, number = _slopes(three, strides, row, column, rows, WIDTH, PADDED)
-        slope = grown * slope - total[None, :] - along[None, :] * (number - mean[None, :])
+        slope = dropout_scale * slope - total[None, :] - along[None, :] * (number - mean[None, :])
         to = of_mapped + (m * rows + first + strip * STRIP) * PADDED
         place = tl.arange(0, STRIP)[:, None] * PADDED + column[None, :]
         inside = (row < rows)[:, None] & (column < PADDED)[None, :]

@@ -9,8 +9,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
+from multiembed.kernels.operations import set_linear
 from multiembed.models.interactions.base import DeepArchitecture, Interaction, TwoBranchHead
-from multiembed.models.layers import SetLinear, set_linear
+from multiembed.models.layers import SetLinear
 
 
 class AutoInt(DeepArchitecture):
@@ -100,7 +101,7 @@ class AttentionLayer(nn.Module):
         mapped = set_linear(rows, torch.cat([layer.weight for layer in maps], dim=1))
         # Each row of each set is one product in a batch of them; heads are apart, because columns
         # can be read in place, and moved before the fields they would be copied.
-        mapped = mapped.transpose(0, 1).reshape(sets * batch, count, -1)
+        mapped = mapped.transpose(0, 1).reshape(sets * batch, count, mapped.shape[2])
         query, key, value, residual = mapped.chunk(4, dim=2)
         heads = zip(*(part.chunk(self.heads, dim=2) for part in (query, key, value)), strict=True)
         attended = [F.softmax(q @ k.mT, dim=2) @ v for q, k, v in heads]

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from typing_extensions import override
 
-from multiembed.models.embedding import Row
+from multiembed.kernels.rows import Row
 from multiembed.models.layers import SetBlock, set_mlp
 
 
@@ -21,8 +21,6 @@ class Interaction(nn.Module, ABC):
 
     width: int
     """Size of the representation of one set."""
-    rounds: ClassVar[bool] = False
-    """Whether embeddings are first of all rounded to the precision of products."""
 
     @abstractmethod
     def forward(
@@ -74,6 +72,8 @@ class Architecture(BaseModel, ABC):
 
     base_dim: ClassVar[int] = 10
     """The paper's embedding size at 1x."""
+    ends_in_projection: ClassVar[bool] = False
+    """Whether sets end in the first of the ReLU layers, whose rest is the head."""
 
     @abstractmethod
     def interaction(self, *, fields: int, dim: int, sets: int) -> Interaction:

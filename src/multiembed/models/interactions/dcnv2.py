@@ -1,7 +1,7 @@
 """DCN V2: explicit crossing with full-rank weights (Wang et al., WWW 2021)."""
 
 import math
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from jaxtyping import Float
@@ -9,12 +9,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
-from multiembed.kernels.cpu.cpu_cross import cross
+from multiembed.kernels.operations import cross
 from multiembed.models.interactions.base import DeepArchitecture, Interaction
 
 
 class DcnV2(DeepArchitecture):
     """Cross layers, then ReLU layers: the stacked form of DCN V2."""
+
+    ends_in_projection: ClassVar[bool] = True
 
     cross_layers: int = Field(default=4, ge=1)
     """Number of cross layers."""
@@ -70,8 +72,6 @@ class CrossLayer(nn.Module):
 
 class CrossNetwork(Interaction):
     """Repeats `x <- x0 * (W x + b) + x` (Wang et al., equation 1), then one ReLU layer."""
-
-    rounds = True
 
     def __init__(self, architecture: DcnV2, *, fields: int, dim: int, sets: int) -> None:
         super().__init__()

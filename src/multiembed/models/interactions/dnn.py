@@ -1,5 +1,7 @@
 """DNN: the embeddings of all fields side by side, then ReLU layers."""
 
+from typing import ClassVar
+
 from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
@@ -10,6 +12,8 @@ from multiembed.models.interactions.base import DeepArchitecture, Interaction
 class Dnn(DeepArchitecture):
     """No explicit interaction: ReLU layers on the concatenated embeddings."""
 
+    ends_in_projection: ClassVar[bool] = True
+
     @override
     def interaction(self, *, fields: int, dim: int, sets: int) -> Interaction:
         return DnnInteraction(self, fields=fields, dim=dim, sets=sets)
@@ -17,8 +21,6 @@ class Dnn(DeepArchitecture):
 
 class DnnInteraction(Interaction):
     """The first ReLU layer of every set."""
-
-    rounds = True
 
     def __init__(self, architecture: Dnn, *, fields: int, dim: int, sets: int) -> None:
         super().__init__()

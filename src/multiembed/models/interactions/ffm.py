@@ -1,24 +1,16 @@
 """FFM: an embedding of every field for every other field (Juan et al., RecSys 2016)."""
 
-from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd import Function
 from typing_extensions import override
 
 from multiembed.base.errors import ConfigError
-from multiembed.base.loops import run_shares
-from multiembed.base.memory import fitting
-from multiembed.kernels.by_hand import derive_again, product_dtype
-from multiembed.kernels.cpu.pair_loops import part_pairs, sum_pairs
-from multiembed.models.embedding import Row
+from multiembed.kernels.operations import field_aware_products
+from multiembed.kernels.rows import Row
 from multiembed.models.interactions.base import Architecture, Interaction
-
-Layout = tuple[int, bool, bool]
-"""Size of an embedding, whether a field has one for itself, and whether there is a linear term."""
 
 
 class Ffm(Architecture):
@@ -45,7 +37,7 @@ class Ffm(Architecture):
 
     @override
     def interaction(self, *, fields: int, dim: int, sets: int) -> Interaction:
-        return FieldAwareProducts(self, fields=fields, dim=dim)
+        return FieldAwareProducts(self, fields=fields)
 
     @override
     def head(self, width: int) -> nn.Module:
@@ -57,70 +49,15 @@ class FieldAwareProducts(Interaction):
 
     width = 1
 
-    def __init__(self, architecture: Ffm, *, fields: int, dim: int) -> None:
+    def __init__(self, architecture: Ffm, *, fields: int) -> None:
         super().__init__()
-        self.linear = architecture.linear
-        self.own_block = architecture.own_block
         self.row = architecture.row(fields)
-        self.dim = dim
 
     @override
     def forward(
         self, embeddings: Float[Tensor, "batch sets fields columns"]
     ) -> Float[Tensor, "batch sets width"]:
-        dtype = product_dtype(embeddings, embeddings, training=self.training)
-        layout = (self.dim, self.own_block, self.linear)
-        score = _all_pairs if dtype is None else _SummedPairs.apply
-        return score(embeddings, layout).unsqueeze(2)
-
-
-def _all_pairs(
-    embeddings: Float[Tensor, "batch sets fields columns"], layout: Layout
-) -> Float[Tensor, "batch sets"]:
-    dim, own_block, linear = layout
-    fields = embeddings.shape[2]
-    blocks = embeddings[..., :-1] if linear else embeddings
-    blocks = blocks.unflatten(3, (-1, dim))
-    i, j = torch.triu_indices(fields, fields, 1, device=embeddings.device)
-    # Without own blocks, field i's embedding for a later field j stands one place earlier.
-    for_later = blocks[:, :, i, j if own_block else j - 1]
-    for_earlier = blocks[:, :, j, i]
-    score = (for_later * for_earlier).sum(dim=(2, 3))
-    return score + embeddings[..., -1].sum(dim=2) if linear else score
-
-
-class _SummedPairs(Function):
-    """Reads embeddings where they lie: copies of all pairs would outgrow them."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,  # noqa: ANN401
-        embeddings: Tensor,
-        layout: Layout,
-    ) -> Float[Tensor, "batch sets"]:
-        ctx.save_for_backward(embeddings)
-        ctx.layout = layout
-        rows = embeddings.detach().transpose(0, 1).contiguous()
-        scores = rows.new_empty(rows.shape[:2])
-        run_shares(sum_pairs, rows.numpy(), layout, scores.numpy(), work=rows.numel())
-        return scores.transpose(0, 1)
-
-    @staticmethod
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any,  # noqa: ANN401
-        *gradients: Float[Tensor, "batch sets"],
-    ) -> tuple[Tensor | None, None]:
-        (gradient,) = gradients
-        (embeddings,) = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            plain = partial(_all_pairs, layout=ctx.layout)
-            return derive_again(plain, [embeddings], [True], gradient)[0], None
-        rows = embeddings.transpose(0, 1).contiguous()
-        slopes = gradient.transpose(0, 1).contiguous()
-        of_rows = fitting(*rows.shape, dtype=rows.dtype)
-        arrays = slopes.numpy(), rows.numpy()
-        run_shares(part_pairs, *arrays, ctx.layout, of_rows.numpy(), work=rows.numel())
-        return of_rows.transpose(0, 1), None
+        return field_aware_products(embeddings, self.row, training=self.training).unsqueeze(2)
 
 
 class Bias(nn.Module):

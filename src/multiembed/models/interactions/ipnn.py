@@ -1,5 +1,7 @@
 """IPNN: inner products of all pairs of fields, then ReLU layers (Qu et al., ICDM 2016)."""
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,6 +13,8 @@ from multiembed.models.interactions.base import DeepArchitecture, Interaction
 
 class Ipnn(DeepArchitecture):
     """Embeddings and the inner products of all pairs of them side by side, then ReLU layers."""
+
+    ends_in_projection: ClassVar[bool] = True
 
     # DIFFERS: the reference's multi-embedding form leaves the embeddings out, its single form
     # keeps them; we keep them for every number of sets, as Qu et al. do, so that one set and

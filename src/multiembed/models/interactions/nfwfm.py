@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from typing_extensions import override
 
-from multiembed.kernels.cpu.cpu_dropout import dropout
+from multiembed.kernels.operations import dropout
 from multiembed.models.interactions.base import DeepArchitecture, Interaction
 from multiembed.models.layers import SetBatchNorm
 
@@ -22,6 +22,7 @@ class Nfwfm(DeepArchitecture):
     """
 
     base_dim: ClassVar[int] = 50
+    ends_in_projection: ClassVar[bool] = True
 
     # DIFFERS: FwFM has i < j only; we sum over all ordered pairs and the squares of the fields,
     # as the reference code does; pairs="unordered" gives FwFM's.
@@ -57,4 +58,4 @@ class WeightedPooling(Interaction):
         pooled = (embeddings * (weight @ embeddings)).sum(dim=2)
         if self.norm is not None:
             pooled = self.norm(pooled)
-        return self.projection(dropout(pooled, self.dropout, self.training))
+        return self.projection(dropout(pooled, self.dropout, training=self.training))

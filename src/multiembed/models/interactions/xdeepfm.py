@@ -9,8 +9,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
-from multiembed.kernels.cpu.cpu_cin import compressed_interaction
-from multiembed.models.embedding import Row
+from multiembed.kernels.operations import compressed_interaction
+from multiembed.kernels.rows import Row
 from multiembed.models.interactions.base import DeepArchitecture, Interaction, TwoBranchHead
 
 
@@ -42,8 +42,8 @@ class CompressedInteraction(Interaction):
 
     def __init__(self, architecture: XDeepFm, *, fields: int, dim: int, sets: int) -> None:
         super().__init__()
-        self.linear = architecture.linear
-        self.width = int(self.linear) + sum(architecture.cin) + architecture.hidden[0]
+        self.row = architecture.row(fields)
+        self.width = int(self.row.first_order) + sum(architecture.cin) + architecture.hidden[0]
         inputs = [fields, *architecture.cin[:-1]]
         self.cin = nn.ModuleList(
             CinLayer(sets, fields=fields, inputs=before, maps=maps)
@@ -55,10 +55,8 @@ class CompressedInteraction(Interaction):
     def forward(
         self, embeddings: Float[Tensor, "batch sets fields columns"]
     ) -> Float[Tensor, "batch sets width"]:
-        parts = []
-        if self.linear:
-            parts.append(embeddings[..., -1].sum(dim=2, keepdim=True))
-            embeddings = embeddings[..., :-1]
+        embeddings, first_order = self.row.split(embeddings)
+        parts = [] if first_order is None else [first_order.sum(dim=2, keepdim=True)]
         weights, biases = zip(*(layer.parameters() for layer in self.cin), strict=True)
         parts.append(compressed_interaction(embeddings, weights, biases, training=self.training))
         parts.append(self.projection(embeddings.flatten(start_dim=2)))

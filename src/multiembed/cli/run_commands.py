@@ -1,0 +1,334 @@
+"""Commands of one model: its cost, its training, its quality, its collapse, and its use."""
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from multiembed.base.errors import ConfigError
+from multiembed.base.validation import known_name
+from multiembed.cli.console import (
+    JsonOption,
+    OutArgument,
+    RunArgument,
+    Watcher,
+    app,
+    out,
+    table_of,
+    write,
+)
+from multiembed.config import configured
+from multiembed.data.store.dataset import open_dataset
+from multiembed.diagnosis.diagnose import diagnose as diagnose_tables
+from multiembed.diagnosis.readers.layouts import parse_cardinalities
+from multiembed.diagnosis.terminal import terminal_table
+from multiembed.models.budget import SizedModel, sized_models
+from multiembed.models.interactions.architectures import ARCHITECTURES
+from multiembed.models.naming import Scaling
+from multiembed.runs.calibration import Method
+from multiembed.runs.compress import Compression, compress_run
+from multiembed.runs.metrics import (
+    ReliabilityBin,
+    expected_calibration_error,
+    reliability_curve,
+)
+from multiembed.runs.run import load_run, measure
+from multiembed.serving.calibrate import calibrate as calibrate_run
+from multiembed.serving.card import write_card
+from multiembed.serving.export import EXPORT_FORMATS, write_embeddings
+from multiembed.serving.export import export as export_run
+from multiembed.serving.predict import predict as predict_rows
+from multiembed.serving.rows_out import OUTPUTS
+from multiembed.training.start import train as train_run
+
+
+@app.command("train")
+def train_command(
+    dataset: Annotated[Path, typer.Argument(help="An encoded dataset.")],
+    run: Annotated[Path, typer.Argument(help="Directory to write the run to.")],
+    config: Annotated[Path | None, typer.Option(help="TOML configuration.")] = None,
+    architecture: Annotated[str | None, typer.Option(help="dnn, dcnv2, …")] = None,
+    dim: Annotated[int | None, typer.Option(help="Size of one set's embedding.")] = None,
+    sets: Annotated[int | None, typer.Option(help="Number of embedding sets.")] = None,
+    size: Annotated[int | None, typer.Option(help="Multiple of the paper's base size.")] = None,
+    scaling: Annotated[str | None, typer.Option(help="How to reach it: single or multi.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of initialisation, order, dropout.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="training.learning_rate=0.01 and the like; repeatable."),
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Begin anew in a run's directory.")] = False,
+) -> None:
+    """Train a model; the paper's protocol and hyperparameters unless told otherwise."""
+    flags = {
+        "model.architecture": architecture,
+        "model.dim": dim,
+        "model.sets": sets,
+        "model.size": size,
+        "model.scaling": scaling,
+        "training.seed": seed,
+    }
+    unchanged = config is None and not set_ and all(flag is None for flag in flags.values())
+    asked = None if resume and unchanged else configured(config, set_ or [], flags)
+    with Watcher() as watcher:
+        finished = train_run(
+            asked, dataset=dataset, run=run, resume=resume, overwrite=overwrite, observer=watcher
+        )
+    write_card(finished)
+    best = finished.best_state
+    out.print(
+        f"best on validation: AUC {best['auc']:.5f}, log loss {best['log_loss']:.5f} "
+        f"at step {best['step']}; written to {run}",
+    )
+
+
+@app.command("evaluate")
+def evaluate_command(
+    run: RunArgument,
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    group: Annotated[
+        str | None, typer.Option(help="Field within whose values to measure AUC too.")
+    ] = None,
+    calibrated: Annotated[
+        bool, typer.Option(help="Apply the calibration that is kept with the run.")
+    ] = False,
+    json_: JsonOption = None,
+) -> None:
+    """Measure a trained run on a split of its dataset."""
+    scores = load_run(run).score(split, calibrated=calibrated)
+    result = measure(scores, group=group)
+    curve = reliability_curve(scores.labels, scores.probabilities)
+    if json_ is not None:
+        record = {**result, "reliability": [of.model_dump() for of in curve]}
+        write(json.dumps(record, indent=2), json_)
+        return
+    table = Table("measure", "value", title=f"{run}, {split} split")
+    for name, value in result.items():
+        table.add_row(
+            name.replace("_", " "), f"{value:,.0f}" if name.endswith("rows") else f"{value:.6f}"
+        )
+    out.print(table)
+    out.print(_reliability_table(curve))
+
+
+def _reliability_table(curve: list[ReliabilityBin]) -> Table:
+    headings = ("rows", "predicted", "observed")
+    table = table_of((), headings, title="reliability, in bins of equal mass")
+    for of in curve:
+        table.add_row(f"{of.rows:,}", f"{of.predicted:.4%}", f"{of.observed:.4%}")
+    return table
+
+
+@app.command("calibrate")
+def calibrate_command(
+    run: Annotated[Path, typer.Argument(help="A trained run whose dataset is there.")],
+    method: Annotated[
+        Method, typer.Option(help="Any rising function, or a line on the logit for few rows.")
+    ] = "isotonic",
+    split: Annotated[str, typer.Option(help="Rows to fit to.")] = "valid",
+) -> None:
+    """Fit a calibration and keep it in the run: predict, export and the API then apply it."""
+    trained = load_run(run)
+    calibration = calibrate_run(trained, method, split=split)
+    scores = trained.score("test")
+    errors = [
+        expected_calibration_error(reliability_curve(scores.labels, probabilities))
+        for probabilities in (scores.probabilities, calibration.apply(scores.probabilities))
+    ]
+    out.print(
+        f"expected calibration error on test: {errors[0]:.6f} before, {errors[1]:.6f} after",
+    )
+
+
+@app.command("predict")
+def predict_command(
+    run: RunArgument,
+    raw: Annotated[
+        str, typer.Argument(help="Raw rows of the format the dataset came from; label optional.")
+    ],
+    out_: Annotated[
+        Path, typer.Argument(metavar="OUT", help=f"File to write: {' '.join(OUTPUTS)}")
+    ],
+    column: Annotated[str, typer.Option(help="Name of the new column.")] = "probability",
+) -> None:
+    """Write raw rows, in their order, with the probability of a click."""
+    trained = load_run(run)
+    started = time.monotonic()
+    with Watcher() as watcher:
+        rows = predict_rows(
+            trained,
+            raw,
+            out_,
+            column=column,
+            progress=lambda done, total: watcher.advance("predict", done, total),
+        )
+    speed = rows / (time.monotonic() - started)
+    out.print(f"{rows:,} rows at {speed:,.0f} rows/s; written to {out_}")
+
+
+@app.command("export")
+def export_command(
+    run: RunArgument,
+    out_: Annotated[Path, typer.Argument(metavar="OUT", help="New directory for the bundle.")],
+    format: Annotated[
+        str,
+        typer.Option(
+            metavar=f"<{'|'.join(EXPORT_FORMATS)}>",
+            help="onnx: needs onnxruntime to run; torch: needs torch alone.",
+        ),
+    ] = "onnx",
+    rows: Annotated[
+        str | None,
+        typer.Option(help="Raw rows to check it on. Default: the dataset's test split."),
+    ] = None,
+) -> None:
+    """Write a bundle that turns raw values into probabilities without this library."""
+    known_name(format, EXPORT_FORMATS, subject="format")  # before a run is opened
+    parity = export_run(load_run(run), out_, format=format, rows=rows)
+    out.print(
+        f"within {parity.largest_difference:.1e} of the run on {parity.rows:,} rows; "
+        f"written to {out_}",
+    )
+
+
+@app.command("embeddings")
+def embeddings_command(
+    run: RunArgument,
+    out_: Annotated[Path, typer.Argument(metavar="OUT", help="New directory for Parquet files.")],
+) -> None:
+    """Write embedding tables with the values behind their rows, one Parquet file per field."""
+    names = write_embeddings(load_run(run), out_)
+    out.print(f"{len(names)} tables written to {out_}")
+
+
+@app.command("models")
+def models_command(
+    dataset: Annotated[Path, typer.Argument(help="An encoded dataset; it gives the fields.")],
+    architectures: Annotated[str, typer.Option(help="Names, by commas.")] = ",".join(ARCHITECTURES),
+    sizes: Annotated[str, typer.Option(help="Multiples of the base size, by commas.")] = "1,4,10",
+    scaling: Annotated[str, typer.Option(help="single, multi or both.")] = "single,multi",
+    json_: JsonOption = None,
+) -> None:
+    """Show what every architecture costs at every size: parameters, FLOPs per example."""
+    rows = sized_models(
+        open_dataset(dataset).cardinalities,
+        architectures=[name.strip() for name in architectures.split(",")],
+        sizes=_sizes(sizes),
+        scalings=_scalings(scaling),
+    )
+    if json_ is not None:
+        write(json.dumps([asdict(row) for row in rows], indent=2), json_)
+        return
+    out.print(_costs_table(rows))
+
+
+def _costs_table(rows: list[SizedModel]) -> Table:
+    headings = ("dim", "sets", "P table", "P inter.", "P head", "F inter.", "F head")
+    table = table_of(("model",), headings)
+    table.caption = "P: parameters, F: forward FLOPs per example, both in millions"
+    for at, row in enumerate(rows):
+        parameters, flops = row.budget.parameters, row.budget.flops
+        counts = (parameters.embedding, parameters.interaction, parameters.head)
+        counts += (flops.interaction, flops.head)
+        name = f"{row.architecture} {row.scaling} {row.size}x"
+        last = at + 1 == len(rows) or rows[at + 1].architecture != row.architecture
+        numbers = (f"{count / 1e6:,.2f}" for count in counts)
+        table.add_row(name, str(row.dim), str(row.sets), *numbers, end_section=last)
+    return table
+
+
+def _sizes(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise ConfigError(f"sizes must be whole numbers by commas, got '{text}'")
+    return [int(part) for part in parts]
+
+
+def _scalings(text: str) -> list[Scaling]:
+    known: dict[str, Scaling] = {"single": "single", "multi": "multi"}
+    names = [part.strip() for part in text.split(",")]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"scaling must be single, multi or both by a comma, got '{name}'")
+    return [known[name] for name in names]
+
+
+@app.command("diagnose")
+def diagnose_command(
+    source: Annotated[Path, typer.Argument(help="A run directory or a checkpoint.")],
+    cardinalities: Annotated[
+        str | None,
+        typer.Option(help="Field sizes by commas, or a file of them, for one table of all fields."),
+    ] = None,
+    split_sets: Annotated[
+        int | None,
+        typer.Option(help="Compare the columns of a model with one set as so many sets."),
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page to this file.")] = None,
+    json_: JsonOption = None,
+) -> None:
+    """Say whether embeddings are collapsed, where, and because of whom."""
+    with Watcher() as watcher:
+        diagnosis = diagnose_tables(
+            source,
+            cardinalities=None if cardinalities is None else parse_cardinalities(cardinalities),
+            split_sets=split_sets,
+            progress=lambda done, total: watcher.advance("fields", done, total),
+        )
+    if html is not None:
+        write(diagnosis.to_html(), str(html))
+    if json_ is not None:
+        write(diagnosis.to_json(), json_)
+    if json_ != "-":
+        out.print(terminal_table(diagnosis))
+
+
+@app.command("compress")
+def compress_command(
+    run: RunArgument,
+    out_: OutArgument,
+    keep: Annotated[
+        float, typer.Option(help="Share of the energy of every table to keep, above 0 to 1.")
+    ] = 0.99,
+) -> None:
+    """Store every table in the few directions that carry it; say what that saves and costs."""
+    done = compress_run(run, out_, keep=keep)
+    out.print(_field_table(done))
+    saved = 1 - done.bytes_after / done.bytes_before
+    out.print(
+        f"tables {_megabytes(done.bytes_before)} -> {_megabytes(done.bytes_after)} "
+        f"({saved:.0%} saved)",
+    )
+    for name in ("auc", "log_loss"):
+        before, after = done.before[name], done.after[name]
+        out.print(
+            f"test {name.replace('auc', 'AUC').replace('_', ' ')} {before:.6f} -> {after:.6f} "
+            f"({after - before:+.6f})",
+        )
+    out.print(f"written to {out_}")
+
+
+def _field_table(done: Compression) -> Table:
+    title = f"Needed dims carry {done.keep:.4g} of a table, its mean apart"
+    headings = ("rows", "dims", "needed", "stored", "MB before", "MB after")
+    table = table_of(("field",), headings, title=title)
+    for field in done.fields:
+        table.add_row(
+            field.name,
+            f"{field.rows:,}",
+            f"{field.columns}",
+            f"{field.needed}",
+            f"{field.stored}",
+            _megabytes(field.bytes_before).removesuffix(" MB"),
+            _megabytes(field.bytes_after).removesuffix(" MB"),
+        )
+    return table
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.3f} MB"
