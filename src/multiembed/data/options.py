@@ -3,19 +3,33 @@
 from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, field_validator, model_serializer
 from pydantic import Field as Limited
+from pydantic import field_validator, model_serializer
 
 from multiembed.base.errors import DataError
-from multiembed.data.encoding.values import is_format
+from multiembed.base.flags import Flag
 from multiembed.data.sources.formats import FORMATS
-from multiembed.data.sources.source import Column, ColumnWishes
+from multiembed.data.sources.read_options import ReadOptions
+from multiembed.data.sources.source import Column
 from multiembed.data.store.schema import Field, NumericRule
 
 Count = Annotated[int, Limited(ge=1)]
 
 
-class PrepareOptions(BaseModel, frozen=True, extra="forbid"):
+FieldCounts = dict[str, Count]
+WRITTEN_ALWAYS = (
+    *("format", "label", "min_count", "field_min_counts", "max_values", "field_max_values"),
+    *("hash_sizes", "dates", "vocabulary", "numeric_rule", "categorical_columns"),
+    *("numeric_columns", "max_bad_rows", "split_by", "split_by_group", "seed", "shard_rows"),
+)
+"""Options that every schema holds; those that came later stand there only where they are used."""
+
+_MIN_COUNT = "Rarer values become 'other'. Default: " + ", ".join(
+    f"{format.min_count} {name}" for name, format in FORMATS.items()
+)
+
+
+class PrepareOptions(ReadOptions):
     """Options of `prepare`; they are kept in the dataset's schema.
 
         >>> import multiembed as me
@@ -27,51 +41,40 @@ class PrepareOptions(BaseModel, frozen=True, extra="forbid"):
         ValueError: If a value is of no use: pydantic's `ValidationError`, with the option's name.
     """
 
-    format: str = "flights"
-    """`flights`: real flight records, source `flights`. `criteo`: TAB, 40 columns, no header.
-    `avazu`: CSV with header. `table`: any CSV, TSV, JSON lines, Parquet or Arrow file with
-    column names. The others in `data.sources.formats` are published splits, a directory each."""
-    label: str | None = None
-    """Column of a table that says 0 or 1; the other formats know theirs."""
-    min_count: Count | None = None
-    """Rarer values become *other*; by default what the format says, 2 for a table."""
-    field_min_counts: dict[str, Count] = {}
+    format: Annotated[str, Flag("--format", f"<{'|'.join(FORMATS)}>")] = "flights"
+    """Layout of the raw rows: real flight records; Criteo's, TAB without a header; Avazu's, CSV
+    with its header; any table with column names; or a published split, a directory. The command
+    line's default is table, but for the source flights."""
+    min_count: Annotated[Count | None, Limited(description=_MIN_COUNT)] = None
+    field_min_counts: Annotated[FieldCounts, Flag("--field-min-count", "FIELD=N")] = Limited(
+        default={}
+    )
     """The same for single fields."""
     max_values: Count | None = None
     """Most values kept for a field, the frequent ones first; by default all."""
-    field_max_values: dict[str, Count] = {}
+    field_max_values: Annotated[FieldCounts, Flag("--field-max-values", "FIELD=N")] = Limited(
+        default={}
+    )
     """The same for single fields."""
-    hash_sizes: dict[str, Count] = {}
+    hash_sizes: Annotated[FieldCounts, Flag("--hash-size", "FIELD=N")] = Limited(default={})
     """Categories whose values are hashed to so many."""
-    dates: dict[str, str] = {}
-    """Columns of a table that are moments, and become an hour and a weekday: `iso`, `s` or `ms`
-    since 1970, or a format of `strptime`."""
-    multivalued: dict[str, Annotated[str, Limited(min_length=1)]] = {}
-    """Columns of a table whose cells hold several values, and what stands between these."""
     max_cell_values: Count = 8
-    """Values kept of such a cell: the first ones."""
+    """Values kept of a cell that holds several: the first ones."""
     vocabulary: Literal["train", "all"] = "train"
     """Rows whose values are counted: the training split, or all rows as in the paper."""
     numeric_rule: Literal["log", "quantiles", "as_is"] = "log"
     """How numbers become categories: the paper's rule, 32 buckets of equal counts, or every number
     its own."""
-    categorical_columns: tuple[str, ...] = ()
-    """Columns of a table that are categories whatever they look like."""
-    numeric_columns: tuple[str, ...] = ()
-    """Columns of a table that are numbers whatever they look like."""
     max_bad_rows: Annotated[int, Limited(ge=0)] = 0
     """Most rows with a wrong number of columns, or a label or number that cannot be read."""
-    split_by: str | None = None
-    """Column of times, or anything in an order: the first 80% of the rows train, the next 10%
-    validate, the last 10% test. Rows of equal value stay together."""
     split_by_group: str | None = None
     """Column, such as a user, whose rows of equal value stay together; 8 of 10 groups train."""
     seed: Annotated[int, Limited(ge=0)] = 0
-    """Seed of the split."""
+    """Seed of the 8:1:1 split."""
     shard_rows: Annotated[int, Limited(ge=10)] = 1 << 20
     """Rows read per shard of the encoded dataset; memory grows with it."""
     overwrite: Annotated[bool, Limited(exclude=True)] = False
-    """Whether a dataset of the same name is replaced."""
+    """Replace a dataset of the same name."""
 
     @property
     def split_column(self) -> str | None:
@@ -83,26 +86,16 @@ class PrepareOptions(BaseModel, frozen=True, extra="forbid"):
         """The count below which values become *other*."""
         return self.min_count or FORMATS[self.format].min_count
 
-    @property
-    def wishes(self) -> ColumnWishes:
-        """What is said of the columns of a table."""
-        return ColumnWishes(
-            label=self.label,
-            categorical=self.categorical_columns,
-            numeric=self.numeric_columns,
-            dates=self.dates,
-            multivalued=self.multivalued,
-            split_by=self.split_by,
-        )
-
     @model_serializer(mode="wrap")
     def _without_unused(self, dump: Callable) -> dict[str, object]:
         """Leave out what came later where it is not used: datasets keep their bytes."""
         content = dump(self)
-        if not self.multivalued:
-            content.pop("multivalued", None)
-            content.pop("max_cell_values", None)
-        return content
+        fields = type(self).model_fields
+        later = [name for name in content if getattr(self, name) != fields[name].default]
+        names = dict.fromkeys([*WRITTEN_ALWAYS, *later])
+        if self.multivalued:
+            names["max_cell_values"] = None
+        return {name: content[name] for name in names if name in content}
 
     @field_validator("format")
     @classmethod
@@ -110,13 +103,6 @@ class PrepareOptions(BaseModel, frozen=True, extra="forbid"):
         if format not in FORMATS:
             raise ValueError(f"one of {', '.join(FORMATS)}")
         return format
-
-    @field_validator("dates")
-    @classmethod
-    def _check_dates(cls, dates: dict[str, str]) -> dict[str, str]:
-        if not all(is_format(format) for format in dates.values()):
-            raise ValueError("iso, s, ms or a format of strptime")
-        return dates
 
 
 def plain_fields(columns: Sequence[Column], options: PrepareOptions) -> list[Field]:

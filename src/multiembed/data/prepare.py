@@ -27,12 +27,13 @@ from multiembed.data.encoding.vocabulary import Encoder, build_vocabulary
 from multiembed.data.options import PrepareOptions, plain_fields
 from multiembed.data.sources.file_series import RawSource, downloading
 from multiembed.data.sources.formats import FORMATS
+from multiembed.data.sources.read_options import ReadOptions
 from multiembed.data.sources.source import RowSource
 from multiembed.data.store.dataset import read_vocabulary
 from multiembed.data.store.schema import Field, Schema
 
 SAMPLE_ROWS = 100_000
-TABLE_OPTIONS = ("label", "categorical_columns", "numeric_columns", "dates", "multivalued")
+TABLE_OPTIONS = tuple(name for name in ReadOptions.model_fields if name != "split_by")
 
 
 def prepare(
@@ -128,7 +129,7 @@ def open_source(source: RawSource, options: PrepareOptions, downloads: Path) -> 
     """
     _check_options(options)
     format, extra = FORMATS[options.format], options.split_column
-    reader = format.open_all(source, downloads)
+    reader = format.open_all(source, downloads, options)
     if reader.given and extra:
         raise ConfigError(f"split_by must be left out if files are given by split, got {extra}")
     if extra is not None and extra not in reader.names:
@@ -136,7 +137,7 @@ def open_source(source: RawSource, options: PrepareOptions, downloads: Path) -> 
             f"split_by must be a column of {reader.files[0]} ({', '.join(reader.names)}), "
             f"got {extra!r}"
         )
-    label, columns = format.choose(reader, options.wishes)
+    label, columns = format.choose(reader, options)
     return RowSource(reader, label, columns, extra)
 
 

@@ -109,7 +109,7 @@ def write_table(
     """
     held_back = _held_back(labels, seed)
     trained = np.setdiff1d(np.arange(len(labels)), held_back)
-    chosen = plain_fields(tell_columns(rows, None, options.wishes), options)
+    chosen = plain_fields(tell_columns(rows, None, options), options)
     values = read_values(rows[trained], chosen).columns
     found = {field.name: _vocabulary(values[field.name], field) for field in chosen}
     fields = [vocabulary.field for vocabulary in found.values()]

@@ -11,12 +11,12 @@ from typing_extensions import override
 
 from multiembed.base.errors import ConfigError, DataError
 from multiembed.data.sources.formats import Choice, RawFormat
+from multiembed.data.sources.read_options import ReadOptions
 from multiembed.data.sources.records import JSON_LINES
 from multiembed.data.sources.source import (
     START,
     Block,
     Column,
-    ColumnWishes,
     FileReader,
     Mark,
     RowReader,
@@ -84,12 +84,12 @@ class TableFormat(RawFormat):
     table_options = True
 
     @override
-    def open_file(self, file: Path) -> FileReader:
+    def open_file(self, file: Path, options: ReadOptions) -> FileReader:
         return _open_table(file)
 
     @override
-    def choose(self, reader: RowReader, wishes: ColumnWishes) -> Choice:
-        file, label = reader.files[0], wishes.label
+    def choose(self, reader: RowReader, options: ReadOptions) -> Choice:
+        file, label = reader.files[0], options.label
         if label is None:
             raise ConfigError(f"label must name a column of {file}, got none")
         if label not in reader.names:
@@ -98,7 +98,7 @@ class TableFormat(RawFormat):
             )
         if len(reader.names) < 2:
             raise DataError(f"{file} must have columns beside the label, got {label!r} alone")
-        columns = tell_columns(_first_rows(reader), label, wishes)
+        columns = tell_columns(_first_rows(reader), label, options)
         if not columns:
             raise DataError(f"{file} must have columns beside the label, got none to learn from")
         twice = [c.name for at, c in enumerate(columns) if c.name in [d.name for d in columns[:at]]]
@@ -112,7 +112,7 @@ class TableFormat(RawFormat):
 TABLE = TableFormat()
 
 
-def tell_columns(rows: pl.DataFrame, label: str | None, wishes: ColumnWishes) -> tuple[Column, ...]:
+def tell_columns(rows: pl.DataFrame, label: str | None, options: ReadOptions) -> tuple[Column, ...]:
     """Tell numbers from categories by the first rows of a table.
 
     A column is numeric if every value is a number, and it is no identifier by its name, no
@@ -122,14 +122,19 @@ def tell_columns(rows: pl.DataFrame, label: str | None, wishes: ColumnWishes) ->
     Args:
         rows: The first rows, all columns.
         label: The column that is no field, if there is one.
-        wishes: What the user says.
+        options: What the user says of columns.
 
     Raises:
         DataError: If a wish is for a column that is not there, or two are for one.
     """
-    kinds = (wishes.categorical, wishes.numeric, wishes.dates, wishes.multivalued)
+    kinds = (
+        options.categorical_columns,
+        options.numeric_columns,
+        options.dates,
+        options.multivalued,
+    )
     named = {name for kind in kinds for name in kind}
-    dropped = set() if wishes.split_by is None else {wishes.split_by} - named
+    dropped = set() if options.split_by is None else {options.split_by} - named
     unknown = sorted(named - set(rows.columns) - {label})
     twice = sorted(name for name in named if sum(name in kind for kind in kinds) > 1)
     if unknown or label in named:
@@ -138,15 +143,17 @@ def tell_columns(rows: pl.DataFrame, label: str | None, wishes: ColumnWishes) ->
     if twice:
         raise DataError(f"a column must be of one kind, got {twice[0]!r} as two")
     sample = rows.head(KIND_ROWS)
-    numeric = set(wishes.numeric) | {
-        name for name in rows.columns if name not in wishes.categorical and _is_amount(sample, name)
+    numeric = set(options.numeric_columns) | {
+        name
+        for name in rows.columns
+        if name not in options.categorical_columns and _is_amount(sample, name)
     }
     columns: list[Column] = []
     for name in rows.columns:
-        if name in wishes.dates:
-            columns += _date_columns(name, wishes.dates[name])
-        elif name in wishes.multivalued:
-            columns.append(Column(name, "multivalued", delimiter=wishes.multivalued[name]))
+        if name in options.dates:
+            columns += _date_columns(name, options.dates[name])
+        elif name in options.multivalued:
+            columns.append(Column(name, "multivalued", delimiter=options.multivalued[name]))
         elif name != label and name not in dropped:
             columns.append(Column(name, "numeric" if name in numeric else "categorical"))
     return tuple(columns)

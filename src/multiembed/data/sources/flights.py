@@ -13,11 +13,11 @@ from typing_extensions import override
 from multiembed.base.errors import DataError
 from multiembed.data.sources.file_series import RawSource
 from multiembed.data.sources.formats import Choice, RawFormat
+from multiembed.data.sources.read_options import ReadOptions
 from multiembed.data.sources.source import (
     START,
     Block,
     Column,
-    ColumnWishes,
     Mark,
     RowReader,
     reading,
@@ -74,13 +74,13 @@ class FlightsFormat(RawFormat):
     embedded = True
 
     @override
-    def open_all(self, source: RawSource, downloads: Path) -> RowReader:
+    def open_all(self, source: RawSource, downloads: Path, options: ReadOptions) -> RowReader:
         if str(source) != "flights":
             raise DataError(f"source must be the word flights for format flights, got {source}")
         return FlightsReader()
 
     @override
-    def choose(self, reader: RowReader, wishes: ColumnWishes) -> Choice:
+    def choose(self, reader: RowReader, options: ReadOptions) -> Choice:
         columns = {
             **{name: Column(name, "categorical") for name in FIELDS},
             **{name: Column(name, "numeric") for name in NUMERIC},

@@ -16,8 +16,9 @@ from typing_extensions import override
 from multiembed.base.errors import DataError
 from multiembed.base.registry import Registry
 from multiembed.data.sources.file_series import RawSource, open_files
+from multiembed.data.sources.read_options import ReadOptions
 from multiembed.data.sources.records import Dialect, read_records
-from multiembed.data.sources.source import Column, ColumnWishes, FileReader, RowReader
+from multiembed.data.sources.source import Column, FileReader, RowReader
 from multiembed.data.sources.text import TextReader, read_header
 from multiembed.data.store.schema import SPLITS, DateRule, Schema
 
@@ -49,28 +50,29 @@ class RawFormat(ABC):
     embedded: bool = False
     """Whether its rows lie in an installed package, so that its own name is the source."""
 
-    def open_all(self, source: RawSource, downloads: Path) -> RowReader:
+    def open_all(self, source: RawSource, downloads: Path, options: ReadOptions) -> RowReader:
         """Open what is to be prepared.
 
         Args:
             source: What the user gives.
+            options: How it is written.
             downloads: Directory for what comes from URLs.
 
         Raises:
             DataError: If it cannot be read, or is of another format.
         """
-        return open_files(source, downloads, self.open_file)
+        return open_files(source, downloads, lambda file: self.open_file(file, options))
 
-    def open_file(self, file: Path) -> FileReader:
+    def open_file(self, file: Path, options: ReadOptions) -> FileReader:
         """Open one of the files that are to be prepared."""
-        return FORMATS["table"].open_file(file)
+        return FORMATS["table"].open_file(file, options)
 
     def open_to_score(self, file: Path, schema: Schema) -> FileReader:
         """Open a file of rows to score, where the label may be absent."""
-        return FORMATS["table"].open_file(file)
+        return FORMATS["table"].open_file(file, read_options(schema))
 
     @abstractmethod
-    def choose(self, reader: RowReader, wishes: ColumnWishes) -> Choice:
+    def choose(self, reader: RowReader, options: ReadOptions) -> Choice:
         """Say which column is the label and which are fields.
 
         Raises:
@@ -95,6 +97,14 @@ FORMATS: Registry[RawFormat] = Registry(
 """Every format, in the order in which they are listed."""
 
 
+def read_options(schema: Schema) -> ReadOptions:
+    """Return how the rows of a dataset were read, which is how more of them are written."""
+    known = {
+        name: schema.options[name] for name in ReadOptions.model_fields if name in schema.options
+    }
+    return ReadOptions.model_validate(known)
+
+
 def is_embedded(source: object) -> bool:
     """Say whether a source is the name of a format whose rows are installed."""
     return str(source) in FORMATS and FORMATS[str(source)].embedded
@@ -112,7 +122,7 @@ def open_to_score(raw: Path | str, schema: Schema, downloads: Path) -> RowReader
         DataError: If there is no such file, or it lacks a field.
     """
     if is_embedded(raw):
-        reader = FORMATS[str(raw)].open_all(str(raw), downloads)
+        reader = FORMATS[str(raw)].open_all(str(raw), downloads, read_options(schema))
     else:
         name = schema.options.get("format")
         format = FORMATS[str(name) if name in FORMATS else "table"]
@@ -130,7 +140,7 @@ class CriteoFormat(RawFormat):
     min_count = 10
 
     @override
-    def open_file(self, file: Path) -> FileReader:
+    def open_file(self, file: Path, options: ReadOptions) -> FileReader:
         names = ("label", *CRITEO_NUMBERS, *CRITEO_CATEGORIES)
         return TextReader(file, TABS, names, header=False)
 
@@ -143,7 +153,7 @@ class CriteoFormat(RawFormat):
         return TextReader(file, TABS, names, header=False)
 
     @override
-    def choose(self, reader: RowReader, wishes: ColumnWishes) -> Choice:
+    def choose(self, reader: RowReader, options: ReadOptions) -> Choice:
         return Choice("label", (*_numbers(*CRITEO_NUMBERS), *_categories(*CRITEO_CATEGORIES)))
 
 
@@ -153,7 +163,7 @@ class AvazuFormat(RawFormat):
     min_count = 4
 
     @override
-    def open_file(self, file: Path) -> FileReader:
+    def open_file(self, file: Path, options: ReadOptions) -> FileReader:
         dialect, names = read_header(file, ",")
         if names != AVAZU_NAMES:
             expected, got = ",".join(AVAZU_NAMES[:3]), ",".join(names[:3])
@@ -161,7 +171,7 @@ class AvazuFormat(RawFormat):
         return TextReader(file, dialect, names, header=True)
 
     @override
-    def choose(self, reader: RowReader, wishes: ColumnWishes) -> Choice:
+    def choose(self, reader: RowReader, options: ReadOptions) -> Choice:
         return Choice("click", _categories(*AVAZU_NAMES[2:]))
 
 
@@ -174,16 +184,16 @@ class PublishedFormat(RawFormat):
         self.choice = choice
 
     @override
-    def open_all(self, source: RawSource, downloads: Path) -> RowReader:
+    def open_all(self, source: RawSource, downloads: Path, options: ReadOptions) -> RowReader:
         if not isinstance(source, Mapping):
             folder = str(source) if isinstance(source, str | Path) else ""
             if not folder:
                 raise DataError(f"{self.title} must be one directory, got several paths")
             source = {name: f"{folder.rstrip('/')}/{name}.csv" for name in SPLITS}
-        return super().open_all(source, downloads)
+        return super().open_all(source, downloads, options)
 
     @override
-    def choose(self, reader: RowReader, wishes: ColumnWishes) -> Choice:
+    def choose(self, reader: RowReader, options: ReadOptions) -> Choice:
         for name in (self.choice.label, *(column.raw for column in self.choice.columns)):
             if name not in reader.names:
                 raise DataError(

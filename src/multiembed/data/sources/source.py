@@ -3,7 +3,7 @@
 import hashlib
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,20 +82,6 @@ class Column(NamedTuple):
     def raw(self) -> str:
         """The column of the files."""
         return self.date.column if self.date is not None else self.name
-
-
-class ColumnWishes(NamedTuple):
-    """What a user says of the columns of a table."""
-
-    label: str | None = None
-    categorical: tuple[str, ...] = ()
-    numeric: tuple[str, ...] = ()
-    dates: Mapping[str, str] = {}
-    """Columns of moments, and how each is written."""
-    multivalued: Mapping[str, str] = {}
-    """Columns of several values, and what stands between these."""
-    split_by: str | None = None
-    """The column in whose order rows are split: no field unless another wish names it."""
 
 
 class RowReader(ABC):
