@@ -307,8 +307,8 @@ def test_pairs_of_fields_are_summed_where_they_lie(own_block, linear):
 
 @pytest.mark.parametrize("setting", ["evaluation", "no gradients", "double", "float16", "export"])
 def test_everything_else_is_torch_s_own(monkeypatch, setting):
-    for function in (crossing._Cross, hidden._Hidden, cin._Cin):
-        monkeypatch.setattr(function, "apply", lambda *_: pytest.fail("written by hand"))
+    for module in (crossing, hidden, cin):
+        monkeypatch.setattr(module, "_apply", lambda *_: pytest.fail("written by hand"))
     dtype = torch.double if setting == "double" else torch.float32
     block = layer().to(dtype).train(setting != "evaluation")
     x0, matrices, biases = network()

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.autograd import Function
 
 from multiembed.base.errors import ConfigError
+from multiembed.kernels.own_gradient import Context, own_gradient
 from multiembed.kernels.rows import Row
 from multiembed.models.budget import Budget, Parts, count_flops, count_parameters
 from multiembed.models.embedding import EmbeddingSets, FactoredEmbeddings
@@ -61,31 +61,27 @@ def equal_mean(views: Float[Tensor, "batch sets width"]) -> Float[Tensor, "batch
     if views.shape[1] == 1:
         return views.squeeze(1)
     # Unlike that of `mean`, the gradient of a sum is a view: one row of numbers for all sets.
-    return _Mean.apply(views) if views.dtype == torch.bfloat16 else _mean(views)
+    return _mean_of_bfloat16(views) if views.dtype == torch.bfloat16 else _mean(views)
 
 
 def _mean(views: Float[Tensor, "batch sets width"]) -> Float[Tensor, "batch width"]:
     return views.sum(1, dtype=torch.promote_types(views.dtype, torch.float32)) / views.shape[1]
 
 
-class _Mean(Function):
+def _rounded_mean(ctx: Context, views: Tensor) -> Float[Tensor, "batch width"]:
     """A mean in another precision whose gradient is such a view; torch would round every set's."""
+    ctx.like = views.shape, views.dtype
+    return _mean(views)
 
-    @staticmethod
-    def forward(
-        ctx: Any,  # noqa: ANN401
-        views: Tensor,
-    ) -> Float[Tensor, "batch width"]:
-        ctx.like = views.shape, views.dtype
-        return _mean(views)
 
-    @staticmethod
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any,  # noqa: ANN401
-        *gradients: Float[Tensor, "batch width"],
-    ) -> Float[Tensor, "batch sets width"]:
-        shape, dtype = ctx.like
-        return (gradients[0] / shape[1]).to(dtype).unsqueeze(1).expand(shape)
+def _rounded_mean_gradient(
+    ctx: Context, gradient: Float[Tensor, "batch width"]
+) -> Float[Tensor, "batch sets width"]:
+    shape, dtype = ctx.like
+    return (gradient / shape[1]).to(dtype).unsqueeze(1).expand(shape)
+
+
+_mean_of_bfloat16 = own_gradient(_rounded_mean, _rounded_mean_gradient)
 
 
 class LearnedGate(nn.Module):

@@ -12,19 +12,18 @@ no annotations: Numba sees the types of each call.
 # ruff: noqa: ANN001, ANN202
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, no_type_check
+from typing import NamedTuple, no_type_check
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from multiembed.base.loops import compiled, run_shares
 from multiembed.base.memory import fitting
 from multiembed.kernels.cpu.cpu_linear import bits, narrow, of_set, product, widen
 from multiembed.kernels.operations import LayerBiases, LayerWeights
+from multiembed.kernels.own_gradient import Context, own_gradient
 from multiembed.kernels.route import product_dtype
 
 CACHED = 1 << 19
@@ -35,55 +34,47 @@ def cin_on_cpu(
     x0: Float[Tensor, "batch sets fields dim"], weights: LayerWeights, biases: LayerBiases
 ) -> Float[Tensor, "batch sets width"]:
     """Do what `operations.compressed_interaction` does."""
-    return _Cin.apply(x0, product_dtype("cpu"), *weights, *biases)
+    return _apply(x0, product_dtype("cpu"), *weights, *biases)
 
 
-class _Cin(Function):
+def _cin(
+    ctx: Context, x0: Tensor, dtype: torch.dtype, *parameters: Tensor
+) -> Float[Tensor, "batch sets width"]:
     """Keeps what it was given, and every layer's maps."""
+    batch, sets, fields, dim = x0.shape
+    width = sum(bias.shape[1] for bias in parameters[len(parameters) // 2 :])
+    pooled, kept = fitting(sets, batch, width), fitting(sets, width, batch * dim)
+    for m in range(sets):
+        layers = _layers_of(parameters, fields, m, dtype)
+        for few in _few(layers, batch, dim):
+            maps = _forwards(_columns(x0.detach()[few, m]), layers)
+            pooled[m, few] = maps.unflatten(1, (-1, dim)).sum(dim=2).mT
+            kept[m, :, few.start * dim : few.stop * dim] = maps
+    ctx.save_for_backward(x0, kept, *parameters)
+    ctx.dtype = dtype
+    return pooled.transpose(0, 1)
 
-    @staticmethod
-    @torch.autocast("cpu", enabled=False)
-    def forward(
-        ctx: Any,  # noqa: ANN401
-        x0: Tensor,
-        dtype: torch.dtype,
-        *parameters: Tensor,
-    ) -> Float[Tensor, "batch sets width"]:
-        batch, sets, fields, dim = x0.shape
-        width = sum(bias.shape[1] for bias in parameters[len(parameters) // 2 :])
-        pooled, kept = fitting(sets, batch, width), fitting(sets, width, batch * dim)
-        for m in range(sets):
-            layers = _layers_of(parameters, fields, m, dtype)
-            for few in _few(layers, batch, dim):
-                maps = _forwards(_columns(x0.detach()[few, m]), layers)
-                pooled[m, few] = maps.unflatten(1, (-1, dim)).sum(dim=2).mT
-                kept[m, :, few.start * dim : few.stop * dim] = maps
-        ctx.save_for_backward(x0, kept, *parameters)
-        ctx.dtype = dtype
-        return pooled.transpose(0, 1)
 
-    @staticmethod
-    @once_differentiable
-    @torch.autocast("cpu", enabled=False)
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any,  # noqa: ANN401
-        *gradients: Float[Tensor, "batch sets width"],
-    ) -> tuple[Tensor | None, ...]:
-        (gradient,) = gradients
-        x0, kept, *parameters = ctx.saved_tensors
-        batch, sets, fields, dim = x0.shape
-        of_x0 = fitting(sets, batch, fields, dim)
-        of_parameters = [torch.zeros_like(parameter) for parameter in parameters]
-        for m in range(sets):
-            layers = _layers_of(parameters, fields, m, ctx.dtype)
-            slopes = [_Layer(*(torch.zeros(part.shape) for part in layer)) for layer in layers]
-            for few in _few(layers, batch, dim):
-                maps = kept[m, :, few.start * dim : few.stop * dim]
-                of_maps = gradient[few, m].mT.float().repeat_interleave(dim, dim=1)
-                of_start = _backwards(_columns(x0[few, m]), layers, maps, of_maps, slopes)
-                of_x0[m, few] = of_start.unflatten(1, (-1, dim)).transpose(0, 1)
-            _add_slopes(of_parameters, fields, m, slopes)
-        return of_x0.transpose(0, 1), None, *of_parameters
+def _cin_gradient(
+    ctx: Context, gradient: Float[Tensor, "batch sets width"]
+) -> tuple[Tensor | None, ...]:
+    x0, kept, *parameters = ctx.saved_tensors
+    batch, sets, fields, dim = x0.shape
+    of_x0 = fitting(sets, batch, fields, dim)
+    of_parameters = [torch.zeros_like(parameter) for parameter in parameters]
+    for m in range(sets):
+        layers = _layers_of(parameters, fields, m, ctx.dtype)
+        slopes = [_Layer(*(torch.zeros(part.shape) for part in layer)) for layer in layers]
+        for few in _few(layers, batch, dim):
+            maps = kept[m, :, few.start * dim : few.stop * dim]
+            of_maps = gradient[few, m].mT.float().repeat_interleave(dim, dim=1)
+            of_start = _backwards(_columns(x0[few, m]), layers, maps, of_maps, slopes)
+            of_x0[m, few] = of_start.unflatten(1, (-1, dim)).transpose(0, 1)
+        _add_slopes(of_parameters, fields, m, slopes)
+    return of_x0.transpose(0, 1), None, *of_parameters
+
+
+_apply = own_gradient(_cin, _cin_gradient)
 
 
 class _Layer(NamedTuple):

@@ -9,14 +9,12 @@ of each call.
 # ruff: noqa: ANN001, ANN202
 
 from collections.abc import Iterator, Sequence
-from typing import Any, no_type_check
+from typing import no_type_check
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from multiembed.base.loops import compiled, run_shares
 from multiembed.base.memory import fitting
@@ -30,6 +28,7 @@ from multiembed.kernels.cpu.cpu_linear import (
     widen,
 )
 from multiembed.kernels.operations import LayerBiases, LayerWeights
+from multiembed.kernels.own_gradient import Context, own_gradient
 from multiembed.kernels.route import product_dtype
 
 
@@ -37,54 +36,46 @@ def cross_on_cpu(
     x0: Float[Tensor, "batch sets width"], weights: LayerWeights, biases: LayerBiases
 ) -> Float[Tensor, "batch sets width"]:
     """Do what `operations.cross` does; the result is in the precision of products."""
-    return _Cross.apply(x0, product_dtype("cpu"), *weights, *biases)
+    return _apply(x0, product_dtype("cpu"), *weights, *biases)
 
 
-class _Cross(Function):
+def _cross(
+    ctx: Context, x0: Tensor, dtype: torch.dtype, *parameters: Tensor
+) -> Float[Tensor, "batch sets width"]:
     """Keeps `W x` of every set and layer, in the precision of the products.
 
     What layers read and weights in that precision are computed again set by set: cheaper than the
     memory that all sets would take at once.
     """
+    output = fitting(*x0.transpose(0, 1).shape, dtype=dtype)
+    kept = []
+    for m, start in enumerate(x0.detach().unbind(1)):
+        weights, biases = _of_set(parameters, m, dtype)
+        kept += _forwards(start.contiguous(), weights, biases, output[m])
+    ctx.save_for_backward(x0, *parameters, *kept)
+    return output.transpose(0, 1)
 
-    @staticmethod
-    @torch.autocast("cpu", enabled=False)
-    def forward(
-        ctx: Any,  # noqa: ANN401
-        x0: Tensor,
-        dtype: torch.dtype,
-        *parameters: Tensor,
-    ) -> Float[Tensor, "batch sets width"]:
-        output = fitting(*x0.transpose(0, 1).shape, dtype=dtype)
-        kept = []
-        for m, start in enumerate(x0.detach().unbind(1)):
-            weights, biases = _of_set(parameters, m, dtype)
-            kept += _forwards(start.contiguous(), weights, biases, output[m])
-        ctx.save_for_backward(x0, *parameters, *kept)
-        return output.transpose(0, 1)
 
-    @staticmethod
-    @once_differentiable
-    @torch.autocast("cpu", enabled=False)
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any,  # noqa: ANN401
-        *gradients: Float[Tensor, "batch sets width"],
-    ) -> tuple[Tensor | None, ...]:
-        (gradient,) = gradients
-        x0, *saved = ctx.saved_tensors
-        of_x0, _, *needed = ctx.needs_input_grad
-        parameters, kept = saved[: len(needed)], saved[len(needed) :]
-        layers = len(parameters) // 2
-        of_x0 = fitting(*x0.transpose(0, 1).shape)
-        of_parameters = [fitting(*parameter.shape) for parameter in parameters]
-        for m, start in enumerate(x0.detach().unbind(1)):
-            mapped = kept[layers * m : layers * (m + 1)]
-            own = _of_set(parameters, m, mapped[0].dtype)
-            slopes = _backwards(gradient[:, m], start.contiguous(), mapped, *own, of_x0[m])
-            for layer, (of_weight, of_bias) in zip(reversed(range(layers)), slopes, strict=True):
-                fold(of_parameters[layer], m, of_weight)
-                fold(of_parameters[layers + layer], m, of_bias)
-        return of_x0.transpose(0, 1), None, *of_parameters
+def _cross_gradient(
+    ctx: Context, gradient: Float[Tensor, "batch sets width"]
+) -> tuple[Tensor | None, ...]:
+    x0, *saved = ctx.saved_tensors
+    of_x0, _, *needed = ctx.needs_input_grad
+    parameters, kept = saved[: len(needed)], saved[len(needed) :]
+    layers = len(parameters) // 2
+    of_x0 = fitting(*x0.transpose(0, 1).shape)
+    of_parameters = [fitting(*parameter.shape) for parameter in parameters]
+    for m, start in enumerate(x0.detach().unbind(1)):
+        mapped = kept[layers * m : layers * (m + 1)]
+        own = _of_set(parameters, m, mapped[0].dtype)
+        slopes = _backwards(gradient[:, m], start.contiguous(), mapped, *own, of_x0[m])
+        for layer, (of_weight, of_bias) in zip(reversed(range(layers)), slopes, strict=True):
+            fold(of_parameters[layer], m, of_weight)
+            fold(of_parameters[layers + layer], m, of_bias)
+    return of_x0.transpose(0, 1), None, *of_parameters
+
+
+_apply = own_gradient(_cross, _cross_gradient)
 
 
 def _of_set(

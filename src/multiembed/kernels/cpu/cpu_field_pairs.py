@@ -6,15 +6,14 @@ types of each call.
 
 # ruff: noqa: ANN001, ANN202
 
-from typing import Any, no_type_check
+from typing import no_type_check
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from multiembed.base.loops import compiled, run_shares
 from multiembed.base.memory import fitting
+from multiembed.kernels.own_gradient import Context, own_gradient
 from multiembed.kernels.rows import Row
 
 
@@ -25,39 +24,34 @@ def field_aware_products_on_cpu(
     fields, columns = embeddings.shape[2:]
     first_order = int(row.first_order)
     dim = (columns - first_order) // row.blocks
-    return _SummedPairs.apply(embeddings, (dim, row.blocks == fields, row.first_order))
+    return _apply(embeddings, (dim, row.blocks == fields, row.first_order))
 
 
-class _SummedPairs(Function):
+def _field_pairs(
+    ctx: Context, embeddings: Tensor, layout: tuple[int, bool, bool]
+) -> Float[Tensor, "batch sets"]:
     """Reads embeddings where they lie: copies of all pairs would outgrow them."""
+    ctx.save_for_backward(embeddings)
+    ctx.layout = layout
+    rows = embeddings.detach().transpose(0, 1).contiguous()
+    scores = rows.new_empty(rows.shape[:2])
+    run_shares(_sum_pairs, rows.numpy(), layout, scores.numpy(), work=rows.numel())
+    return scores.transpose(0, 1)
 
-    @staticmethod
-    def forward(
-        ctx: Any,  # noqa: ANN401
-        embeddings: Tensor,
-        layout: tuple[int, bool, bool],
-    ) -> Float[Tensor, "batch sets"]:
-        ctx.save_for_backward(embeddings)
-        ctx.layout = layout
-        rows = embeddings.detach().transpose(0, 1).contiguous()
-        scores = rows.new_empty(rows.shape[:2])
-        run_shares(_sum_pairs, rows.numpy(), layout, scores.numpy(), work=rows.numel())
-        return scores.transpose(0, 1)
 
-    @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any,  # noqa: ANN401
-        *gradients: Float[Tensor, "batch sets"],
-    ) -> tuple[Tensor | None, None]:
-        (gradient,) = gradients
-        (embeddings,) = ctx.saved_tensors
-        rows = embeddings.transpose(0, 1).contiguous()
-        slopes = gradient.transpose(0, 1).contiguous()
-        of_rows = fitting(*rows.shape, dtype=rows.dtype)
-        arrays = slopes.numpy(), rows.numpy()
-        run_shares(_part_pairs, *arrays, ctx.layout, of_rows.numpy(), work=rows.numel())
-        return of_rows.transpose(0, 1), None
+def _field_pairs_gradient(
+    ctx: Context, gradient: Float[Tensor, "batch sets"]
+) -> tuple[Tensor | None, None]:
+    (embeddings,) = ctx.saved_tensors
+    rows = embeddings.transpose(0, 1).contiguous()
+    slopes = gradient.transpose(0, 1).contiguous()
+    of_rows = fitting(*rows.shape, dtype=rows.dtype)
+    arrays = slopes.numpy(), rows.numpy()
+    run_shares(_part_pairs, *arrays, ctx.layout, of_rows.numpy(), work=rows.numel())
+    return of_rows.transpose(0, 1), None
+
+
+_apply = own_gradient(_field_pairs, _field_pairs_gradient)
 
 
 @compiled

@@ -9,14 +9,12 @@ unit; they carry no annotations: Numba sees the types of each call.
 # ruff: noqa: ANN001, ANN202
 
 from collections.abc import Sequence
-from typing import Any, no_type_check
+from typing import no_type_check
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from multiembed.base.loops import compiled, run_shares
 from multiembed.base.memory import fitting
@@ -31,6 +29,7 @@ from multiembed.kernels.cpu.cpu_linear import (
     widen,
 )
 from multiembed.kernels.operations import DROPOUT_LEVELS, BatchNorm, HiddenLayer, dropped_levels
+from multiembed.kernels.own_gradient import Context, own_gradient
 from multiembed.kernels.route import product_dtype
 
 _BLOCK = 32
@@ -43,7 +42,7 @@ def hidden_layer_on_cpu(
     parameters: Sequence[Tensor],
 ) -> Float[Tensor, "batch sets outputs"]:
     """Do what `operations.hidden_layer` does in training, in the precision of products."""
-    return _Hidden.apply(layer, product_dtype("cpu"), inputs, *parameters)
+    return _apply(layer, product_dtype("cpu"), inputs, *parameters)
 
 
 def dropout_by_levels(hidden: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]:
@@ -59,68 +58,60 @@ def dropout_by_levels(hidden: Float[Tensor, "*shape"], share: float) -> Float[Te
     return hidden * kept.mul_(DROPOUT_LEVELS / (DROPOUT_LEVELS - dropped))
 
 
-class _Hidden(Function):
-    @staticmethod
-    @torch.autocast("cpu", enabled=False)
-    def forward(
-        ctx: Any,  # noqa: ANN401
-        layer: HiddenLayer,
-        dtype: torch.dtype,
-        inputs: Tensor,
-        *parameters: Tensor,
-    ) -> Float[Tensor, "batch sets outputs"]:
-        batch, sets, _ = inputs.shape
-        operands = inputs.detach().to(dtype)
-        active = fitting(sets, batch, parameters[0].shape[1], dtype=dtype)
-        seed = int(torch.empty((), dtype=torch.int64).random_())
-        kept = []
-        for m, rows in enumerate(operands.unbind(1)):
-            weight, bias, *affine = (of_set(parameter, m) for parameter in parameters)
-            mapped = fitting(batch, len(weight), dtype=dtype)
-            product(rows, weight.to(dtype), out=mapped)
-            mean, rate = _statistics(layer.norm, mapped, bias, m)
-            # A batch norm takes away what the bias added.
-            scale, shift = affine or (rate, bias)
-            scale = layer.dropout_scale * rate * scale
-            run_shares(
-                _activate_rows,
-                bits(mapped),
-                scale.numpy(),
-                (layer.dropout_scale * shift - mean * scale).numpy(),
-                (np.uint64(seed), m * batch, layer.dropped),
-                bits(active[m]),
-                work=mapped.numel(),
-            )
-            # Without a batch norm nothing else of what was mapped is wanted again.
-            kept += [mapped if affine else active[m], mean, rate]
-        output = active.transpose(0, 1)
-        ctx.save_for_backward(output, operands, *parameters, *kept)
-        ctx.layer, ctx.parameters, ctx.input_dtype = layer, len(parameters), inputs.dtype
-        return output
+def _hidden(
+    ctx: Context, layer: HiddenLayer, dtype: torch.dtype, inputs: Tensor, *parameters: Tensor
+) -> Float[Tensor, "batch sets outputs"]:
+    batch, sets, _ = inputs.shape
+    operands = inputs.detach().to(dtype)
+    active = fitting(sets, batch, parameters[0].shape[1], dtype=dtype)
+    seed = int(torch.empty((), dtype=torch.int64).random_())
+    kept = []
+    for m, rows in enumerate(operands.unbind(1)):
+        weight, bias, *affine = (of_set(parameter, m) for parameter in parameters)
+        mapped = fitting(batch, len(weight), dtype=dtype)
+        product(rows, weight.to(dtype), out=mapped)
+        mean, rate = _statistics(layer.norm, mapped, bias, m)
+        # A batch norm takes away what the bias added.
+        scale, shift = affine or (rate, bias)
+        scale = layer.dropout_scale * rate * scale
+        run_shares(
+            _activate_rows,
+            bits(mapped),
+            scale.numpy(),
+            (layer.dropout_scale * shift - mean * scale).numpy(),
+            (np.uint64(seed), m * batch, layer.dropped),
+            bits(active[m]),
+            work=mapped.numel(),
+        )
+        # Without a batch norm nothing else of what was mapped is wanted again.
+        kept += [mapped if affine else active[m], mean, rate]
+    output = active.transpose(0, 1)
+    ctx.save_for_backward(output, operands, *parameters, *kept)
+    ctx.layer, ctx.parameters, ctx.input_dtype = layer, len(parameters), inputs.dtype
+    return output
 
-    @staticmethod
-    @once_differentiable
-    @torch.autocast("cpu", enabled=False)
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any,  # noqa: ANN401
-        *gradients: Float[Tensor, "batch sets outputs"],
-    ) -> tuple[Tensor | None, ...]:
-        (gradient,) = gradients
-        active, operands, *saved = ctx.saved_tensors
-        parameters, kept = saved[: ctx.parameters], saved[ctx.parameters :]
-        of_inputs = fitting(*operands.transpose(0, 1).shape, dtype=ctx.input_dtype)
-        of_parameters = [fitting(*parameter.shape) for parameter in parameters]
-        for m, rows in enumerate(operands.unbind(1)):
-            weight, _, *affine = (of_set(parameter, m) for parameter in parameters)
-            scale = affine[0] if affine else None
-            of_mapped, of_affine = _of_mapped(
-                ctx.layer, gradient[:, m], active[:, m], kept[3 * m : 3 * m + 3], scale
-            )
-            of_map = sum_of_outer(of_mapped, rows), of_mapped.sum(dim=0)
-            for whole, part in zip(of_parameters, (*of_map, *of_affine), strict=True):
-                fold(whole, m, part)
-            product(of_mapped, weight.to(of_mapped.dtype).mT, out=of_inputs[m])
-        return None, None, of_inputs.transpose(0, 1), *of_parameters
+
+def _hidden_gradient(
+    ctx: Context, gradient: Float[Tensor, "batch sets outputs"]
+) -> tuple[Tensor | None, ...]:
+    active, operands, *saved = ctx.saved_tensors
+    parameters, kept = saved[: ctx.parameters], saved[ctx.parameters :]
+    of_inputs = fitting(*operands.transpose(0, 1).shape, dtype=ctx.input_dtype)
+    of_parameters = [fitting(*parameter.shape) for parameter in parameters]
+    for m, rows in enumerate(operands.unbind(1)):
+        weight, _, *affine = (of_set(parameter, m) for parameter in parameters)
+        scale = affine[0] if affine else None
+        of_mapped, of_affine = _of_mapped(
+            ctx.layer, gradient[:, m], active[:, m], kept[3 * m : 3 * m + 3], scale
+        )
+        of_map = sum_of_outer(of_mapped, rows), of_mapped.sum(dim=0)
+        for whole, part in zip(of_parameters, (*of_map, *of_affine), strict=True):
+            fold(whole, m, part)
+        product(of_mapped, weight.to(of_mapped.dtype).mT, out=of_inputs[m])
+    return None, None, of_inputs.transpose(0, 1), *of_parameters
+
+
+_apply = own_gradient(_hidden, _hidden_gradient)
 
 
 def _statistics(

@@ -7,19 +7,18 @@ types of each call, and all that depends on the width of a number is settled the
 
 # ruff: noqa: ANN001, ANN201
 
-from typing import Any, no_type_check
+from typing import no_type_check
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from multiembed.base.loops import compiled
 from multiembed.base.memory import fitting
 from multiembed.kernels import route
 from multiembed.kernels.operations import join_sets, linear
+from multiembed.kernels.own_gradient import Context, own_gradient
 
 MANY_ROWS = 1 << 14
 
@@ -30,7 +29,7 @@ def onednn_linear(
     bias: Float[Tensor, " outputs"] | None,
 ) -> Float[Tensor, "rows outputs"]:
     """Return `F.linear(inputs, weight, bias)` in float32; its gradients come from oneDNN, too."""
-    return _OneDnnLinear.apply(inputs, weight, bias)
+    return _apply(inputs, weight, bias)
 
 
 def linear_set_by_set(
@@ -48,31 +47,26 @@ def linear_set_by_set(
     return join_sets([linear(rows, w, b) for rows, w, b in by_set])
 
 
-class _OneDnnLinear(Function):
-    @staticmethod
-    def forward(
-        ctx: Any,  # noqa: ANN401
-        inputs: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-    ) -> Float[Tensor, "rows outputs"]:
-        ctx.save_for_backward(inputs, weight)
-        return _onednn(inputs, weight, bias)
+def _onednn_linear(
+    ctx: Context, inputs: Tensor, weight: Tensor, bias: Tensor | None
+) -> Float[Tensor, "rows outputs"]:
+    ctx.save_for_backward(inputs, weight)
+    return _onednn(inputs, weight, bias)
 
-    @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any,  # noqa: ANN401
-        *gradients: Float[Tensor, "rows outputs"],
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        (gradient,) = gradients
-        inputs, weight = ctx.saved_tensors
-        of_inputs, of_weight, of_bias = ctx.needs_input_grad
-        return (
-            _onednn(gradient, weight.mT) if of_inputs else None,
-            sum_of_outer(gradient, inputs) if of_weight else None,
-            gradient.sum(dim=0) if of_bias else None,
-        )
+
+def _onednn_linear_gradient(
+    ctx: Context, gradient: Float[Tensor, "rows outputs"]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    inputs, weight = ctx.saved_tensors
+    of_inputs, of_weight, of_bias = ctx.needs_input_grad
+    return (
+        _onednn(gradient, weight.mT) if of_inputs else None,
+        sum_of_outer(gradient, inputs) if of_weight else None,
+        gradient.sum(dim=0) if of_bias else None,
+    )
+
+
+_apply = own_gradient(_onednn_linear, _onednn_linear_gradient)
 
 
 def product(

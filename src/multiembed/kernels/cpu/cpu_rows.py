@@ -5,17 +5,16 @@ Compiled functions carry no annotations: numba sees the types of each call.
 
 # ruff: noqa: ANN001, ANN202
 
-from typing import Any, no_type_check
+from typing import no_type_check
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from multiembed.base.loops import compiled, run_shares
 from multiembed.base.memory import fitting
+from multiembed.kernels.own_gradient import Context, own_gradient
 from multiembed.kernels.rows import TouchedRows
 
 LINE = 16
@@ -54,39 +53,34 @@ def gather_rows_on_cpu(
     No two columns share positions. The gradient is summed in the order of the batch, whatever the
     number of threads.
     """
-    return _Gather.apply(values, positions, sets)  # pyright: ignore[reportReturnType]
+    return _apply(values, positions, sets)  # pyright: ignore[reportReturnType]
 
 
-class _Gather(Function):
-    @staticmethod
-    def forward(
-        ctx: Any,  # noqa: ANN401
-        values: Tensor,
-        index: Tensor,
-        sets: int,
-    ) -> Float[Tensor, "batch sets fields dim"]:
-        dim = values.shape[1] // sets
-        embeddings = fitting(sets, *index.shape, dim)
-        arrays = values.detach().numpy(), index.numpy(), embeddings.numpy()
-        run_shares(_copy_rows, *arrays, work=embeddings.numel())
-        ctx.save_for_backward(index)
-        ctx.touched = len(values)
-        return embeddings.transpose(0, 1)
+def _gather(
+    ctx: Context, values: Tensor, index: Tensor, sets: int
+) -> Float[Tensor, "batch sets fields dim"]:
+    dim = values.shape[1] // sets
+    embeddings = fitting(sets, *index.shape, dim)
+    arrays = values.detach().numpy(), index.numpy(), embeddings.numpy()
+    run_shares(_copy_rows, *arrays, work=embeddings.numel())
+    ctx.save_for_backward(index)
+    ctx.touched = len(values)
+    return embeddings.transpose(0, 1)
 
-    @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any,  # noqa: ANN401
-        *gradients: Float[Tensor, "batch sets fields dim"],
-    ) -> tuple[Tensor, None, None]:
-        (gradient,) = gradients
-        (index,) = ctx.saved_tensors
-        _, sets, _, dim = gradient.shape
-        by_set = gradient.transpose(0, 1).contiguous()
-        sums = fitting(ctx.touched, sets * dim).zero_()
-        arrays = by_set.numpy(), index.numpy(), sums.numpy()
-        run_shares(_sum_rows, *arrays, work=gradient.numel())
-        return sums, None, None
+
+def _gather_gradient(
+    ctx: Context, gradient: Float[Tensor, "batch sets fields dim"]
+) -> tuple[Tensor, None, None]:
+    (index,) = ctx.saved_tensors
+    _, sets, _, dim = gradient.shape
+    by_set = gradient.transpose(0, 1).contiguous()
+    sums = fitting(ctx.touched, sets * dim).zero_()
+    arrays = by_set.numpy(), index.numpy(), sums.numpy()
+    run_shares(_sum_rows, *arrays, work=gradient.numel())
+    return sums, None, None
+
+
+_apply = own_gradient(_gather, _gather_gradient)
 
 
 @compiled

@@ -7,13 +7,12 @@ import torch
 import triton  # pyright: ignore[reportMissingImports]
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 from typing_extensions import override
 
 from multiembed.kernels.adam_rows import AdamRows, AdamTable, rate_and_floor
 from multiembed.kernels.gpu import gpu_adam_kernels as kernels
 from multiembed.kernels.gpu.gpu_cross_kernels import padded
+from multiembed.kernels.own_gradient import Context, own_gradient
 from multiembed.kernels.rows import GraphUpdate, TableLayout
 
 AHEAD = 256
@@ -42,27 +41,22 @@ class Pieces(NamedTuple):
         return len(self.starts) - 1
 
 
-class _Lookup(Function):
+def _lookup(
+    ctx: Context, _: Tensor, embeddings: Tensor, receive: Callable[[Tensor], None]
+) -> Float[Tensor, "batch sets columns width"]:
     """Hands the gradient of what was looked up over as it comes: a leaf would keep a copy."""
+    ctx.receive = receive
+    return embeddings.view_as(embeddings)
 
-    @staticmethod
-    def forward(
-        ctx: Any,  # noqa: ANN401
-        _: Tensor,
-        embeddings: Tensor,
-        receive: Callable[[Tensor], None],
-    ) -> Float[Tensor, "batch sets columns width"]:
-        ctx.receive = receive
-        return embeddings.view_as(embeddings)
 
-    @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any,  # noqa: ANN401
-        *gradients: Float[Tensor, "batch sets columns width"],
-    ) -> tuple[None, None, None]:
-        ctx.receive(gradients[0])
-        return None, None, None
+def _lookup_gradient(
+    ctx: Context, gradient: Float[Tensor, "batch sets columns width"]
+) -> tuple[None, None, None]:
+    ctx.receive(gradient)
+    return None, None, None
+
+
+_apply = own_gradient(_lookup, _lookup_gradient)
 
 
 class SentSchedule(GraphUpdate):
@@ -167,7 +161,7 @@ class TritonAdamRows(AdamRows):
         )
         embeddings = by_set[..., :numbers].unflatten(2, (columns, width)).transpose(0, 1)
         self._gradient = self._sums = None
-        return _Lookup.apply(self._anchor, embeddings, self._receive)  # pyright: ignore[reportReturnType]
+        return _apply(self._anchor, embeddings, self._receive)  # pyright: ignore[reportReturnType]
 
     def _receive(self, gradient: Float[Tensor, "batch sets columns width"]) -> None:
         # What is differentiated twice comes twice.

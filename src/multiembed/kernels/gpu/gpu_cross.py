@@ -5,13 +5,9 @@ each layer. Nothing waits for the GPU, so that a CUDA graph may hold it all. Whe
 their parameters, they are one set with the rows of all.
 """
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from multiembed.kernels.gpu.gpu_cross_kernels import (
     chunks,
@@ -23,6 +19,7 @@ from multiembed.kernels.gpu.gpu_cross_kernels import (
     uncross_rows,
 )
 from multiembed.kernels.operations import LayerBiases, LayerWeights
+from multiembed.kernels.own_gradient import Context, own_gradient
 
 
 def cross_on_gpu(
@@ -33,61 +30,54 @@ def cross_on_gpu(
     Its rows are cut from padded ones, as the next product wants them. Such rows of `x0` in
     bfloat16, with zeros in the padding, are read as they lie; so is its gradient cut in turn.
     """
-    return _GpuCross.apply(x0, *weights, *biases)
+    return _apply(x0, *weights, *biases)
 
 
-class _GpuCross(Function):
+def _gpu_cross(ctx: Context, x0: Tensor, *parameters: Tensor) -> Float[Tensor, "batch sets width"]:
     """Keeps what every layer read and `W x`, of all sets.
 
     What the first layer read is apart from the rest, because x0 may lie in memory as it should.
     """
+    batch, sets, width = x0.shape
+    weights, biases = _padded(parameters)
+    layers, own, padding, _ = weights.shape
+    start = padded_rows(x0, torch.bfloat16).view(own, -1, padding)
+    mapped = weights.new_empty(layers, *start.shape)
+    read, output = torch.empty_like(mapped[1:]), torch.empty_like(mapped[0])
+    x = start
+    for layer, crossed in enumerate([*read, output]):
+        torch.bmm(x, weights[layer].mT, out=mapped[layer])
+        cross_rows(start, x, mapped[layer], biases[layer], crossed)
+        x = crossed
+    ctx.save_for_backward(x0, weights, biases, start, read, mapped)
+    return output.view(sets, batch, padding)[..., :width].transpose(0, 1)
 
-    @staticmethod
-    def forward(
-        ctx: Any,  # noqa: ANN401
-        x0: Tensor,
-        *parameters: Tensor,
-    ) -> Float[Tensor, "batch sets width"]:
-        batch, sets, width = x0.shape
-        weights, biases = _padded(parameters)
-        layers, own, padding, _ = weights.shape
-        start = padded_rows(x0, torch.bfloat16).view(own, -1, padding)
-        mapped = weights.new_empty(layers, *start.shape)
-        read, output = torch.empty_like(mapped[1:]), torch.empty_like(mapped[0])
-        x = start
-        for layer, crossed in enumerate([*read, output]):
-            torch.bmm(x, weights[layer].mT, out=mapped[layer])
-            cross_rows(start, x, mapped[layer], biases[layer], crossed)
-            x = crossed
-        ctx.save_for_backward(x0, weights, biases, start, read, mapped)
-        return output.view(sets, batch, padding)[..., :width].transpose(0, 1)
 
-    @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any,  # noqa: ANN401
-        *gradients: Float[Tensor, "batch sets width"],
-    ) -> tuple[Tensor | None, ...]:
-        (gradient,) = gradients
-        x0, weights, biases, start, read, mapped = ctx.saved_tensors
-        layers, own, rows, padding = mapped.shape
-        batch, sets, width = x0.shape
-        last = padded_rows(gradient, torch.bfloat16).view_as(start)
-        others = torch.empty_like(read)
-        slopes = [*others, last]  # gradients of what the layers gave
-        of_mapped, added = torch.empty_like(mapped), torch.empty_like(mapped[0])
-        sums = biases.new_empty(layers, chunks(rows, own), own, padding)
-        for layer in reversed(range(layers)):
-            after = slopes[min(layer + 1, layers - 1)]
-            further = (added, slopes[layer]) if layer < layers - 1 else None
-            uncross_rows(after, further, start, of_mapped[layer], sums[layer], width)
-            torch.bmm(of_mapped[layer], weights[layer], out=added)
-        of_weights = _of_weights(of_mapped, start, read, width)
-        of_biases = sums[..., :width].sum(dim=1)
-        taken = padding if x0.dtype == torch.bfloat16 else width
-        of_x0 = x0.new_empty(sets, batch, taken)
-        sum_of_start((last, others), added, mapped, biases, of_x0, width)
-        return of_x0[..., :width].transpose(0, 1), *of_weights, *of_biases
+def _gpu_cross_gradient(
+    ctx: Context, gradient: Float[Tensor, "batch sets width"]
+) -> tuple[Tensor | None, ...]:
+    x0, weights, biases, start, read, mapped = ctx.saved_tensors
+    layers, own, rows, padding = mapped.shape
+    batch, sets, width = x0.shape
+    last = padded_rows(gradient, torch.bfloat16).view_as(start)
+    others = torch.empty_like(read)
+    slopes = [*others, last]  # gradients of what the layers gave
+    of_mapped, added = torch.empty_like(mapped), torch.empty_like(mapped[0])
+    sums = biases.new_empty(layers, chunks(rows, own), own, padding)
+    for layer in reversed(range(layers)):
+        after = slopes[min(layer + 1, layers - 1)]
+        further = (added, slopes[layer]) if layer < layers - 1 else None
+        uncross_rows(after, further, start, of_mapped[layer], sums[layer], width)
+        torch.bmm(of_mapped[layer], weights[layer], out=added)
+    of_weights = _of_weights(of_mapped, start, read, width)
+    of_biases = sums[..., :width].sum(dim=1)
+    taken = padding if x0.dtype == torch.bfloat16 else width
+    of_x0 = x0.new_empty(sets, batch, taken)
+    sum_of_start((last, others), added, mapped, biases, of_x0, width)
+    return of_x0[..., :width].transpose(0, 1), *of_weights, *of_biases
+
+
+_apply = own_gradient(_gpu_cross, _gpu_cross_gradient)
 
 
 def _of_weights(
