@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from multiembed.base.errors import ConfigError
 from multiembed.base.registry import Registry
-from multiembed.base.validation import checked
+from multiembed.base.validation import checked, read_toml
 from multiembed.kernels.setting import Kernels
 from multiembed.models.naming import (
     Gate,
@@ -279,13 +279,7 @@ def read_config(path: Path) -> RunConfig:
     Raises:
         ConfigError: If the file is missing, is no TOML, or `parse_config` refuses it.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} must be a readable file, got: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} must be TOML, got: {error}") from None
-    return parse_config(table, source=str(path))
+    return parse_config(read_toml(path), source=str(path))
 
 
 def configured(
@@ -311,7 +305,7 @@ def configured(
     for key, value in flags.items():
         if value is not None:
             _assign(table, key, value)
-    return parse_config(table, source="configuration" if file is None else str(file))
+    return parse_config(read_toml(path), source="configuration" if file is None else str(file))
 
 
 def _value(text: str) -> object:

@@ -1,8 +1,10 @@
 """One plain sentence for the first thing that is wrong in a configuration."""
 
 import difflib
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -29,6 +31,20 @@ _KINDS = {
     "path": "a path",
 }
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a file of TOML.
+
+    Raises:
+        ConfigError: If it is missing or no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} must be a readable file, got: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} must be TOML, got: {error}") from None
 
 
 def checked(kind: type[Model], values: Mapping[str, object], *, at: str = "") -> Model:

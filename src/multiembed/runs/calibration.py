@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, model_validator
+from scipy.special import expit, logit
 
 from multiembed.base.errors import DataError
 from multiembed.base.files import write_text
@@ -51,7 +52,7 @@ class Calibration(BaseModel):
             calibrated = np.interp(p, before, after)
         else:
             p = np.clip(p, SMALLEST, 1 - SMALLEST)  # float32 rounds a sure model's to 0 and 1
-            calibrated = 1 / (1 + np.exp(-self.slope * np.log(p / (1 - p)) - self.intercept))
+            calibrated = expit(self.slope * logit(p) + self.intercept)
         return calibrated.astype(probabilities.dtype)
 
     def save(self, file: Path) -> None:

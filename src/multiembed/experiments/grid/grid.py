@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import json
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -12,8 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from multiembed.base.errors import ConfigError
-from multiembed.base.validation import checked
+from multiembed.base.validation import checked, read_toml
 from multiembed.config import RunConfig, parse_config
 from multiembed.data.store.dataset import Dataset
 from multiembed.experiments.grid.dataset_views import folds, identity, subset
@@ -90,13 +88,7 @@ def read_grid(path: Path) -> Grid:
     Raises:
         ConfigError: If the file is missing, is no TOML, or says something unknown.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} must be a readable file, got: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} must be TOML, got: {error}") from None
-    return checked(Grid, table, at=f"{path}: ")
+    return checked(Grid, read_toml(path), at=f"{path}: ")
 
 
 def expand(grid: Grid, dataset: Dataset, views: Path) -> list[GridCase]:
