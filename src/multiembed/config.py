@@ -305,7 +305,7 @@ def configured(
     for key, value in flags.items():
         if value is not None:
             _assign(table, key, value)
-    return parse_config(read_toml(path), source="configuration" if file is None else str(file))
+    return parse_config(table, source="configuration" if file is None else str(file))
 
 
 def _value(text: str) -> object:
