@@ -147,7 +147,7 @@ def test_an_interruption_says_so(call, trained, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("multiembed.cli.run_commands.load_run", interrupt)
+    monkeypatch.setattr("multiembed.cli.scoring_commands.load_run", interrupt)
 
     code, _, err = call("evaluate", trained / "run")
 

@@ -62,7 +62,7 @@ def test_text_that_is_no_moment_is_a_bad_row(tmp_path):
 
 
 def test_a_format_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="dates must be iso, s, ms or a format of strptime"):
+    with pytest.raises(ValueError, match="dates must be iso, s, ms, us, ns or a format of"):
         changed(dates={"t": "nonsense"})
 
 

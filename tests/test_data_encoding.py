@@ -150,7 +150,7 @@ def tables(draw):
     rows = draw(
         st.lists(st.lists(cells, min_size=columns, max_size=columns), min_size=10, max_size=40)
     )
-    labels = [draw(st.integers(0, 1)) for _ in rows]
+    labels = [row % 2 for row in range(len(rows))]  # of both classes, or there is no dataset
     ending = draw(st.sampled_from(["\n", "\r\n"]))
     everything = draw(st.booleans()) or any("\r" in cell for row in rows for cell in row)
     mark = draw(st.sampled_from(["", "\ufeff"]))
@@ -183,7 +183,14 @@ def test_any_text_survives_csv_and_is_encoded_as_by_pandas(table, min_count):
         prepare(file, Path(folder) / "dataset", options)
 
         dataset = open_dataset(Path(folder) / "dataset")
-        assert_encoded(dataset, values, labels, min_count)
+        same = values.map(canonical_by_hand)
+        assert_encoded(dataset, same, labels, min_count)
+
+
+def canonical_by_hand(text):
+    """Blanks around a text do not count, and this one word is no value; `test_canonical.py`."""
+    stripped = text.strip(" \t\n\r\v\f")
+    return "" if stripped == "NaN" else stripped
 
 
 numbers = (

@@ -33,10 +33,10 @@ class BarFormat(RawFormat):
     min_count = 3
 
     def open_file(self, file, options):
-        return TextReader(file, Dialect("|", quoted=False), ("bought", "a", "b"), header=False)
+        return TextReader(file, Dialect("|", quote=""), ("bought", "a", "b"), header=False)
 
     def open_to_score(self, file, schema):
-        return TextReader(file, Dialect("|", quoted=False), schema.field_names, header=False)
+        return TextReader(file, Dialect("|", quote=""), schema.field_names, header=False)
 
     def choose(self, reader, options):
         return Choice("bought", (Column("a", "categorical"), Column("b", "numeric")))

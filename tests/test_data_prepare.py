@@ -181,7 +181,7 @@ def test_a_quote_inside_a_value_is_a_bad_row_with_its_line(table, tmp_path):
         (b"y\n1\n", "must have columns beside the label, got 'y' alone"),
         (b"y,a,a\n1,2,3\n", "header: column names must differ, got 'a' twice"),
         (b'"\n\x1b;;",a\n1,2\n', r"rows.csv (\n\x1b;;, a), got 'y'"),
-        (b"y,,a\n1,2,3\n", "header: every column must have a name, got none for column 2"),
+        (b"1,,a\n1,2,a\n", "line 1: must hold column names, got what looks like values (1, , a)"),
         (b"y,a\nyes,2\n", "line 2: label y must be 0 or 1, got 'yes'"),
         (b"y,a\n,2\n", "line 2: label y must be 0 or 1, got nothing"),
         (b"y,a\n1,\xff\n", "line 2: text must be UTF-8, got byte 0xff"),

@@ -288,7 +288,7 @@ def test_json_holds_every_field_and_no_number_that_json_lacks():
 
     found = json.loads(diagnose({**tables, "fine": table(40, 3)}).to_json())
 
-    assert found["format"] == 1
+    assert found["format"] == 2
     assert [f["name"] for f in found["fields"]] == ["zero", "equal", "one", "fine"]
     assert found["fields"][0]["information_abundance"] == 0
     assert found["fields"][0]["condition"] is None  # infinite

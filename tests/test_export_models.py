@@ -69,7 +69,7 @@ class Together(torch.nn.Module):
 
 def check_onnx(models, expected, file):
     """Compare ONNX Runtime's columns with what NumPy makes of the logits."""
-    export.write_model(Together(models).eval(), file, EXPORT_FORMATS["onnx"], fields=3)
+    export.write_model(Together(models).eval(), file, EXPORT_FORMATS["onnx"], columns=3)
 
     session = onnxruntime.InferenceSession(file)
     for rows in (1, 2, 37):
@@ -129,7 +129,7 @@ def test_every_architecture_runs_in_torch_alone_for_any_number_of_rows(tmp_path)
     wrapped = (ProbabilityModel(model, negative_rate=1.0) for model in models)
 
     file = tmp_path / "model.pt2"
-    export.write_model(Together(wrapped).eval(), file, EXPORT_FORMATS["torch"], fields=3)
+    export.write_model(Together(wrapped).eval(), file, EXPORT_FORMATS["torch"], columns=3)
 
     module = torch.export.load(file).module()
     for rows in (1, 2, 37):

@@ -3,9 +3,12 @@
 500 cases in all; MULTIEMBED_FUZZ=10000 tries as many (`make fuzz`).
 """
 
+import bz2
 import gzip
+import lzma
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +26,10 @@ from multiembed.data.store.dataset import open_dataset
 CASES = int(os.environ.get("MULTIEMBED_FUZZ", "500"))
 PIECES = [
     *(b"1", b"0", b",", b"\n", b"\r\n", b'"', b"\t", b"a", b"\xff", b"\0", b"\xef\xbb\xbf"),
+    *(b"\\", b"'", b"#", b"::", b"\x01"),
     *(b"NaN", b"1e999", b"-0", b"2024-01-01", b"9" * 40, b"{", b"}", b":", b"[", b"\\u0000", b"y"),
 ]
-TEXTS = [".csv", ".tsv", ".jsonl", ".csv.gz", ".jsonl.zst"]
+TEXTS = [".csv", ".tsv", ".jsonl", ".json", ".csv.gz", ".jsonl.zst", ".csv.bz2", ".xz"]
 KINDS = [*TEXTS, ".parquet", ".arrow"]
 HEADERS = {
     **{b"y,a\n": b"1,x\n", b"y\ta\n": b"0\t5.5\n", b'"y";"a"\n': b'1;"x;\n"\n'},
@@ -64,6 +68,12 @@ options = st.fixed_dictionaries(
         "split_by": st.sampled_from([None, None, None, "a", "y", "zz"]),
         "split_by_group": st.sampled_from([None, None, None, "a"]),
         "shard_rows": st.sampled_from([10, 64, 1 << 20]),
+        "separator": st.sampled_from([None, None, ",", "::", "\t"]),
+        "quote": st.sampled_from([None, None, "none", "'"]),
+        "escape": st.sampled_from([None, None, "\\", "'"]),
+        "comment": st.sampled_from([None, "#"]),
+        "encoding": st.sampled_from([None, None, None, "latin-1", "utf-16", "gb18030"]),
+        "drop": st.sampled_from([(), (), ("a",), ("zz",)]),
     },
 )
 
@@ -98,7 +108,8 @@ def written(folder, kind, header, body, rows):
     """Write bytes as they are, compressed where the name says so."""
     line = b'{"y": 1, "a": "x"}\n' if "json" in kind else HEADERS[header]
     content = (b"" if "json" in kind else header) + line * rows + body
-    pack = {".gz": gzip.compress, ".zst": lambda raw: pa.compress(raw, "zstd", asbytes=True)}
+    zstd = partial(pa.compress, codec="zstd", asbytes=True)
+    pack = {".gz": gzip.compress, ".zst": zstd, ".bz2": bz2.compress, ".xz": lzma.compress}
     content = pack.get(Path(kind).suffix, lambda raw: raw)(content)
     file = folder / f"rows{kind}"
     file.write_bytes(content)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from multiembed import diagnose
 from multiembed.diagnosis.readers.layouts import LAYOUTS, Layout
-from multiembed.diagnosis.readers.table import StoredTensor
+from multiembed.diagnosis.readers.table import Contents, StoredTensor
 from multiembed.diagnosis.readers.tensor_files import FILE_KINDS, FileKind
 from multiembed.diagnosis.terminal import terminal_table
 from multiembed.diagnosis.verdict import VERDICTS
@@ -148,11 +148,14 @@ def test_a_layout_is_recognised(kind, monkeypatch, tmp_path):
 
 def test_a_kind_of_file_is_opened_alone_and_in_a_directory(monkeypatch, tmp_path):
     def read(path):
-        matrix = torch.tensor(json.loads(path.read_text()))
-        return {"emb_l.0.weight": StoredTensor.of(matrix)}, []
+        matrix = torch.tensor(json.loads(path.read_text().removeprefix("lists\n")))
+        return Contents(tensors={"emb_l.0.weight": StoredTensor.of(matrix)})
 
-    monkeypatch.setitem(FILE_KINDS, "lists", FileKind(read, (".lists",)))
-    (tmp_path / "model.lists").write_text("[[3.0, 0.0], [0.0, 1.0]]")
+    def is_of_lists(seen):
+        return seen.starts(b"lists")
+
+    monkeypatch.setitem(FILE_KINDS, "lists", FileKind(read, (".lists",), is_of_lists))
+    (tmp_path / "model.lists").write_text("lists\n[[3.0, 0.0], [0.0, 1.0]]")
 
     for path in (tmp_path, tmp_path / "model.lists"):
         found = diagnose(path)

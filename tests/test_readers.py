@@ -16,8 +16,8 @@ import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 
 from multiembed.base.errors import DataError
+from multiembed.diagnosis.readers.cardinalities import parse_cardinalities
 from multiembed.diagnosis.readers.checkpoint import read_checkpoint
-from multiembed.diagnosis.readers.layouts import parse_cardinalities
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 SIZES = {"a": 7, "b": 5, "c": 11, "d": 4}
@@ -271,7 +271,7 @@ def test_token_embeddings_come_out_of_a_sharded_hugging_face_model(tmp_path):
     assert [s.name for s in checkpoint.skipped] == ["encoder.block.0.q.weight"]
 
 
-def test_an_unknown_model_gives_what_looks_like_a_table(tmp_path):
+def test_an_unknown_model_gives_what_is_named_like_a_table(tmp_path):
     weights = {
         "user_lookup.weight": table(4, 6),  # wider than tall, but named like a table
         "things.weight": table(40, 6),
@@ -283,12 +283,13 @@ def test_an_unknown_model_gives_what_looks_like_a_table(tmp_path):
 
     checkpoint = read(saved(tmp_path, weights))
 
-    assert [t.name for t in checkpoint.tables] == ["user_lookup.weight", "things.weight"]
+    assert [t.name for t in checkpoint.tables] == ["user_lookup"]
+    assert [t.name for t in checkpoint.unknown_role] == ["things"]
     assert {s.name: s.reason for s in checkpoint.skipped} == {
         "fc.weight": "a linear layer: it has a bias",
         "fc.bias": "not a matrix",
         "mixer.weight": "not named like a table, and no taller than wide",
-        "ids": "not floating point",
+        "ids": "not a matrix",
     }
 
 
@@ -302,7 +303,7 @@ def test_weights_are_found_inside_a_training_checkpoint(tmp_path, wrapper):
 
     assert_tables(checkpoint, {"a": table()})
     assert [(s.name, s.reason) for s in checkpoint.skipped] == [
-        ("optimizer.state.0.exp_avg", f"beside the model's weights, which are under '{wrapper}'")
+        ("optimizer.state.0.exp_avg", "what an optimizer remembers, no weights")
     ]
 
 
@@ -401,13 +402,20 @@ def test_a_hostile_distributed_checkpoint_never_executes(tmp_path):
     assert not witness.exists()
 
 
-def test_a_pickle_that_contains_itself_is_refused(tmp_path):
-    loop = {"weight": table()}
+def test_a_pickle_that_contains_itself_is_read_once(tmp_path):
+    loop = {"emb.weight": table()}
     loop["again"] = loop
-    path = saved(tmp_path, loop)
+
+    assert_tables(read(saved(tmp_path, loop)), {"emb": table()})
+
+
+def test_nesting_without_end_is_refused(tmp_path):
+    deep = {"emb.weight": table()}
+    for _ in range(70):
+        deep = {"a": deep, "b": table(seed=1)}
 
     with pytest.raises(DataError, match="must nest at most 64 levels"):
-        read(path)
+        read(saved(tmp_path, deep))
 
 
 def broken_files(tmp_path):

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from multiembed.data.prepare import prepare
     from multiembed.data.store.dataset import Dataset, open_dataset
     from multiembed.diagnosis.diagnose import Diagnosis, diagnose
+    from multiembed.diagnosis.drift import DriftDiagnosis
+    from multiembed.diagnosis.over_time import diagnose_over_time
+    from multiembed.diagnosis.watch import watch
     from multiembed.models.click_model import ClickModel
     from multiembed.models.multi_embed import multi_embed
     from multiembed.models.reference import from_reference
@@ -35,6 +38,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "Diagnosis",
+    "DriftDiagnosis",
     "InputError",
     "ModelConfig",
     "PrepareOptions",
@@ -43,6 +47,7 @@ __all__ = [
     "TrainingConfig",
     "calibrate",
     "diagnose",
+    "diagnose_over_time",
     "export",
     "from_reference",
     "information_abundance",
@@ -52,6 +57,7 @@ __all__ = [
     "predict",
     "prepare",
     "train",
+    "watch",
 ]
 
 HOMES = {
@@ -61,6 +67,9 @@ HOMES = {
     "data.prepare": ("prepare",),
     "data.store.dataset": ("Dataset", "open_dataset"),
     "diagnosis.diagnose": ("Diagnosis", "diagnose"),
+    "diagnosis.drift": ("DriftDiagnosis",),
+    "diagnosis.over_time": ("diagnose_over_time",),
+    "diagnosis.watch": ("watch",),
     "models.click_model": ("ClickModel",),
     "models.multi_embed": ("multi_embed",),
     "models.reference": ("from_reference",),

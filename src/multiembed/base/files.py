@@ -6,6 +6,7 @@ what has a partial name nobody reads.
 """
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,9 +16,26 @@ from filelock import FileLock, Timeout
 
 from multiembed.base.errors import ConfigError, DataError
 
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+"""A path may have lost the second slash already; one letter is a drive of Windows."""
+
+
+def local_path(path: Path | str) -> Path:
+    """Return a path to write to, which is none on another machine.
+
+    Raises:
+        ConfigError: If it is a URL.
+    """
+    found = _URL.match(str(path))
+    if found:
+        url = f"{found[1]}://{str(path)[found.end() :].lstrip('/')}"
+        raise ConfigError(f"{url} must be a path on this machine, got {found[1]}://")
+    return Path(path)
+
 
 def partial_name(target: Path) -> Path:
-    """Return the name beside `target` under which it is written."""
+    """Return the name beside `target`, which is none on another machine, where it is written."""
+    local_path(target)
     return target.with_name(target.name + ".partial")
 
 

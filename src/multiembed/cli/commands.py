@@ -12,14 +12,15 @@ from multiembed.base.memory import keep_freed_memory
 from multiembed.cli import data_commands as data
 from multiembed.cli import experiment_commands as experiments
 from multiembed.cli import run_commands as runs
+from multiembed.cli import scoring_commands as scoring
 from multiembed.cli.console import app, err, out
 
 COMMANDS = (
     data.prepare_command,
     runs.train_command,
-    runs.evaluate_command,
-    runs.calibrate_command,
-    runs.predict_command,
+    scoring.evaluate_command,
+    scoring.calibrate_command,
+    scoring.predict_command,
     runs.export_command,
     runs.embeddings_command,
     runs.models_command,

@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +15,9 @@ from multiembed.cli.option_flags import takes_options
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import Preview, preview
 from multiembed.data.prepare import prepare as prepare_dataset
-from multiembed.data.sources.file_series import RawSource
+from multiembed.data.remarks import dataset_remarks
 from multiembed.data.sources.formats import is_embedded
+from multiembed.data.sources.found_files import RawSource
 from multiembed.data.store.schema import SPLITS, Schema
 
 
@@ -57,13 +59,17 @@ def prepare_command(
         return
     started = time.perf_counter()
     with Watcher() as watcher:
-        schema = prepare_dataset(source, dataset, asked, progress=watcher.advance)
+        remarks: list[str] = []
+        schema = prepare_dataset(
+            source, dataset, asked, progress=watcher.advance, remark=remarks.append
+        )
     _print_schema(schema, dataset, time.perf_counter() - started)
+    _print_remarks(remarks)
 
 
 def _source(
     paths: list[str], splits: dict[str, list[str] | None], dry_run: bool
-) -> tuple[RawSource, Path]:
+) -> tuple[RawSource, Path | str]:
     """Tell the raw rows from the directory to write."""
     given = {name: files for name, files in splits.items() if files}
     if given:
@@ -71,12 +77,12 @@ def _source(
             raise ConfigError(
                 f"SOURCE must be left out if files are given by split, got {paths[0]}"
             )
-        return given, Path(paths[-1])
+        return given, paths[-1]
     if len(paths) == 1 and dry_run:
         return paths[0], Path()
     if len(paths) != 2:
         raise ConfigError(f"SOURCE and DATASET must be two paths, got {len(paths)}")
-    return paths[0], Path(paths[1])
+    return paths[0], paths[1]
 
 
 def _print_preview(found: Preview) -> None:
@@ -85,7 +91,8 @@ def _print_preview(found: Preview) -> None:
     for one in found.fields:
         field = one.field
         rule = field.date.part if field.date else field.numeric.rule if field.numeric else ""
-        rule = f"split at {field.delimiter!r}" if field.multivalued else rule
+        rule = f"split at {field.delimiter!r}" if field.delimiter else rule
+        rule = "list" if field.multivalued and not field.delimiter else rule
         rule = f"hash to {field.hash_size:,}" if field.hash_size else rule
         shares = [f"{one.rare:.2%}", f"{one.missing:.2%}"]
         table.add_row(
@@ -95,9 +102,16 @@ def _print_preview(found: Preview) -> None:
     out.print(
         f"label {found.label}: {found.positives:.1%} positive, {found.bad_rows:,} unreadable rows",
     )
+    _print_remarks(found.remarks)
 
 
-def _print_schema(schema: Schema, dataset: Path, seconds: float) -> None:
+def _print_remarks(remarks: Iterable[str]) -> None:
+    """Say below a table what is worth a look."""
+    for line in remarks:
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_schema(schema: Schema, dataset: Path | str, seconds: float) -> None:
     headings = ("ids", "other: train", "valid", "test")
     table = table_of(("field", "kind"), headings, title=f"{dataset}")
     rows = {name: max(1, split.rows) for name, split in schema.splits.items()}
@@ -110,6 +124,8 @@ def _print_schema(schema: Schema, dataset: Path, seconds: float) -> None:
         for name, split in schema.splits.items()
     )
     out.print(sizes)
+    for remark in dataset_remarks(schema):
+        out.print(remark, markup=False, soft_wrap=True)
     for field in schema.fields:
         if field.cut:
             share = field.cut / sum(rows.values())

@@ -1,8 +1,9 @@
 """Commands of one model: its cost, its training, its quality, its collapse, and its use."""
 
 import json
-import time
-from dataclasses import asdict
+import shlex
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -21,28 +22,20 @@ from multiembed.cli.console import (
     table_of,
     write,
 )
+from multiembed.cli.over_time_output import show_over_time
 from multiembed.config import configured
 from multiembed.data.store.dataset import open_dataset
 from multiembed.diagnosis.diagnose import diagnose as diagnose_tables
-from multiembed.diagnosis.readers.layouts import parse_cardinalities
+from multiembed.diagnosis.readers.cardinalities import parse_cardinalities
 from multiembed.diagnosis.terminal import terminal_table
 from multiembed.models.budget import SizedModel, sized_models
 from multiembed.models.interactions.architectures import ARCHITECTURES
 from multiembed.models.naming import Scaling
-from multiembed.runs.calibration import Method
 from multiembed.runs.compress import Compression, compress_run
-from multiembed.runs.metrics import (
-    ReliabilityBin,
-    expected_calibration_error,
-    reliability_curve,
-)
-from multiembed.runs.run import load_run, measure
-from multiembed.serving.calibrate import calibrate as calibrate_run
+from multiembed.runs.run import load_run
 from multiembed.serving.card import write_card
 from multiembed.serving.export import EXPORT_FORMATS, write_embeddings
 from multiembed.serving.export import export as export_run
-from multiembed.serving.predict import predict as predict_rows
-from multiembed.serving.rows_out import OUTPUTS
 from multiembed.training.start import train as train_run
 
 
@@ -85,90 +78,6 @@ def train_command(
         f"best on validation: AUC {best['auc']:.5f}, log loss {best['log_loss']:.5f} "
         f"at step {best['step']}; written to {run}",
     )
-
-
-@app.command("evaluate")
-def evaluate_command(
-    run: RunArgument,
-    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
-    group: Annotated[
-        str | None, typer.Option(help="Field within whose values to measure AUC too.")
-    ] = None,
-    calibrated: Annotated[
-        bool, typer.Option(help="Apply the calibration that is kept with the run.")
-    ] = False,
-    json_: JsonOption = None,
-) -> None:
-    """Measure a trained run on a split of its dataset."""
-    scores = load_run(run).score(split, calibrated=calibrated)
-    result = measure(scores, group=group)
-    curve = reliability_curve(scores.labels, scores.probabilities)
-    if json_ is not None:
-        record = {**result, "reliability": [of.model_dump() for of in curve]}
-        write(json.dumps(record, indent=2), json_)
-        return
-    table = Table("measure", "value", title=f"{run}, {split} split")
-    for name, value in result.items():
-        table.add_row(
-            name.replace("_", " "), f"{value:,.0f}" if name.endswith("rows") else f"{value:.6f}"
-        )
-    out.print(table)
-    out.print(_reliability_table(curve))
-
-
-def _reliability_table(curve: list[ReliabilityBin]) -> Table:
-    headings = ("rows", "predicted", "observed")
-    table = table_of((), headings, title="reliability, in bins of equal mass")
-    for of in curve:
-        table.add_row(f"{of.rows:,}", f"{of.predicted:.4%}", f"{of.observed:.4%}")
-    return table
-
-
-@app.command("calibrate")
-def calibrate_command(
-    run: Annotated[Path, typer.Argument(help="A trained run whose dataset is there.")],
-    method: Annotated[
-        Method, typer.Option(help="Any rising function, or a line on the logit for few rows.")
-    ] = "isotonic",
-    split: Annotated[str, typer.Option(help="Rows to fit to.")] = "valid",
-) -> None:
-    """Fit a calibration and keep it in the run: predict, export and the API then apply it."""
-    trained = load_run(run)
-    calibration = calibrate_run(trained, method, split=split)
-    scores = trained.score("test")
-    errors = [
-        expected_calibration_error(reliability_curve(scores.labels, probabilities))
-        for probabilities in (scores.probabilities, calibration.apply(scores.probabilities))
-    ]
-    out.print(
-        f"expected calibration error on test: {errors[0]:.6f} before, {errors[1]:.6f} after",
-    )
-
-
-@app.command("predict")
-def predict_command(
-    run: RunArgument,
-    raw: Annotated[
-        str, typer.Argument(help="Raw rows of the format the dataset came from; label optional.")
-    ],
-    out_: Annotated[
-        Path, typer.Argument(metavar="OUT", help=f"File to write: {' '.join(OUTPUTS)}")
-    ],
-    column: Annotated[str, typer.Option(help="Name of the new column.")] = "probability",
-) -> None:
-    """Write raw rows, in their order, with the probability of a click."""
-    trained = load_run(run)
-    started = time.monotonic()
-    with Watcher() as watcher:
-        rows = predict_rows(
-            trained,
-            raw,
-            out_,
-            column=column,
-            progress=lambda done, total: watcher.advance("predict", done, total),
-        )
-    speed = rows / (time.monotonic() - started)
-    out.print(f"{rows:,} rows at {speed:,.0f} rows/s; written to {out_}")
 
 
 @app.command("export")
@@ -260,10 +169,26 @@ def _scalings(text: str) -> list[Scaling]:
 
 @app.command("diagnose")
 def diagnose_command(
-    source: Annotated[Path, typer.Argument(help="A run directory or a checkpoint.")],
+    source: Annotated[
+        list[Path],
+        typer.Argument(
+            help="A run, a checkpoint or a file of vectors; several, oldest first, are compared."
+        ),
+    ],
     cardinalities: Annotated[
         str | None,
         typer.Option(help="Field sizes by commas, or a file of them, for one table of all fields."),
+    ] = None,
+    counts: Annotated[
+        Path | None,
+        typer.Option(help="Parquet, CSV or NumPy: training rows per row, or per field and id."),
+    ] = None,
+    tables: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Names of tables; repeatable.")
+    ] = None,
+    not_: Annotated[
+        list[str] | None,
+        typer.Option("--not", metavar="PATTERN", help="Names of no tables; repeatable."),
     ] = None,
     split_sets: Annotated[
         int | None,
@@ -272,14 +197,22 @@ def diagnose_command(
     html: Annotated[Path | None, typer.Option(help="Write a page to this file.")] = None,
     json_: JsonOption = None,
 ) -> None:
-    """Say whether embeddings are collapsed, where, and because of whom."""
+    """Say whether embeddings are collapsed, where, and because of whom; or how they changed."""
+    sizes = None if cardinalities is None else parse_cardinalities(cardinalities)
+    if len(source) > 1:
+        return show_over_time(source, sizes, split_sets, html=html, json_=json_)
     with Watcher() as watcher:
         diagnosis = diagnose_tables(
-            source,
-            cardinalities=None if cardinalities is None else parse_cardinalities(cardinalities),
+            source[0],
+            counts=counts,
+            tables=tables or (),
+            leave_out=not_ or (),
+            cardinalities=sizes,
             split_sets=split_sets,
             progress=lambda done, total: watcher.advance("fields", done, total),
         )
+    command = shlex.join(["multiembed", *sys.argv[1:]])
+    diagnosis = replace(diagnosis, origin=replace(diagnosis.origin, command=command))
     if html is not None:
         write(diagnosis.to_html(), str(html))
     if json_ is not None:
@@ -306,6 +239,8 @@ def compress_command(
     )
     for name in ("auc", "log_loss"):
         before, after = done.before[name], done.after[name]
+        if before is None or after is None:  # a test split of one class
+            continue
         out.print(
             f"test {name.replace('auc', 'AUC').replace('_', ' ')} {before:.6f} -> {after:.6f} "
             f"({after - before:+.6f})",

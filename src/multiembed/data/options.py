@@ -67,6 +67,11 @@ class PrepareOptions(ReadOptions):
     its own."""
     max_bad_rows: Annotated[int, Limited(ge=0)] = 0
     """Most rows with a wrong number of columns, or a label or number that cannot be read."""
+    positive: str | None = None
+    """Value of the label that counts as 1; every other one then counts as 0."""
+    keep: Annotated[tuple[str, ...], Flag("--keep", "COLUMN")] = ()
+    """Columns, fields or not, whose values are kept beside the ids: evaluate can measure AUC within
+    the rows of each value."""
     split_by_group: str | None = None
     """Column, such as a user, whose rows of equal value stay together; 8 of 10 groups train."""
     seed: Annotated[int, Limited(ge=0)] = 0
@@ -80,6 +85,11 @@ class PrepareOptions(ReadOptions):
     def split_column(self) -> str | None:
         """The column that rows are split by, if there is one."""
         return self.split_by or self.split_by_group
+
+    @property
+    def extra_columns(self) -> tuple[str, ...]:
+        """Columns read that need be no field: the one that rows are split by, then those kept."""
+        return (*(() if self.split_column is None else (self.split_column,)), *self.keep)
 
     @property
     def threshold(self) -> int:
@@ -136,6 +146,9 @@ def plain_fields(columns: Sequence[Column], options: PrepareOptions) -> list[Fie
             max_values=options.field_max_values.get(column.name, options.max_values),
             delimiter=column.delimiter,
             slots=options.max_cell_values if column.kind == "multivalued" else 1,
+            decimal=column.decimal,
+            missing=options.missing,
+            remark=column.remark,
         )
         for column in columns
     ]

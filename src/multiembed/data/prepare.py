@@ -5,6 +5,7 @@ counted on the distinct values (`counting`). Ids are looked up for the distinct 
 shard by shard (`sharding`). A journal says what is finished.
 """
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from multiembed.base.errors import ConfigError, DataError
+from multiembed.base.files import local_path
 from multiembed.data.encoding.counting import count_values
 from multiembed.data.encoding.journal import (
     Journal,
@@ -20,17 +22,20 @@ from multiembed.data.encoding.journal import (
     journal_key,
     resumable_folder,
 )
+from multiembed.data.encoding.ordering import tell_order
 from multiembed.data.encoding.reading import PrepareProgress, StageReport, write_parts
 from multiembed.data.encoding.sharding import encode_rows
 from multiembed.data.encoding.values import read_labels, read_values, split_cells
 from multiembed.data.encoding.vocabulary import Encoder, build_vocabulary
 from multiembed.data.options import PrepareOptions, plain_fields
-from multiembed.data.sources.file_series import RawSource, downloading
+from multiembed.data.remarks import field_remarks, sample_remarks
+from multiembed.data.sources.fetching import downloading
 from multiembed.data.sources.formats import FORMATS
+from multiembed.data.sources.found_files import RawSource
 from multiembed.data.sources.read_options import ReadOptions
 from multiembed.data.sources.source import RowSource
-from multiembed.data.store.dataset import read_vocabulary
 from multiembed.data.store.schema import Field, Schema
+from multiembed.data.store.vocabularies import read_vocabulary
 
 SAMPLE_ROWS = 100_000
 TABLE_OPTIONS = tuple(name for name in ReadOptions.model_fields if name != "split_by")
@@ -42,6 +47,7 @@ def prepare(
     options: PrepareOptions,
     *,
     progress: PrepareProgress | None = None,
+    remark: Callable[[str], None] | None = None,
 ) -> Schema:
     """Encode the rows of `source` into a new directory `dataset`, and return its schema.
 
@@ -64,19 +70,23 @@ def prepare(
         options: How the rows are read and encoded.
         progress: Called with the stage (`count` or `encode`), the bytes that are done, all bytes,
             and the speed in words.
+        remark: Called with lines about what was left out or skipped, once all is written.
 
     Raises:
         ConfigError: If options contradict each other or the source.
         DataError: If `source` cannot be read as asked, or `dataset` is there already.
     """
-    target = Path(dataset)
+    target, tell = local_path(dataset), remark or (lambda line: None)
     check_target(target, overwrite=options.overwrite)
     with downloading(target) as downloads:
         raw = open_source(source, options, downloads)
         key = journal_key(raw, options)
         with resumable_folder(target, key, overwrite=options.overwrite) as (folder, journal):
             report = progress or (lambda stage, done, total, speed: None)
-            return _prepare(raw, options, journal, folder=folder, progress=report)
+            schema = _prepare(raw, options, journal, folder=folder, progress=report)
+    for line in raw.reader.remarks:
+        tell(line)
+    return schema
 
 
 def _prepare(
@@ -99,6 +109,7 @@ def _prepare(
             options.shard_rows,
             journal,
             folder=folder,
+            keep=options.keep,
             report=lambda rows, share: report.add(rows, round(source.size * share)),
         )
         sources = described.result()
@@ -112,6 +123,7 @@ def _prepare(
         bad_rows=journal.bad_rows,
         sources=sources,
         options=options.model_dump(mode="json"),
+        order=journal.order,
     )
 
 
@@ -128,17 +140,19 @@ def open_source(source: RawSource, options: PrepareOptions, downloads: Path) -> 
         DataError: If there is no such file, or its columns are not the format's.
     """
     _check_options(options)
-    format, extra = FORMATS[options.format], options.split_column
+    format, split = FORMATS[options.format], options.split_column
     reader = format.open_all(source, downloads, options)
-    if reader.given and extra:
-        raise ConfigError(f"split_by must be left out if files are given by split, got {extra}")
-    if extra is not None and extra not in reader.names:
-        raise DataError(
-            f"split_by must be a column of {reader.files[0]} ({', '.join(reader.names)}), "
-            f"got {extra!r}"
-        )
+    if reader.given and split:
+        raise ConfigError(f"split_by must be left out if files are given by split, got {split}")
+    for extra in options.extra_columns:
+        if extra not in reader.names:
+            name = "split_by" if extra == split else "keep"
+            raise DataError(
+                f"{name} must be a column of {reader.files[0]} ({', '.join(reader.names)}), "
+                f"got {extra!r}"
+            )
     label, columns = format.choose(reader, options)
-    return RowSource(reader, label, columns, extra)
+    return RowSource(reader, label, columns, options.extra_columns)
 
 
 def _check_options(options: PrepareOptions) -> None:
@@ -179,6 +193,8 @@ class Preview(NamedTuple):
     positives: float
     """Share of these rows with label 1."""
     fields: tuple[FieldPreview, ...]
+    remarks: tuple[str, ...] = ()
+    """What is odd about them or was left out, in one line each."""
 
 
 def preview(
@@ -206,14 +222,26 @@ def preview(
     sample = pl.concat(blocks).head(rows) if blocks else pl.DataFrame()
     if sample.height == 0:
         raise DataError(f"{raw.files[0]} must hold rows, got none that can be read")
-    labels = read_labels(sample, raw.label)
+    labels = read_labels(sample, raw.label, options.positive)
     known = labels.drop_nulls()
+    fields = [_field_preview(sample, field) for field in plain_fields(raw.columns, options)]
+    order = tell_order(raw.reader, options)
+    keys, odd = pl.Series(dtype=pl.Float64), labels.is_null().to_numpy()
+    if order is not None:
+        keys, unreadable = order.keys(sample[order.column])
+        odd = odd | unreadable
+    distinct = [(one.field.name, one.values) for one in fields]
     return Preview(
         raw.label,
         sample.height,
-        bad + labels.null_count(),
+        bad + int(odd.sum()),
         float(known.sum()) / max(1, len(known)),
-        tuple(_field_preview(sample, field) for field in plain_fields(raw.columns, options)),
+        tuple(fields),
+        (
+            *sample_remarks(labels, distinct, keys, order),
+            *field_remarks(one.field for one in fields),
+            *raw.reader.remarks,
+        ),
     )
 
 

@@ -1,6 +1,8 @@
 """A diagnosis as a table for the terminal, readable at 80 columns."""
 
 from collections.abc import Sequence
+from dataclasses import fields
+from typing import TypeVar
 
 from rich.console import Group
 from rich.table import Table
@@ -8,27 +10,42 @@ from rich.text import Text
 
 from multiembed.diagnosis.diagnose import Diagnosis
 from multiembed.diagnosis.field import FieldDiagnosis
+from multiembed.diagnosis.measure_words import APART, judged_rows, list_heading, written
 from multiembed.diagnosis.readers.table import Skipped
 from multiembed.diagnosis.verdict import VERDICTS
+from multiembed.report.wording import cut_apart, short
 from multiembed.runs.metrics import SPLIT_NAMES, Reliability
 from multiembed.spectra.catalogue import MEASURES
 
+_NAMED = 4
+"""Names that are written out of the tensors left out for one reason; JSON has them all."""
+_NAME_LETTERS = 16
+"""Of a field's name."""
+_Listed = TypeVar("_Listed", FieldDiagnosis, Skipped)
+
 
 def terminal_table(diagnosis: Diagnosis) -> Group:
-    """Return the verdict, one line per field (the worst first), and what was skipped."""
+    """Lay out the verdict, one line per field (the worst first), and what was left out."""
     verdict = diagnosis.summary.verdict
     lines = [
         Text(verdict.headline, style="bold"),
         *(Text(finding) for finding in verdict.findings),
+        *(Text(f"Broken: {of.name}: {of.reason}.", style="bold red") for of in diagnosis.broken),
         *_calibration(diagnosis.reliability),
+        Text(_judged(diagnosis), style="dim"),
         Text(),
         _field_table(diagnosis.fields),
     ]
+    for name, others in _held(diagnosis, FieldDiagnosis):
+        if name != "fields":
+            lines += [Text(), Text(f"{list_heading(name)}. {APART}"), _field_table(others)]
     if verdict.advice:
         lines += [Text(), Text("What to try", style="bold")]
         lines += [Text(f"- {advice}") for advice in verdict.advice]
-    if diagnosis.skipped:
-        lines += [Text(), Text(_skipped(diagnosis.skipped), style="dim")]
+    for name, items in _held(diagnosis, Skipped):
+        if name == "broken":
+            continue  # said at the top
+        lines += [Text(), Text(f"{list_heading(name)}: {_by_reason(items)}.", style="dim")]
     return Group(*lines)
 
 
@@ -39,20 +56,32 @@ def _calibration(reliability: Reliability | None) -> list[Text]:
     return [Text(f"Expected calibration error {error:.4f} on the {split} split.")]
 
 
-def _field_table(fields: Sequence[FieldDiagnosis]) -> Table:
+def _judged(diagnosis: Diagnosis) -> str:
+    said = judged_rows([field.rows_trained for field in diagnosis.fields], diagnosis.counts_from)
+    return f"{said[0].upper()}{said[1:]}."
+
+
+def _field_table(found: Sequence[FieldDiagnosis]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
-    table.add_column("field", overflow="ellipsis", no_wrap=True, max_width=16)
-    table.add_column("verdict", no_wrap=True, min_width=14)
+    table.add_column("field", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("rests on")
     table.add_column("rows", justify="right", no_wrap=True)
-    counted = any(field.rows_trained is not None for field in fields)
+    counted = any(field.rows_trained is not None for field in found)
     if counted:
         table.add_column("trained", justify="right", no_wrap=True)
     for heading in ("dim", *(of.terminal for of in MEASURES.values() if of.terminal)):
         table.add_column(heading, justify="right", no_wrap=True)
-    order = sorted(fields, key=lambda f: f.verdict.view.centered_normalized_information_abundance)
-    for field in order:
-        table.add_row(*_row(field, counted=counted))
+    names = cut_apart([field.name for field in found], _NAME_LETTERS)
+    for field in sorted(found, key=_pressing):
+        table.add_row(names[field.name], *_row(field, counted=counted))
     return table
+
+
+def _pressing(field: FieldDiagnosis) -> tuple[int, float]:
+    view = field.verdict.view
+    label = list(VERDICTS).index(field.verdict.label)
+    return label, view.centered_normalized_information_abundance
 
 
 def _row(field: FieldDiagnosis, *, counted: bool) -> list[str | Text]:
@@ -63,42 +92,32 @@ def _row(field: FieldDiagnosis, *, counted: bool) -> list[str | Text]:
         met = field.rows_trained
         trained = ["" if met is None else f"{met / field.cardinality:.0%}"]
     return [
-        Text(field.name),
         Text(label, style=VERDICTS[label].style),
-        _short(field.cardinality),
+        Text(field.verdict.rests_on),
+        short(field.cardinality),
         *trained,
         dim,
-        *(_number(field.measures[name]) for name, of in MEASURES.items() if of.terminal),
+        *(written(of, field.measures[name]) for name, of in MEASURES.items() if of.terminal),
     ]
 
 
-def _number(value: float | int | None) -> str:
-    if value is None:
-        return ""
-    return str(value) if isinstance(value, int) else f"{value:.2f}"
+def _held(diagnosis: Diagnosis, kind: type[_Listed]) -> list[tuple[str, Sequence[_Listed]]]:
+    """Return the lists of such records that a diagnosis carries, by their names."""
+    held = ((field.name, getattr(diagnosis, field.name)) for field in fields(diagnosis))
+    return [
+        (name, items)
+        for name, items in held
+        if isinstance(items, tuple | list) and items and isinstance(items[0], kind)
+    ]
 
 
-def _short(number: int) -> str:
-    """Write a count in at most five characters."""
-    if number < 10_000:
-        return str(number)
-    for size, letter in ((1e9, "G"), (1e6, "M")):
-        if number >= 0.9995 * size:
-            return _three_digits(number / size) + letter
-    return _three_digits(number / 1e3) + "k"
-
-
-def _three_digits(value: float) -> str:
-    return f"{value:.0f}" if value >= 99.95 else f"{value:.1f}"
-
-
-def _skipped(skipped: Sequence[Skipped]) -> str:
+def _by_reason(skipped: Sequence[Skipped]) -> str:
     reasons: dict[str, list[str]] = {}
     for item in skipped:
         reasons.setdefault(item.reason, []).append(item.name)
     parts = [
         f"{len(names)} tensor{'s' if len(names) > 1 else ''}, {reason} "
-        f"({', '.join(names[:2])}{', ...' if len(names) > 2 else ''})"
+        f"({', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''})"
         for reason, names in reasons.items()
     ]
-    return f"Not measured: {'; '.join(parts)}."
+    return "; ".join(parts)

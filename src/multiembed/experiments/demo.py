@@ -14,6 +14,7 @@ from multiembed.data.store.dataset import Dataset, open_dataset
 from multiembed.diagnosis.diagnose import Diagnosis, diagnose
 from multiembed.diagnosis.page import comparison_page
 from multiembed.experiments.analysis.statistics import Interval, paired_auc_difference
+from multiembed.runs.evaluation import defined
 from multiembed.runs.run import Run
 from multiembed.training.progress import Observer
 from multiembed.training.start import train
@@ -96,7 +97,7 @@ def _trained(name: str, dataset: Dataset, folder: Path, observer: DemoObserver) 
 
 
 def _row(name: str, run: Run, diagnosis: Diagnosis) -> DemoRow:
-    measured = run.evaluate("test")
+    measured = defined(run.evaluate("test"))
     fields = diagnosis.fields
     return DemoRow(
         model=name,

@@ -1,252 +1,243 @@
 "use strict";
-// Puts the page together: the comparison first if there are several models, then one in full.
+// What scripts add to a page that is complete without them: sorting, searching, opening rows,
+// menus, values under the pointer, other views of heatmaps. Text only ever enters as text.
 
-const several = DATA.models.length > 1;
+document.documentElement.classList.add("js");
+const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 
-function resultCell(key, value) {
-  if (typeof value !== "number") return value === null ? "–" : String(value);
-  if (/auc|loss/.test(key)) return fixed(5)(value);
-  if (/normali[sz]ed/.test(key)) return percent(value);
-  return Number.isInteger(value) ? count(value) : fixed(value >= 100 ? 0 : 2)(value);
+// The table of fields: every row is followed by its details.
+function sortable(table) {
+  const heads = all("thead th", table);
+  const body = table.tBodies[0];
+  const pairs = all("tr.field", body).map((row) => [row, row.nextElementSibling]);
+  const value = (row, column) => {
+    const text = row.cells[column].dataset.sort;
+    return text === "" || Number.isNaN(Number(text)) ? text : Number(text);
+  };
+  const compare = (a, b) => {
+    if (a === "" || b === "") return (a === "") - (b === "");
+    if (typeof a === "number" && typeof b === "number") return a - b;
+    return String(a).localeCompare(String(b), "en", { numeric: true });
+  };
+  let sorted = null;
+  heads.forEach((head, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const up = sorted === column ? head.getAttribute("aria-sort") !== "ascending" : true;
+      sorted = column;
+      heads.forEach((other) => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", up ? "ascending" : "descending");
+      pairs.sort(([a], [b]) => (up ? 1 : -1) * compare(value(a, column), value(b, column)));
+      body.append(...pairs.flat());
+    });
+  });
+  return pairs;
 }
 
-function resultTable(rows) {
-  const keys = Object.keys(rows[0]);
-  return h(
-    "div",
-    { class: "scroll" },
-    h(
-      "table",
-      { class: "results" },
-      h(
-        "thead",
-        {},
-        h(
-          "tr",
-          {},
-          keys.map((key) =>
-            h("th", { style: "padding:8px 10px" }, key.replaceAll("_", " ").replace("auc", "AUC")),
-          ),
-        ),
-      ),
-      h(
-        "tbody",
-        {},
-        rows.map((row) =>
-          h(
-            "tr",
-            {},
-            keys.map((key) => h("td", {}, resultCell(key, row[key]))),
-          ),
-        ),
-      ),
-    ),
-  );
+function openable(pairs, model) {
+  const open = (row, details) => {
+    const opened = !row.classList.contains("open");
+    pairs.flat().forEach((other) => other.classList.remove("open"));
+    row.classList.toggle("open", opened);
+    details.classList.toggle("open", opened);
+    pick(model, opened ? row.dataset.key : null);
+  };
+  pairs.forEach(([row, details]) => {
+    row.tabIndex = 0;
+    row.addEventListener("click", () => open(row, details));
+    row.addEventListener("keydown", (event) => event.key === "Enter" && open(row, details));
+  });
 }
 
-function meanSpectrum(model) {
-  const longest = Math.max(...model.fields.map((f) => f.singular_values.length));
-  const full = model.fields.filter(
-    (f) => f.singular_values.length === longest && f.singular_values[0] > 0,
-  );
-  return range(longest).map((k) =>
-    Math.exp(
-      full.reduce(
-        (sum, f) => sum + Math.log(Math.max(f.singular_values[k] / f.singular_values[0], 1e-12)),
-        0,
-      ) / full.length,
-    ),
-  );
+// Draws one field bold in the charts, with the random table of its own shape, and the rest faintly.
+function pick(model, key) {
+  all(".chart [data-key]", model).forEach((mark) => {
+    mark.classList.toggle("picked", mark.dataset.key === key);
+    mark.classList.toggle("faded", key !== null && mark.dataset.key !== key);
+  });
 }
 
-function comparisonPart(models) {
-  const spectraChart = chart(400, () => [
-    models.map((model, m) => ({
-      type: "scatter",
-      mode: "lines+markers",
-      name: plain(model.name),
-      x: meanSpectrum(model).map((_, k) => k + 1),
-      y: meanSpectrum(model),
-      line: { color: MODEL_COLORS[m] },
-      marker: { symbol: MODEL_SYMBOLS[m], size: 6 },
-      hovertemplate: `<b>${plain(model.name)}</b><br>direction %{x}: %{y:.3g}<extra></extra>`,
-    })),
-    layout({
-      xaxis: axis("direction, from the strongest"),
-      yaxis: axis("singular value, over the largest", {
-        type: "log",
-        exponentformat: "power",
-        dtick: 1,
+function searchable(input, pairs) {
+  input.addEventListener("input", () => {
+    const sought = input.value.trim().toLowerCase();
+    pairs.forEach(([row, details]) => {
+      const text = `${row.dataset.key} ${row.cells[1].textContent}`;
+      row.hidden = details.hidden = !text.toLowerCase().includes(sought);
+    });
+  });
+}
+
+all("table.fields").forEach((table) => {
+  const pairs = sortable(table);
+  openable(pairs, table.closest(".model"));
+  searchable(table.closest("section").querySelector("input[type=search]"), pairs);
+});
+
+// A box that scrolls sideways shows a shadow at the end that hides something.
+all(".scroll").forEach((box) => {
+  const mark = () => {
+    const left = box.scrollWidth - box.clientWidth - box.scrollLeft;
+    box.classList.toggle("more-right", left > 1);
+    box.classList.toggle("more-left", box.scrollLeft > 1);
+  };
+  box.addEventListener("scroll", mark, { passive: true });
+  new ResizeObserver(mark).observe(box);
+});
+
+// Menus that show one of several pieces.
+all(".variants").forEach((box) => {
+  const menus = all(":scope > .controls select", box);
+  const show = () => {
+    const chosen = menus.map((menu) => menu.value).join("|");
+    all(":scope > [data-choice]", box).forEach((piece) => {
+      piece.hidden = piece.dataset.choice !== chosen;
+    });
+  };
+  menus.forEach((menu) => menu.addEventListener("change", show));
+});
+
+const choose = document.getElementById("choose");
+if (choose) {
+  const show = () =>
+    all(".model").forEach((model) => {
+      model.hidden = model.dataset.name !== choose.value;
+    });
+  choose.addEventListener("change", show);
+  show();
+}
+
+// What lies under the pointer, in words.
+const tip = document.createElement("div");
+tip.className = "tip";
+tip.hidden = true;
+document.body.append(tip);
+
+function say(text, event) {
+  tip.hidden = !text;
+  if (!text) return;
+  tip.textContent = text;
+  const left = Math.min(event.clientX + 14, window.innerWidth - tip.offsetWidth - 8);
+  const below = event.clientY + 18 + tip.offsetHeight < window.innerHeight;
+  tip.style.left = `${Math.max(8, left)}px`;
+  tip.style.top = `${event.clientY + (below ? 18 : -12 - tip.offsetHeight)}px`;
+}
+
+const NEAR = 14;
+
+// The value at a share of an axis, which says how it runs: "log 0.001 1".
+function read(axis, share) {
+  const [kind, low, high] = axis.split(" ");
+  if (kind === "linear") return Number(low) + share * (high - low);
+  return 10 ** (Math.log10(low) + share * (Math.log10(high) - Math.log10(low)));
+}
+
+// Browsers would show titles too, beside ours and later.
+function untitled(mark) {
+  const title = mark.querySelector(":scope > title");
+  if (title) {
+    mark.dataset.tip = title.textContent;
+    title.remove();
+  }
+  return mark.dataset.tip;
+}
+
+function nearest(plot, event) {
+  const box = plot.getBoundingClientRect();
+  const height = plot.height.baseVal.value;
+  const [x, y] = [event.clientX - box.left, event.clientY - box.top];
+  let found = { far: NEAR, text: "" };
+  const offer = (far, text) => {
+    if (far < found.far) found = { far, text: text() };
+  };
+  all("use", plot).forEach((mark) => {
+    const at = [(parseFloat(mark.getAttribute("x")) / 100) * box.width, mark.getAttribute("y")];
+    // A mark is meant before the line that it lies on.
+    offer(Math.hypot(x - at[0], y - at[1]) - 1, () => untitled(mark));
+  });
+  all("polyline:not(.faint:not(.picked))", plot).forEach((line) => {
+    if (untitled(line) === undefined) return;
+    [...line.points].forEach((point) => {
+      const far = Math.hypot(x - (point.x / 1000) * box.width, y - point.y);
+      offer(far, () => {
+        const value = read(plot.dataset.y, 1 - point.y / height).toPrecision(3);
+        const at = Math.round(read(plot.dataset.x, point.x / 1000));
+        return `${line.dataset.tip}: ${Number(value)} at ${at} (${plot.dataset.xt})`;
+      });
+    });
+  });
+  return found.text;
+}
+
+all("svg.plot[data-x]").forEach((plot) => {
+  const near = (event) => say(nearest(plot, event), event);
+  plot.addEventListener("pointermove", near);
+  plot.addEventListener("pointerdown", near);
+  plot.addEventListener("pointerleave", () => say("", null));
+});
+
+// Heatmaps: their numbers lie beside them.
+function heatmap(figure) {
+  const data = JSON.parse(figure.querySelector("script").textContent);
+  const plot = figure.querySelector("svg.plot");
+  const image = plot.querySelector("image");
+  const menu = (name) => figure.querySelector(`select[name="${name}"]`)?.selectedIndex ?? 0;
+  const shown = () => [data.views[menu("show")], data.orders[menu("order fields by")]];
+  const parts = (color) => [1, 3, 5].map((k) => parseInt(color.slice(k, k + 2), 16));
+  const colors = data.colors.map(parts);
+
+  function draw() {
+    const [view, order] = shown();
+    const known = view.values.flat().filter((value) => value !== null);
+    const low = data.ends[0] ?? Math.min(...known);
+    const high = data.ends[1] ?? Math.max(...known);
+    const canvas = document.createElement("canvas");
+    canvas.width = canvas.height = order.length;
+    const pixels = new ImageData(order.length, order.length);
+    order.forEach((i, up) =>
+      order.forEach((j, across) => {
+        const at = 4 * ((order.length - 1 - up) * order.length + across);
+        pixels.data.set([...color(view.values[i][j], low, high), 255], at);
       }),
-      legend: below,
-    }),
-  ]);
-  const crossed = models.filter((m) => m.subembeddings);
-  const names = (m) => m.fields.map((f) => f.name).join("\n");
-  // Heatmaps of the same fields share an order, so that they can be compared by place.
-  const shared = (m) => (names(m) === names(crossed[0]) ? crossed[0] : m);
-  const largest = Math.max(...crossed.flatMap((m) => m.subembeddings.layers[0].abundance.flat()));
-  return [
-    section(
-      "results",
-      "Side by side",
-      DATA.rows.length ? resultTable(DATA.rows) : null,
-      h(
-        "div",
-        { class: "tiles", style: "margin-top:18px" },
-        models.map((m) =>
-          h(
-            "div",
-            {},
-            h("h3", { style: "margin-top:0" }, m.name),
-            shares(m.summary.verdict.counts),
-            h("p", { class: "caption" }, m.summary.verdict.headline),
-          ),
-        ),
-      ),
-      h("p", { class: "caption" }, "Fields by verdict, in the order of the models above:"),
-      verdictLegend(
-        Object.fromEntries(
-          Object.keys(VERDICTS)
-            .map((label) => [
-              label,
-              models.map((m) => m.summary.verdict.counts[label] || 0).join(" / "),
-            ])
-            .filter(([, text]) => /[1-9]/.test(text)),
-        ),
-      ),
-    ),
-    section(
-      "compared-abundance",
-      "Abundance by field",
-      h("p", {}, "Each mark is a field of one model; dotted, a random table of the same shape."),
-      abundance(models),
-    ),
-    section(
-      "compared-spectra",
-      "Spectra",
-      h(
-        "p",
-        {},
-        "Singular values over the largest, geometric mean over the fields that have " +
-          "as many rows as columns.",
-      ),
-      spectraChart.element,
-    ),
-    crossed.length
-      ? section(
-          "compared-interaction",
-          "What fields leave to each other",
-          h(
-            "p",
-            {},
-            "Abundance of field i (vertical) carried into field j (horizontal), " +
-              "first layer, on one scale of colours; fields by rising abundance (in " +
-              "the first model, where fields are the same).",
-          ),
-          h(
-            "div",
-            { class: "tiles" },
-            crossed.map((m) =>
-              h(
-                "div",
-                {},
-                h("h3", {}, m.name),
-                heatmap(
-                  m.subembeddings.fields,
-                  [["", ascending(shared(m).fields.map((f) => f.information_abundance))]],
-                  [{ name: "", values: m.subembeddings.layers[0].abundance, unit: "abundance" }],
-                  { height: 360, marginals: false, bare: true, zmin: 1, zmax: largest },
-                ),
-                h(
-                  "p",
-                  { class: "caption" },
-                  `r = ${fixed(2)(m.subembeddings.layers[0].co_influence.pearson)} ` +
-                    "between a field's abundance and what others leave in it.",
-                ),
-              ),
-            ),
-          ),
-          h("h3", {}, "Poor fields and those they meet"),
-          influence(crossed),
-        )
-      : null,
-  ].filter(Boolean);
-}
+    );
+    canvas.getContext("2d").putImageData(pixels, 0, 0);
+    image.setAttribute("href", canvas.toDataURL());
+    all("text.row", plot).forEach((text, at) => (text.textContent = data.short[order[at]]));
+    all("text.column", plot).forEach((text, at) => (text.textContent = data.short[order[at]]));
+    figure.querySelector(".low").textContent = Number(low.toPrecision(3));
+    figure.querySelector(".high").textContent = Number(high.toPrecision(3));
+    figure.querySelector(".unit").textContent = view.unit;
+  }
 
-function main() {
-  const first = DATA.models[0];
-  const describe = (m) =>
-    `${m.layout} · ${count(m.summary.fields)} ` +
-    `${m.summary.fields === 1 ? "table" : "fields"} · ${short(m.summary.rows)} rows ` +
-    `· ${short(m.summary.parameters)} numbers · ` +
-    (m.summary.sets > 1 ? `${m.summary.sets} sets of ` : "") +
-    (m.summary.dim === null ? "different widths" : `${m.summary.dim} columns`);
-  document
-    .getElementById("header")
-    .append(
-      h("h1", {}, DATA.title),
-      ...(several
-        ? [h("p", { class: "source" }, DATA.models.map((m) => m.name).join(" · "))]
-        : [
-            h("div", { class: "source" }, first.source),
-            h("div", { class: "source" }, describe(first)),
-          ]),
-    );
-  const into = h("div", { id: "model" });
-  const parts = [];
-  if (several) {
-    const choose = control(
-      "model",
-      DATA.models.map((m, k) => [k, m.name]),
-      (k) => {
-        about.textContent = describe(DATA.models[k]);
-        into.replaceChildren(...modelPart(DATA.models[k]));
-      },
-    );
-    const about = h("p", { class: "source" }, describe(first));
-    parts.push(
-      ...comparisonPart(DATA.models),
-      section("one", "One model in full", h("div", { class: "controls" }, choose.label), about),
+  function color(value, low, high) {
+    if (value === null) return [255, 255, 255];
+    const share = Math.min(1, Math.max(0, (value - low) / (high - low || 1)));
+    const place = share * (colors.length - 1);
+    const under = Math.min(colors.length - 2, Math.floor(place));
+    return [0, 1, 2].map((k) =>
+      Math.round(colors[under][k] + (place - under) * (colors[under + 1][k] - colors[under][k])),
     );
   }
-  const rules = section(
-    "rules",
-    "How to read this",
-    h(
-      "dl",
-      {},
-      DATA.rules.flatMap(([term, text]) => [h("dt", {}, term), h("dd", {}, text)]),
-    ),
-  );
-  document
-    .getElementById("main")
-    .replaceChildren(
-      ...parts,
-      into,
-      rules,
-      h(
-        "footer",
-        {},
-        "Written by multiembed. Everything on this page is in this file; nothing is fetched.",
-      ),
-    );
-  into.replaceChildren(...modelPart(first));
-  const links = [...document.querySelectorAll("section")]
-    .filter((s) => s.id !== "one")
-    .map((s) => h("a", { href: `#${s.id}` }, s.querySelector("h2").textContent));
-  document
-    .getElementById("header")
-    .append(
-      h("nav", {}, several ? links.filter((_, k) => k < 4 || k === links.length - 1) : links),
-    );
-  const fit = (printing) => {
-    document.body.classList.toggle("printing", printing);
-    if (printing) [...unseen.keys()].forEach(reveal);
-    document.querySelectorAll(".js-plotly-plot").forEach((c) => Plotly.Plots.resize(c));
-  };
-  window.addEventListener("beforeprint", () => fit(true));
-  window.addEventListener("afterprint", () => fit(false));
+
+  function under(event) {
+    const box = image.getBoundingClientRect();
+    const [view, order] = shown();
+    const count = order.length;
+    const across = Math.floor(((event.clientX - box.left) / box.width) * count);
+    const up = count - 1 - Math.floor(((event.clientY - box.top) / box.height) * count);
+    const inside = [across, up].every((place) => place >= 0 && place < count);
+    if (!inside) return say("", null);
+    const value = view.values[order[up]][order[across]];
+    const names = `${data.names[order[up]]} ${data.joined} ${data.names[order[across]]}`;
+    say(value === null ? names : `${names}, ${view.unit}: ${value}`, event);
+  }
+
+  all("select", figure).forEach((select) => select.addEventListener("change", draw));
+  image.addEventListener("pointermove", under);
+  image.addEventListener("pointerdown", under);
+  image.addEventListener("pointerleave", () => say("", null));
 }
 
-main();
+all("figure.heatmap").forEach(heatmap);

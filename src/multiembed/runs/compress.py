@@ -44,9 +44,9 @@ class Compression:
 
     keep: float
     fields: list[CompressedField]
-    before: dict[str, float]
+    before: dict[str, float | None]
     """Quality on the test split."""
-    after: dict[str, float]
+    after: dict[str, float | None]
 
     @property
     def bytes_before(self) -> int:

@@ -27,9 +27,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from multiembed.base.errors import ConfigError, DataError
-from multiembed.base.files import lock_of, write_text, write_whole
-from multiembed.data.store.dataset import read_vocabulary
+from multiembed.base.files import local_path, lock_of, write_text, write_whole
 from multiembed.data.store.schema import Field, Schema
+from multiembed.data.store.vocabularies import read_vocabulary
 from multiembed.runs.metrics import ReliabilityBin, expected_calibration_error
 
 VOCABULARY_COLUMNS = {"value": pl.String, "count": pl.Int64, "id": pl.Int32}
@@ -94,6 +94,7 @@ class RunDirectory:
             ConfigError: If it holds a run and neither `resume` nor `overwrite` was said, if it is
                 in use, or if it is something else than a run directory.
         """
+        local_path(self.path)
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"{self.path} must be a directory, got a file")
         if self.path.exists() and not self._is_ours():

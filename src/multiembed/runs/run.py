@@ -1,8 +1,8 @@
 """A trained run: its model, its probabilities, its evaluation."""
 
+import warnings
 from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -12,24 +12,18 @@ from torch import Tensor
 
 from multiembed.base.errors import DataError
 from multiembed.config import RunConfig, read_config
-from multiembed.data.encoding.vocabulary import ArrowTable, Encoder, as_polars
-from multiembed.data.store.dataset import Dataset, Split, open_dataset
+from multiembed.data.encoding.frames import ArrowTable, as_polars
+from multiembed.data.encoding.vocabulary import Encoder
+from multiembed.data.store.dataset import Dataset, open_dataset
 from multiembed.data.store.schema import Schema
 from multiembed.kernels.setting import using_kernels
 from multiembed.models.click_model import ClickModel
 from multiembed.models.embedding import EmbeddingSets, FactoredEmbeddings
 from multiembed.runs.calibration import Calibration, read_calibration, weights_name
 from multiembed.runs.directory import RunDirectory, load_tensors
-from multiembed.runs.metrics import (
-    auc,
-    calibration_ratio,
-    expected_calibration_error,
-    group_auc,
-    log_loss,
-    normalized_entropy,
-    reliability_curve,
-)
+from multiembed.runs.evaluation import Scores, measure
 from multiembed.runs.scoring import EVALUATION_BATCH, predict_batches, predict_ids
+from multiembed.runs.unseen import FieldShares, UnseenTally, UnseenWarning, remarks_of
 
 
 def build_model(
@@ -58,34 +52,6 @@ def build_model(
         gate=config.model.gate,
         tables=tables,
     )
-
-
-def quality(
-    labels: Int[np.ndarray, " rows"], probabilities: Float[np.ndarray, " rows"]
-) -> dict[str, float]:
-    """Return AUC, log loss, normalised entropy and calibration ratio.
-
-    Args:
-        labels: 0 or 1.
-        probabilities: Of label 1.
-    """
-    return {
-        "auc": auc(labels, probabilities),
-        "log_loss": log_loss(labels, probabilities),
-        "normalized_entropy": normalized_entropy(labels, probabilities),
-        "calibration_ratio": calibration_ratio(labels, probabilities),
-    }
-
-
-class Scores(NamedTuple):
-    """A split with the probabilities of its rows."""
-
-    split: Split
-    field_names: tuple[str, ...]
-    labels: Int[np.ndarray, " rows"]
-    probabilities: Float[np.ndarray, " rows"]
-    slots: tuple[int, ...]
-    """Columns of ids that every field has."""
 
 
 class Run:
@@ -177,11 +143,13 @@ class Run:
         """Open the dataset that the run was trained on.
 
         Raises:
-            DataError: If it is no longer where it was.
+            DataError: If it is no longer where it was, or another one is there.
         """
         if self.config.dataset is None:
             raise DataError(f"{self.path} must name its dataset in config.toml, got none")
-        return open_dataset(self.config.dataset)
+        dataset = open_dataset(self.config.dataset)
+        check_dataset(dataset, self.schema, self.path)
+        return dataset
 
     def predict(self, ids: Int[np.ndarray, "rows fields"]) -> Float[np.ndarray, " rows"]:
         """Return the probability of a click for rows of ids, without the run's calibration.
@@ -207,11 +175,34 @@ class Run:
             rows: A data frame of polars or pandas, or any other table that speaks Arrow. A value
                 that training never saw is *other*; a missing one is a value of its own.
 
+        Warns:
+            UnseenWarning: For each field that has far more values which training never saw, or
+                missing ones, than training had.
+
         Raises:
             DataError: If a field has no column.
         """
-        probabilities = self.predict(self.encoder.encode(as_polars(rows)))
-        calibration = self.calibration
+        tally = UnseenTally(self.schema, self.vocabularies)
+        probabilities = self.score_rows(as_polars(rows), tally)
+        for remark in remarks_of(tally.fields):
+            warnings.warn(remark, UnseenWarning, stacklevel=2)
+        return probabilities
+
+    def unseen(self, rows: ArrowTable) -> tuple[FieldShares, ...]:
+        """Return for every field how many values training never saw, beside how many it had.
+
+        Args:
+            rows: As for `predict_proba`.
+        """
+        tally, table = UnseenTally(self.schema, self.vocabularies), as_polars(rows)
+        tally.add(table, self.encoder.encode(table))
+        return tally.fields
+
+    def score_rows(self, rows: pl.DataFrame, tally: UnseenTally) -> Float[np.ndarray, " rows"]:
+        """Do what `predict_proba` does, and count what training never saw instead of warning."""
+        ids = self.encoder.encode(rows)
+        tally.add(rows, ids)
+        probabilities, calibration = self.predict(ids), self.calibration
         return probabilities if calibration is None else calibration.apply(probabilities)
 
     @property
@@ -230,16 +221,16 @@ class Run:
 
         Args:
             split: `train`, `valid` or `test`.
-            dataset: One of the same fields in place of the run's own.
+            dataset: Other rows, of the same vocabularies, in place of the run's own.
             calibrated: Whether the run's calibration is applied.
 
         Raises:
             DataError: If there is no such split, the dataset is another one, or the run is to be
                 calibrated and is not.
         """
-        dataset = dataset or self.dataset()
-        shape = (self.schema.cardinalities, self.schema.slots)
-        if (dataset.cardinalities, dataset.slots) != shape:
+        if dataset is None:
+            dataset = self.dataset()
+        elif not dataset.schema.is_of(self.schema, rows=False):
             raise DataError(f"{dataset.path} must have the fields of the run, got others")
         rows = dataset.split(split)
         rate = self.config.training.negative_rate
@@ -252,7 +243,7 @@ class Run:
             if calibration is None:
                 raise DataError(f"{self.path} must be calibrated first, got a run that is not")
             probabilities = calibration.apply(probabilities)
-        return Scores(rows, dataset.field_names, labels, probabilities, dataset.slots)
+        return Scores(dataset, split, labels, probabilities)
 
     def evaluate(
         self,
@@ -261,13 +252,15 @@ class Run:
         dataset: Dataset | None = None,
         group: str | None = None,
         calibrated: bool = False,
-    ) -> dict[str, float]:
-        """Return the quality on a split; with `group`, also the AUC within that field's values.
+    ) -> dict[str, float | None]:
+        """Return the quality on a split; with `group`, also the AUC within that column's values.
+
+        What rows of one class leave undefined is None.
 
         Args:
             split: `train`, `valid` or `test`.
-            dataset: One of the same fields in place of the run's own.
-            group: Name of a field of one value per row.
+            dataset: Other rows, of the same vocabularies, in place of the run's own.
+            group: Name of a field of one value per row, or of a column that `prepare` kept.
             calibrated: Whether the run's calibration is applied.
 
         Raises:
@@ -275,29 +268,6 @@ class Run:
                 the run is to be calibrated and is not.
         """
         return measure(self.score(split, dataset=dataset, calibrated=calibrated), group=group)
-
-
-def measure(scores: Scores, *, group: str | None = None) -> dict[str, float]:
-    """Return the quality of scored rows; with `group`, also the AUC within that field's values.
-
-    Raises:
-        DataError: If there is no such field, or the rows are of one class.
-    """
-    rows, names, labels, probabilities, slots = scores
-    if group is not None and group not in names:
-        raise DataError(f"group must be one of the fields {', '.join(names)}, got '{group}'")
-    result = {"rows": float(len(labels)), **quality(labels, probabilities)}
-    curve = reliability_curve(labels, probabilities)
-    result["expected_calibration_error"] = expected_calibration_error(curve)
-    if group is not None:
-        field = names.index(group)
-        if slots[field] > 1:
-            raise DataError(f"group must be a field of one value per row, got '{group}'")
-        column = sum(slots[:field])
-        of_row = [batch.ids[:, column] for batch in rows.batches(EVALUATION_BATCH)]
-        result["group_auc"], counted = group_auc(labels, probabilities, np.concatenate(of_row))
-        result["group_auc_rows"] = float(counted)
-    return result
 
 
 def load_run(path: Path | str) -> Run:
@@ -320,6 +290,19 @@ def load_run(path: Path | str) -> Run:
         torch.Size([28, 2])
     """
     return Run(path)
+
+
+def check_dataset(dataset: Dataset, schema: Schema, run: Path) -> None:
+    """Refuse a dataset that is not the one a run was trained on.
+
+    Raises:
+        DataError: If its vocabularies or rows are others than the run's schema says.
+    """
+    if not dataset.schema.is_of(schema):
+        raise DataError(
+            f"{dataset.path} must be the dataset that {run} was trained on, got another one of "
+            "that name: prepared anew, of other rows or in another way"
+        )
 
 
 def _described(tensor: Tensor | None) -> str:

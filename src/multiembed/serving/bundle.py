@@ -1,15 +1,15 @@
 """A bundle: a directory that scores raw values without this library.
 
 `manifest.json` says what is in it, `model.onnx` or `model.pt2` maps ids to probabilities,
-`vocabulary/` holds the values behind the ids, `loader.py` puts them together, and `SHA256SUMS`
-shows whether every file is as it was exported.
+`vocabulary/` holds the values behind the ids, `canonical.py` says how values are written,
+`loader.py` puts them together, and `SHA256SUMS` shows whether every file is as it was exported.
 """
 
 import hashlib
 import runpy
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,18 +19,15 @@ from jaxtyping import Bool, Float64, Int32, Int64
 from pydantic import BaseModel, JsonValue
 
 from multiembed.base.errors import DataError
+from multiembed.data.encoding import canonical
 from multiembed.data.encoding.values import read_values
 from multiembed.data.encoding.vocabulary import Encoder
-from multiembed.data.store.schema import Field
+from multiembed.data.store.schema import DateRule, Field, Kind
 from multiembed.runs.run import Run
 
-BUNDLE_VERSION = 1
+BUNDLE_VERSION = 2
 LOADER = "loader.py"
 LARGEST_FLOAT = sys.float_info.max
-KNOWN = {"name", "kind", "cardinality", "min_count", "numeric", "max_values", "other"}
-"""What a bundle can express of a field; it must not be one that says more of itself."""
-NOT_A_NUMBER = "no number"
-NEVER_SEEN = "a value that training never saw"
 
 
 class Parity(BaseModel):
@@ -48,14 +45,28 @@ class CompiledField(BaseModel):
     """One field of a bundle's manifest."""
 
     name: str
-    missing: int
-    """Id of a missing value."""
+    column: str
+    """The raw column that it is made from."""
+    kind: Kind
     vocabulary: str | None = None
-    """File whose `value` column holds the texts of the ids 1, 2, …; for categories."""
+    """File whose `value` column holds the texts of the ids 1, 2, …; none for buckets of numbers."""
+    missing: int = 0
+    """For buckets: id of a missing value."""
     thresholds: tuple[float, ...] = ()
-    """Where intervals of numbers begin, ascending; for numbers."""
+    """For buckets: where intervals of numbers begin, ascending."""
     ids: tuple[int, ...] = ()
-    """Id of every interval, the first of them before the first threshold."""
+    """For buckets: id of every interval, the first of them before the first threshold."""
+    decimal: str = ""
+    """For numbers in text with commas: the mark before the fraction."""
+    absent: tuple[str, ...] = ()
+    """Texts that stand for a missing value, beside the usual ones."""
+    date: DateRule | None = None
+    hash_size: int | None = None
+    """If given, values are hashed to so many before they are looked up."""
+    delimiter: str | None = None
+    """What stands between the values of a cell, if there are several."""
+    slots: int = 1
+    """Columns of ids."""
 
 
 class Manifest(BaseModel):
@@ -83,7 +94,7 @@ def write_fields(run: Run, folder: Path) -> tuple[CompiledField, ...]:
     for number, field in enumerate(run.schema.fields):
         vocabulary = run.vocabularies[field.name]
         compiled = compile_field(run.encoder, field, vocabulary)
-        if field.kind == "categorical":
+        if not compiled.ids:
             name = f"vocabulary/{number}.parquet"
             vocabulary.select("value").write_parquet(folder / name)
             compiled = compiled.model_copy(update={"vocabulary": name})
@@ -122,8 +133,9 @@ def describe(
 
 
 def seal(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest, the loader and the checksums of everything."""
-    shutil.copyfile(Path(__file__).with_name(LOADER), folder / LOADER)
+    """Write the manifest, the loader, the rules of texts and the checksums of everything."""
+    for file in (Path(__file__).with_name(LOADER), Path(canonical.__file__)):
+        shutil.copyfile(file, folder / file.name)
     (folder / "manifest.json").write_text(manifest.model_dump_json(indent=1) + "\n", "utf-8")
     sums = folder / "SHA256SUMS"
     files = sorted(file for file in folder.rglob("*") if file.is_file() and file != sums)
@@ -144,65 +156,39 @@ def score(folder: Path, rows: pl.DataFrame | Mapping[str, list]) -> pl.Series:
         raise DataError(f"{folder} must be a whole bundle, got: {error}") from None
 
 
-def is_plain(field: Field) -> bool:
-    """Say whether a field is made of its own column by a rule that a bundle can express."""
-    return not _more_than_plain(field)
-
-
-def check_fields(fields: Sequence[Field]) -> None:
-    """Refuse fields that say more of themselves than a bundle can express, such as dates."""
-    for field in fields:
-        unknown = _more_than_plain(field)
-        if unknown:
-            raise DataError(f"{field.name} must be plain to be exported, got one with {unknown[0]}")
-
-
 def compile_field(encoder: Encoder, field: Field, vocabulary: pl.DataFrame) -> CompiledField:
     """Return what an encoder does with one field."""
-    if field.kind == "categorical":
-        missing = vocabulary.filter(pl.col("value").is_null())["id"].to_list()
-        return CompiledField(name=field.name, missing=missing[0] if missing else 0)
+    compiled = CompiledField(
+        name=field.name,
+        column=field.column,
+        kind=field.kind,
+        decimal=field.decimal,
+        absent=field.missing,
+        date=field.date,
+        hash_size=field.hash_size,
+        delimiter=field.delimiter,
+        slots=field.slots,
+    )
+    if field.numeric is None or field.numeric.rule == "as_is":
+        return compiled
     thresholds = _thresholds(field, vocabulary)
     places = np.concatenate([[-LARGEST_FLOAT], thresholds, [np.nan]])
-    found = _ids(encoder, field, places).tolist()
-    return CompiledField(
-        name=field.name, missing=found[-1], thresholds=tuple(thresholds.tolist()), ids=found[:-1]
-    )
-
-
-def rows_of(encoder: Encoder, ids: Int32[np.ndarray, "rows fields"]) -> pl.DataFrame:
-    """Return raw rows, all of them text, that an encoder turns into these ids."""
-    values = encoder.decode(ids)
-    columns = []
-    for field, of_row in zip(encoder.fields, ids.T, strict=True):
-        numeric = field.kind == "numeric"
-        column = values[field.name]
-        if numeric:
-            buckets = column.drop_nulls().unique()
-            numbers = _start(field, buckets.cast(pl.Int64).to_numpy())
-            texts = dict(zip(buckets, map(repr, numbers.tolist()), strict=True))
-            column = column.replace_strict(texts, default=None, return_dtype=pl.String)
-        unseen = pl.Series(of_row == 0)
-        other = pl.lit(NOT_A_NUMBER if numeric else NEVER_SEEN)
-        columns.append(pl.select(pl.when(unseen).then(other).otherwise(column).alias(field.name)))
-    return pl.concat(columns, how="horizontal")
-
-
-def _more_than_plain(field: Field) -> list[str]:
-    told = field.model_dump(exclude_defaults=True, exclude_none=True)
-    as_is = field.numeric is not None and field.numeric.rule == "as_is"
-    return [key for key in told if key not in KNOWN or (key == "numeric" and as_is)]
+    found = tuple(_ids(encoder, field, places).tolist())
+    buckets = {"missing": found[-1], "thresholds": tuple(thresholds.tolist()), "ids": found[:-1]}
+    return compiled.model_copy(update=buckets)
 
 
 def _thresholds(field: Field, vocabulary: pl.DataFrame) -> Float64[np.ndarray, " thresholds"]:
     """Return where a kept bucket begins or ends, and where numbers begin to have buckets."""
     kept = vocabulary["value"].drop_nulls().cast(pl.Int64).to_numpy()
     lowest = np.array([np.iinfo(np.int64).min])
-    starts = _start(field, np.unique(np.concatenate([lowest, kept, kept + 1])))
+    starts = bucket_starts(field, np.unique(np.concatenate([lowest, kept, kept + 1])))
     return np.unique(starts[np.isfinite(starts)])
 
 
-def _start(field: Field, buckets: Int64[np.ndarray, " buckets"]) -> Float64[np.ndarray, " buckets"]:
+def bucket_starts(
+    field: Field, buckets: Int64[np.ndarray, " buckets"]
+) -> Float64[np.ndarray, " buckets"]:
     """Return the first number of these buckets or of any above; infinity if there is none."""
 
     def reached(numbers: Float64[np.ndarray, " buckets"]) -> Bool[np.ndarray, " buckets"]:
@@ -240,8 +226,8 @@ def _at(places: Int64[np.ndarray, " many"]) -> Float64[np.ndarray, " many"]:
 def _ids(
     encoder: Encoder, field: Field, numbers: Float64[np.ndarray, " many"]
 ) -> Int32[np.ndarray, " many"]:
-    rows = {other.name: numbers for other in encoder.fields}
-    return encoder.encode(pl.DataFrame(rows))[:, encoder.fields.index(field)]
+    values = read_values(pl.DataFrame({field.column: numbers}), [field]).columns.to_series()
+    return encoder.number(field, values)[:, 0]
 
 
 def _digest(file: Path) -> str:

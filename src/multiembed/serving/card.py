@@ -10,7 +10,7 @@ from multiembed.base.files import write_text
 from multiembed.data.store.schema import Schema
 from multiembed.diagnosis.diagnose import diagnose
 from multiembed.runs.run import Run
-from multiembed.serving.bundle import is_plain, rows_of
+from multiembed.serving.raw_rows import rows_of
 
 FIELDS_SHOWN = 60
 MEASURES_SHOWN = {
@@ -168,10 +168,9 @@ def _use(run: Run) -> str:
 def _example(run: Run) -> dict[str, str]:
     """Return a raw row of most frequent values; "" stands for a missing one."""
     fields = run.schema.fields
-    if not all(is_plain(field) for field in fields):
-        return {field.column: "" for field in fields}
-    known = [[min(1, field.cardinality - 1) for field in fields]]
-    values = rows_of(run.encoder, np.array(known, np.int32)).row(0, named=True)
+    first = [[min(1, f.cardinality - 1), *[-1] * (f.slots - 1)] for f in fields]
+    ids = np.concatenate(first).astype(np.int32)
+    values = rows_of(run.encoder, ids.reshape(1, -1)).row(0, named=True)
     return {name: value or "" for name, value in values.items()}
 
 

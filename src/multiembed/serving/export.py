@@ -22,22 +22,19 @@ from torch import Tensor, nn
 from multiembed.base.errors import ConfigError, DataError
 from multiembed.base.files import new_folder
 from multiembed.base.validation import known_name
-from multiembed.data.sources.file_series import downloading
-from multiembed.data.sources.formats import open_to_score
-from multiembed.data.sources.source import whole_batches
+from multiembed.data.sources.fetching import downloading
+from multiembed.data.sources.formats import is_embedded, open_to_score
 from multiembed.models.click_model import ClickModel
 from multiembed.runs.calibration import SMALLEST, Calibration
 from multiembed.runs.run import Run
-from multiembed.runs.scoring import EVALUATION_BATCH
 from multiembed.serving.bundle import (
     Parity,
-    check_fields,
     describe,
-    rows_of,
     score,
     seal,
     write_fields,
 )
+from multiembed.serving.raw_rows import rebuilt, rows_of
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram  # takes a while to load
@@ -106,13 +103,14 @@ def export(
         ... )
         >>> run = me.train(config, dataset=me.open_dataset("ads_encoded"), run="ads_run")
         >>> me.export(run, "ads_bundle", format="torch").rows
-        4
+        40
 
     Args:
         run: A trained run.
         out: Directory to write; it must be new.
         format: One of `EXPORT_FORMATS`: `onnx` for onnxruntime, `torch` for torch alone.
-        rows: Raw rows to check it on; by default rows of the dataset's test split.
+        rows: Raw rows to check it on; by default those that the dataset was prepared from, or,
+            where they are no longer there, rows that stand for the ids of its test split.
 
     Raises:
         ConfigError: If there is no such format, or packages that it needs are not installed.
@@ -124,14 +122,14 @@ def export(
             raise ConfigError(
                 f"format {format} needs the package {package}: pip install 'multiembed[export]'"
             )
-    check_fields(run.schema.fields)
     with downloading(Path(out)) as folder:
         checked, source = _some_rows(run, rows, folder)
     with new_folder(Path(out)) as folder:
         fields = write_fields(run, folder)
         rate, calibration = run.config.training.negative_rate, run.calibration
         model = ProbabilityModel(run.model, negative_rate=rate, calibration=calibration)
-        write_model(model.eval(), folder / chosen.file, chosen, fields=len(fields))
+        columns = sum(run.schema.slots)
+        write_model(model.eval(), folder / chosen.file, chosen, columns=columns)
         manifest = describe(run, fields, format=format, model=chosen.file, runs_on=chosen.runs_on)
         seal(folder, manifest)
         ours = run.predict_proba(checked)
@@ -145,9 +143,9 @@ def export(
     return parity
 
 
-def write_model(model: nn.Module, file: Path, format: ExportFormat, *, fields: int) -> None:
-    """Write a model that takes any number of rows of int64 ids, one column per field."""
-    example = torch.zeros(8, fields, dtype=torch.int64)
+def write_model(model: nn.Module, file: Path, format: ExportFormat, *, columns: int) -> None:
+    """Write a model that takes any number of rows of int64 ids, in so many columns."""
+    example = torch.zeros(8, columns, dtype=torch.int64)
     with _quiet():
         program = torch.export.export(
             model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
@@ -193,22 +191,29 @@ def _lists(rows: Float[np.ndarray, "rows dim"]) -> pa.FixedSizeListArray:
 
 
 def _some_rows(run: Run, rows: Path | str | None, downloads: Path) -> tuple[pl.DataFrame, str]:
-    """Return raw rows to check a bundle on, and where they come from."""
-    if rows is not None:
-        opened = open_to_score(rows, run.schema, downloads)
-        found = next(whole_batches(opened, EVALUATION_BATCH), None)
-        if found is None:
-            raise DataError(f"{rows} must hold rows, got none")
-        return found[0].select(run.schema.field_names).head(PARITY_ROWS), str(rows)
+    """Return raw rows to check a bundle on, with the types that they have, and their origin."""
+    columns = list(dict.fromkeys(field.column for field in run.schema.fields))
+    source = _source(run) if rows is None else rows
+    if source is not None:
+        found = open_to_score(source, run.schema, downloads).sample(PARITY_ROWS)
+        return found.select(columns).head(PARITY_ROWS), str(source)
     split = run.dataset().split("test")
     ids = split.take(np.linspace(0, split.rows - 1, min(split.rows, PARITY_ROWS)).astype(int)).ids
-    rebuilt = rows_of(run.encoder, ids)
-    if not np.array_equal(run.encoder.encode(rebuilt), ids):
+    made, known = rows_of(run.encoder, ids), rebuilt(run.encoder)
+    if not np.array_equal(run.encoder.encode(made)[:, known], ids[:, known]):
         raise DataError(
             f"{run.path} must have the vocabularies of its dataset, got others; name raw rows to "
             "check the bundle on"
         )
-    return rebuilt, f"test split of {run.config.dataset}, raw values rebuilt from its ids"
+    return made, f"test split of {run.config.dataset}, raw values rebuilt from its ids"
+
+
+def _source(run: Run) -> str | None:
+    """Return the first file of raw rows that a run's dataset was prepared from, if it is there."""
+    if is_embedded(format := run.schema.options.get("format")):
+        return str(format)
+    files = (source.path for source in run.schema.sources)
+    return next((file for file in files if Path(file).is_file()), None)
 
 
 @contextmanager

@@ -1,17 +1,40 @@
 """Raw rows in, the same rows with a probability out, streamed."""
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import polars as pl
 
-from multiembed.base.errors import ConfigError
-from multiembed.data.sources.file_series import downloading
+from multiembed.base.errors import ConfigError, DataError
+from multiembed.data.sources.fetching import downloading
 from multiembed.data.sources.formats import open_to_score
 from multiembed.data.sources.source import RowReader, whole_batches
 from multiembed.runs.run import Run
 from multiembed.runs.scoring import EVALUATION_BATCH
+from multiembed.runs.unseen import FieldShares, UnseenTally, remarks_of
 from multiembed.serving.rows_out import RowWriter, check_out, writing
+
+
+class ScoredRows(int):
+    """How many rows were scored, and how their values are beside those of training."""
+
+    fields: tuple[FieldShares, ...] = ()
+    """Of every field."""
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """One line for every field that is far beyond training."""
+        return remarks_of(self.fields)
+
+    def to_json(self) -> str:
+        """Return the number of rows, and every field's shares, as JSON."""
+        fields = {field.name: asdict(field) for field in self.fields}
+        for shares in fields.values():
+            del shares["name"]
+        return json.dumps({"rows": int(self), "fields": fields, "remarks": self.remarks}, indent=1)
+
 
 PredictProgress = Callable[[int, int], None]
 """Called with the bytes read so far, and all bytes."""
@@ -23,12 +46,14 @@ def predict(
     out: Path | str,
     *,
     column: str = "probability",
+    strict: bool = False,
     progress: PredictProgress | None = None,
-) -> int:
+) -> ScoredRows:
     """Write the rows of `raw`, in their order, with a column of probabilities; return how many.
 
     Rows are scored in the batches of an evaluation, so that the rows of a split get the very
-    probabilities that its evaluation measured. Memory does not grow with their number.
+    probabilities that its evaluation measured. Memory does not grow with their number. The number
+    returned also knows how many values training never saw, and remarks where these are far more.
 
         >>> import multiembed as me
         >>> import polars as pl
@@ -40,8 +65,9 @@ def predict(
         ...     training=me.TrainingConfig(max_epochs=1),
         ... )
         >>> run = me.train(config, dataset=me.open_dataset("encoded"), run="trained")
-        >>> me.predict(run, "raw.csv", "scored.csv")
-        40
+        >>> scored = me.predict(run, "raw.csv", "scored.csv")
+        >>> scored, scored.fields[0].unseen, scored.remarks
+        (40, 0.0, ())
         >>> pl.read_csv("scored.csv").columns
         ['click', 'site', 'probability']
 
@@ -51,11 +77,12 @@ def predict(
             from, or the word `flights`; the label may be absent.
         out: File to write; its name ends in .csv, .tsv, .jsonl, .parquet or .arrow.
         column: Name of the new column.
+        strict: Whether a remark on a field is an error; then nothing is written.
         progress: Called after every block.
 
     Raises:
         ConfigError: If `out` cannot be written as asked, or has a column of that name already.
-        DataError: If `raw` cannot be read; then nothing is written.
+        DataError: If `raw` cannot be read, or is remarked on and `strict`; nothing is written then.
     """
     target = Path(out)
     check_out(target)
@@ -68,19 +95,23 @@ def predict(
                 f"{out} must be another file than the rows that are read, got the same"
             )
         with writing(target) as writer:
-            return _write(run, rows, writer, column=column, progress=progress)
+            scored = _write(run, rows, writer, column=column, progress=progress)
+            if strict and scored.remarks:
+                raise DataError(f"{raw} must be like training, got {'; '.join(scored.remarks)}")
+            return scored
 
 
 def _write(
     run: Run, rows: RowReader, writer: RowWriter, *, column: str, progress: PredictProgress | None
-) -> int:
-    count = 0
+) -> ScoredRows:
+    tally = UnseenTally(run.schema, run.vocabularies)
     for block, position in whole_batches(rows, EVALUATION_BATCH):
-        writer.write(block.with_columns(pl.Series(column, run.predict_proba(block))))
-        count += block.height
+        writer.write(block.with_columns(pl.Series(column, run.score_rows(block, tally))))
         if progress is not None:
             progress(position, rows.size)
-    if count == 0:
+    if tally.rows == 0:
         columns = dict.fromkeys(rows.names, pl.String) | {column: pl.Float32}
         writer.write(pl.DataFrame(schema=columns))
-    return count
+    scored = ScoredRows(tally.rows)
+    scored.fields = tally.fields
+    return scored

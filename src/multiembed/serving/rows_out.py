@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from typing_extensions import override
 
 from multiembed.base.errors import ConfigError, DataError
-from multiembed.base.files import partial_name, rename_whole
+from multiembed.base.files import local_path, partial_name, rename_whole
 from multiembed.base.registry import Registry
 
 
@@ -31,7 +31,7 @@ class RowWriter(ABC):
 
 
 class CommaText(RowWriter):
-    """Text with a header; missing values are empty."""
+    """Text with a header; missing values are empty, and lists are written as `[3, 17]`."""
 
     separator = ","
 
@@ -41,6 +41,9 @@ class CommaText(RowWriter):
 
     @override
     def write(self, rows: pl.DataFrame) -> None:
+        lists = [name for name, kind in rows.schema.items() if kind.is_nested()]
+        texts = (pl.col(name).cast(pl.List(pl.String)).list.join(", ") for name in lists)
+        rows = rows.with_columns(pl.format("[{}]", text) for text in texts)
         rows.write_csv(self.file, separator=self.separator, include_header=self._header)
         self._header = False
 
@@ -112,8 +115,9 @@ def check_out(out: Path) -> None:
     """Refuse a file whose format its name does not say.
 
     Raises:
-        ConfigError: If the name ends in none of the known ways.
+        ConfigError: If the name ends in none of the known ways, or is a URL.
     """
+    local_path(out)
     if out.suffix not in OUTPUTS:
         raise ConfigError(f"{out} must end in one of {', '.join(OUTPUTS)}, got '{out.suffix}'")
 

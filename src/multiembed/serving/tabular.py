@@ -12,18 +12,15 @@ import polars as pl
 from jaxtyping import Int64, Shaped, UInt8
 
 from multiembed.base.errors import DataError
-from multiembed.data.encoding.values import read_values
-from multiembed.data.encoding.vocabulary import (
-    ArrowTable,
-    Encoder,
-    Vocabulary,
-    as_polars,
-    build_vocabulary,
-)
+from multiembed.data.encoding.frames import ArrowTable, as_polars
+from multiembed.data.encoding.typed import settled
+from multiembed.data.encoding.values import read_values, split_cells
+from multiembed.data.encoding.vocabulary import Encoder, Vocabulary, build_vocabulary
 from multiembed.data.options import PrepareOptions, plain_fields
-from multiembed.data.sources.columnar import tell_columns
-from multiembed.data.store.dataset import DatasetWriter, write_vocabulary
+from multiembed.data.sources.column_kinds import tell_columns
+from multiembed.data.store.dataset import DatasetWriter
 from multiembed.data.store.schema import Field
+from multiembed.data.store.vocabularies import write_vocabulary
 
 VALIDATION_SHARE = 10
 """One row in so many of each class, at least one, says when training stops."""
@@ -110,6 +107,7 @@ def write_table(
     held_back = _held_back(labels, seed)
     trained = np.setdiff1d(np.arange(len(labels)), held_back)
     chosen = plain_fields(tell_columns(rows, None, options), options)
+    rows = settled(rows)
     values = read_values(rows[trained], chosen).columns
     found = {field.name: _vocabulary(values[field.name], field) for field in chosen}
     fields = [vocabulary.field for vocabulary in found.values()]
@@ -127,7 +125,12 @@ def write_table(
 
 def _vocabulary(values: pl.Series, field: Field) -> Vocabulary:
     counts = values.alias("value").value_counts(name="count")
-    return build_vocabulary(counts.with_columns(pl.col("count").cast(pl.Int64)), field)
+    counts = counts.with_columns(pl.col("count").cast(pl.Int64))
+    if field.multivalued:
+        cells = split_cells(counts["value"], field)
+        field = field.model_copy(update={"slots": int(cells.sizes.max())})
+        counts = cells.counts(counts["count"].to_numpy())
+    return build_vocabulary(counts, field)
 
 
 def _matrix_frame(rows: object) -> pl.DataFrame:
@@ -171,6 +174,13 @@ def _plain(column: Shaped[np.ndarray, " rows"]) -> list[object]:
 
 
 def _check_labels(column: Shaped[np.ndarray, " rows"]) -> None:
+    if column.dtype == object:
+        absent = [value for value in column if value is None or not bool(value == value)]
+        kinds = sorted({type(value).__name__ for value in column})
+        if absent:
+            raise DataError(f"y must be labels, got {absent[0]!r} among them")
+        if len(kinds) > 1:
+            raise DataError(f"y must be labels of one type, got {' and '.join(kinds)}")
     if np.iscomplexobj(column):
         raise DataError("Complex data not supported: y must be labels")
     if column.dtype.kind == "f":

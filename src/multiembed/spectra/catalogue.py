@@ -22,6 +22,12 @@ from multiembed.spectra.measures import (
     tail_slope,
 )
 from multiembed.spectra.spectrum import Spectrum, spectrum
+from multiembed.spectra.standing import (
+    centered_energies,
+    excess_spread,
+    leading_directions,
+    leading_share,
+)
 from multiembed.spectra.summary import Summary
 
 Value = float | int | None
@@ -105,6 +111,7 @@ class Measure:
 
 _EVERYWHERE: frozenset[Place] = frozenset({"field", "view", "model", "training", "outcome"})
 _FIELD: frozenset[Place] = frozenset({"field"})
+_VIEW: frozenset[Place] = frozenset({"view"})
 
 MEASURES: dict[str, Measure] = {
     "information_abundance": Measure(
@@ -126,7 +133,6 @@ MEASURES: dict[str, Measure] = {
         heading="centred",
         words="The same once the mean row is taken out",
         beside_abundance=True,
-        terminal="centred",
         menu="centred information abundance",
         random="null_information_abundance",
         card="less the common mean of the rows",
@@ -139,7 +145,6 @@ MEASURES: dict[str, Measure] = {
         words="Abundance over that of a random table of the same shape",
         beside_abundance=True,
         written="percent",
-        terminal="/random",
         menu="abundance over a random table's",
         random=1.0,
         card="of a random table of the same shape",
@@ -170,15 +175,15 @@ MEASURES: dict[str, Measure] = {
     "effective_rank": Measure(
         function=lambda table: effective_rank(table.raw),
         places=frozenset({"field", "model"}),
-        heading="eff. rank",
         words="Exponential of the entropy of the singular values",
         digits=1,
+        of_field="Effective rank {}",
     ),
     "stable_rank": Measure(
         function=lambda table: stable_rank(table.raw),
         places=_FIELD,
         words="Energy over that of the strongest direction",
-        of_field="Stable rank {}",
+        of_field="stable rank {}",
     ),
     "participation_ratio": Measure(
         function=lambda table: participation_ratio(table.raw),
@@ -198,18 +203,28 @@ MEASURES: dict[str, Measure] = {
         function=lambda table: dims_for_energy(table.raw, 0.99),
         places=_FIELD,
         of_zeros=0,
-        heading="K99",
         words="Fewest directions that hold 99% of the energy",
         written="count",
+        of_field="K99 {} with the mean",
+    ),
+    "centered_k99": Measure(
+        function=lambda table: dims_for_energy(table.centered, 0.99),
+        places=frozenset({"field", "view"}),
+        reads="centered",
+        of_zeros=0,
+        heading="K99",
+        words="Fewest directions that hold 99% of the energy of the rows less their mean",
+        written="count",
         terminal="K99",
+        of_view="99% of the energy in {} of {columns} directions",
     ),
     "condition": Measure(
         function=lambda table: condition(table.raw),
         places=_FIELD,
         of_zeros=math.inf,
-        heading="condition",
         words="Largest singular value over the smallest",
         written="general",
+        of_field="condition {}",
     ),
     "mean_share": Measure(
         function=lambda table: mean_share(table.summary),
@@ -228,13 +243,30 @@ MEASURES: dict[str, Measure] = {
         words="Exponent of the power law that fits the energies; none for a single value",
         of_field="tail slope {}",
     ),
-    "centered_effective_rank": Measure(
-        function=lambda table: effective_rank(table.centered, of="energies"),
-        places=frozenset({"view"}),
+    "leading_directions": Measure(
+        function=lambda table: leading_directions(table.centered),
+        places=_VIEW,
         reads="centered",
-        words="About how many directions hold the energy of the centred rows, by its entropy",
-        digits=1,
-        of_view="energy in about {} of {columns} directions",
+        of_zeros=0,
+        words="How many directions stand above an even rest; 0 where none do",
+        written="count",
+    ),
+    "leading_share": Measure(
+        function=lambda table: leading_share(table.centered),
+        places=_VIEW,
+        reads="centered",
+        words="Share of the centred energy that they hold",
+        written="percent",
+    ),
+    "excess_spread": Measure(
+        function=lambda table: excess_spread(
+            centered_energies(table.centered),
+            rows=table.summary.rows - 1,
+            columns=table.summary.dim,
+        ),
+        places=_VIEW,
+        reads="centered",
+        words="Spread of the centred energies beyond that of a random table's",
     ),
 }
 """In the order in which records hold them."""

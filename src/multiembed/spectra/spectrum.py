@@ -267,7 +267,7 @@ def _gram_error(energies: Float64[np.ndarray, " values"], error: float) -> float
         return 0.0
     smallest = float(energies[-1])
     root = float(np.sqrt(error / largest))
-    return min(root, error / float(np.sqrt(largest * smallest))) if smallest else root
+    return min(root, error / float(np.sqrt(largest) * np.sqrt(smallest))) if smallest else root
 
 
 def _too_deep(by_gram: Spectrum) -> bool:

@@ -12,8 +12,9 @@ from jaxtyping import Float64, Int32
 from scipy.special import expit
 
 from multiembed.data.encoding.journal import resumable_folder
-from multiembed.data.store.dataset import DatasetWriter, write_vocabulary
+from multiembed.data.store.dataset import DatasetWriter
 from multiembed.data.store.schema import SPLITS, Field, Schema, SplitName
+from multiembed.data.store.vocabularies import write_vocabulary
 
 ROWS_PER_SHARD = 1 << 20
 MONTE_CARLO_ROWS = 1 << 18

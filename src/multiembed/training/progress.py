@@ -27,9 +27,12 @@ class TrainingProgress:
 
 
 def is_better(record: Record, earlier: Sequence[Record], measure: BestBy) -> bool:
-    """Say whether an evaluation is better than all earlier ones."""
-    sign = -1 if measure == "log_loss" else 1
-    return all(sign * record[measure] > sign * other[measure] for other in earlier)
+    """Say whether an evaluation is better than all earlier ones; of equal ones by log loss."""
+
+    def score(of: Record) -> tuple[float, float]:
+        return (-of["log_loss"] if measure == "log_loss" else of[measure], -of["log_loss"])
+
+    return all(score(record) > score(other) for other in earlier)
 
 
 @runtime_checkable

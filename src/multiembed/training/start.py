@@ -9,9 +9,10 @@ import torch
 from multiembed.base.errors import ConfigError
 from multiembed.config import RunConfig, read_config
 from multiembed.data.store.dataset import Dataset, open_dataset
+from multiembed.data.store.schema import Schema
 from multiembed.kernels.setting import using_kernels
 from multiembed.runs.directory import RunDirectory
-from multiembed.runs.run import Run
+from multiembed.runs.run import Run, check_dataset
 from multiembed.training.progress import Observer
 from multiembed.training.trackers import Tracking
 from multiembed.training.trainer import Trainer
@@ -53,15 +54,16 @@ def train(
     Raises:
         ConfigError: If the configuration is contradictory, differs from that of the run being
             resumed, names a tracker that is not installed, or the directory is taken.
-        DataError: If the dataset cannot be read.
+        DataError: If the dataset cannot be read, or is not the resumed run's.
     """
     directory = RunDirectory(run)
     config = _settle_config(config, dataset, directory, resume=resume)
     opened = dataset if isinstance(dataset, Dataset) else open_dataset(Path(str(config.dataset)))
     if config.model.table_dims is not None:
         raise ConfigError("model.table_dims must be absent in training, got a compressed model")
-    # Before the directory is touched: a tracker that is not installed must cost no run.
+    # Before the directory is touched: what is wrong must cost no run.
     tracking = Tracking(config.training.trackers, directory.path, observer)
+    _check_resumed(directory, opened, resume=resume)
     directory.claim(resume=resume, overwrite=overwrite)
     try:
         with (
@@ -102,6 +104,11 @@ def _settle_config(
             f"{directory.path} must be resumed with its own configuration, got another"
         )
     return config
+
+
+def _check_resumed(directory: RunDirectory, dataset: Dataset, *, resume: bool) -> None:
+    if resume and directory.config.exists():
+        check_dataset(dataset, Schema.load(directory.schema), directory.path)
 
 
 @contextmanager

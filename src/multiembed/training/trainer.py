@@ -1,6 +1,5 @@
 """The training loop: batches in, a run directory out, resumable at any moment to the same bytes."""
 
-import itertools
 import math
 import sys
 import time
@@ -16,7 +15,6 @@ from multiembed.base.errors import ConfigError, DataError
 from multiembed.base.memory import peak_memory
 from multiembed.config import RunConfig
 from multiembed.data.store.dataset import Batch, Dataset, Split
-from multiembed.models.embedding import EmbeddingSets
 from multiembed.runs.directory import (
     RunDirectory,
     load_tensors,
@@ -24,8 +22,9 @@ from multiembed.runs.directory import (
     save_tensors,
     under,
 )
+from multiembed.runs.evaluation import quality
 from multiembed.runs.metrics import ReliabilityBin, expected_calibration_error, reliability_curve
-from multiembed.runs.run import build_model, quality
+from multiembed.runs.run import build_model
 from multiembed.runs.scoring import EVALUATION_BATCH, predict_batches
 from multiembed.training.monitor import Monitor, Observation
 from multiembed.training.progress import (
@@ -35,6 +34,7 @@ from multiembed.training.progress import (
     TrainingState,
     is_better,
 )
+from multiembed.training.settling import settle_norms, settle_other, spare_dropout
 from multiembed.training.step import ResidentBatch, TrainingStep, check_precision, resident
 from multiembed.training.trackers import Tracking
 
@@ -77,6 +77,7 @@ class Trainer:
         self.device = chosen_device(self.training.device)
         check_precision(self.training.precision, self.device)
         self.model = build_model(config, dataset.cardinalities, dataset.slots).to(self.device)
+        spare_dropout(self.model, dataset.cardinalities, self.row_counts)
         self.step = TrainingStep(self.model, self.training, self.device)
         self.tables = self.step.tables
         thinned = self.training.negative_rate < 1  # row by row, on a CPU
@@ -216,6 +217,8 @@ class Trainer:
         """Bring the tables up to date and measure them."""
         self.tables.flush()
         settle_other(self.model.embedding, self.row_counts)
+        rows = self.train_split.batches(self.training.batch_size, seed=self.training.seed)
+        settle_norms(self.model, (batch.ids for batch in rows if len(batch.labels) >= 2))
         return self.monitor.observe(self.model.embedding, self.state)
 
     def _judge(self, record: Record, curve: list[ReliabilityBin], *, last: bool) -> None:
@@ -317,22 +320,3 @@ def _values(
     there = ids != -1
     there[:, 0] = True
     return ids[there]
-
-
-@torch.no_grad()
-def settle_other(embedding: EmbeddingSets, row_counts: Int[np.ndarray, " rows"]) -> None:
-    """Give *other* the count-weighted mean of its field, where no training row falls into it.
-
-    A value first seen when the model serves then meets an average, not random numbers. Training
-    is unaffected: no training row reads these rows.
-
-    Args:
-        embedding: Changed in place.
-        row_counts: What `count_rows` gives of the training split.
-    """
-    counts = torch.from_numpy(row_counts)
-    starts = itertools.accumulate(embedding.cardinalities, initial=0)
-    for block, start in zip(embedding.by_field(), starts, strict=False):
-        of_field = counts[start : start + len(block)].to(block)
-        if of_field[0] == 0 and of_field.sum() > 0:
-            block[0] = (of_field @ block) / of_field.sum()

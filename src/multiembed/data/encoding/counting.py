@@ -1,10 +1,8 @@
 """The second stage: how rows are split, and the vocabularies of the rows that train."""
 
 import hashlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -13,13 +11,15 @@ from jaxtyping import Bool, Int64, UInt8
 from multiembed.base.errors import DataError
 from multiembed.base.splitmix import GOLDEN, mix64
 from multiembed.data.encoding.journal import Journal, part_path
+from multiembed.data.encoding.ordering import Cuts, cut_order, tell_order
 from multiembed.data.encoding.parts import Interned, Part
+from multiembed.data.encoding.reading import OTHER_LABELS
 from multiembed.data.encoding.values import split_cells
 from multiembed.data.encoding.vocabulary import add_up, build_vocabulary
 from multiembed.data.options import PrepareOptions, plain_fields
 from multiembed.data.sources.source import RowSource
-from multiembed.data.store.dataset import write_vocabulary
-from multiembed.data.store.schema import SPLITS, Field
+from multiembed.data.store.schema import SPLITS, BadRows, Field
+from multiembed.data.store.vocabularies import write_vocabulary
 
 FIELDS_AT_ONCE = 2
 """Fields counted side by side: each may need memory for all its distinct values."""
@@ -36,11 +36,14 @@ def count_values(
     fields = plain_fields(source.columns, options)
     # Mapped anew for every field: pages that were read of a part count as memory while it is open.
     parts = [part_path(folder, place) for place in range(len(journal.parts))]
-    sizes = np.zeros(len(SPLITS), np.int64)
-    for place, codes in enumerate(_splits(parts, len(fields), options, given=source.reader.given)):
+    cuts = _cuts(source, parts, len(fields), options, journal)
+    sizes = np.zeros((len(SPLITS), 2), np.int64)
+    for place, path in enumerate(parts):
+        part = Part(path)
+        codes = _split(part, len(fields), options, cuts, given=source.reader.given)
         np.save(split_path(folder, place), codes)
-        sizes += np.bincount(codes, minlength=len(SPLITS))
-    _check_splits(source.files[0], sizes.tolist())
+        sizes += np.bincount(2 * codes + part.labels, minlength=2 * len(SPLITS)).reshape(-1, 2)
+    _check_splits(source, sizes, journal.bad_rows)
     if options.vocabulary == "train":
         chosen = [np.load(split_path(folder, place)) == 0 for place in range(len(parts))]
     else:
@@ -90,69 +93,32 @@ def group_codes(values: pl.Series, seed: int) -> UInt8[np.ndarray, " values"]:
     return np.select([ranks == 0, ranks == 1], [1, 2], 0).astype(np.uint8)
 
 
-class Cuts(NamedTuple):
-    """Where a column that gives the order of the rows is cut."""
-
-    numeric: bool
-    """Whether its values are numbers; else they are ordered as text, as ISO dates are."""
-    valid: float | str
-    """The first value of the validation split."""
-    test: float | str
-
-    def codes(self, values: pl.Series) -> UInt8[np.ndarray, " values"]:
-        """Say for every value to which split its rows belong; a missing one is the first."""
-        keys = values.cast(pl.Float64, strict=False) if self.numeric else values
-        later = [(keys >= cut).fill_null(False).to_numpy() for cut in (self.valid, self.test)]
-        return later[0].astype(np.uint8) + later[1].astype(np.uint8)
-
-
-def cut_order(counts: pl.DataFrame) -> Cuts:
-    """Find the values at which 80% and 90% of the rows have passed.
-
-    Raises:
-        DataError: If there are too few distinct values.
-    """
-    texts = counts["value"]
-    numbers = texts.cast(pl.Float64, strict=False)
-    numeric = numbers.null_count() == int((texts == "").sum())
-    keys = (numbers if numeric else texts).alias("key")
-    ordered = counts.with_columns(keys).group_by("key").agg(pl.col("count").sum())
-    ordered = ordered.sort("key", nulls_last=False)
-    if ordered.height < 3:
-        raise DataError(
-            f"the column to split by must have 3 different values at least, got {ordered.height}"
-        )
-    before = (ordered["count"].cum_sum() - ordered["count"]).to_numpy()
-    shares = before / int(ordered["count"].sum())
-    valid = min(max(1, int(np.searchsorted(shares, 0.8))), ordered.height - 2)
-    test = min(max(valid + 1, int(np.searchsorted(shares, 0.9))), ordered.height - 1)
-    return Cuts(numeric, ordered["key"][valid], ordered["key"][test])
-
-
 def split_path(folder: Path, place: int) -> Path:
     """Return the file that says how the rows of a part are split."""
     return part_path(folder, place).with_suffix(".npy")
 
 
-def _splits(
-    parts: list[Path], fields: int, options: PrepareOptions, *, given: bool
-) -> Iterator[UInt8[np.ndarray, " rows"]]:
-    cuts = None
-    if options.split_by is not None:
-        cuts = cut_order(add_up(_counts(Part(part).field(fields), None) for part in parts))
-    for path in parts:
-        part = Part(path)
-        if given:
-            yield part.given
-        elif options.split_column is None:
-            yield split_codes(part.numbers, options.seed)
-        else:
-            yield _by_column(part.field(fields), cuts, options.seed)
+def _cuts(
+    source: RowSource, parts: list[Path], fields: int, options: PrepareOptions, journal: Journal
+) -> Cuts | None:
+    order = tell_order(source.reader, options)
+    if order is None:
+        return None
+    counts = add_up(_counts(Part(part).field(fields), None) for part in parts)
+    cuts, journal.order = cut_order(counts, order)
+    return cuts
 
 
-def _by_column(column: Interned, cuts: Cuts | None, seed: int) -> UInt8[np.ndarray, " rows"]:
+def _split(
+    part: Part, fields: int, options: PrepareOptions, cuts: Cuts | None, *, given: bool
+) -> UInt8[np.ndarray, " rows"]:
+    if given:
+        return part.given
+    if options.split_column is None:
+        return split_codes(part.numbers, options.seed)
+    column = part.field(fields)
     values = column.values
-    codes = group_codes(values, seed) if cuts is None else cuts.codes(values)
+    codes = group_codes(values, options.seed) if cuts is None else cuts.codes(values)
     return codes[column.codes]
 
 
@@ -185,10 +151,19 @@ def _counts(column: Interned, rows: Bool[np.ndarray, " rows"] | None) -> pl.Data
     return frame.filter(pl.col("count") > 0)
 
 
-def _check_splits(file: Path, sizes: list[int]) -> None:
-    for name, rows in zip(SPLITS, sizes, strict=True):
+def _check_splits(
+    source: RowSource, sizes: Int64[np.ndarray, "splits classes"], bad: BadRows
+) -> None:
+    for name, rows in zip(SPLITS, sizes.sum(axis=1).tolist(), strict=True):
         if rows == 0:
             raise DataError(
-                f"{file} must have enough rows for every split (10 do), got {sum(sizes)} and none "
-                f"for {name}"
+                f"{source.files[0]} must have enough rows for every split (10 do), got "
+                f"{sizes.sum()} and none for {name}"
             )
+    classes = np.flatnonzero(sizes.sum(axis=0))
+    if len(classes) == 1:
+        lost = f", {bad.count} being left out: {bad.first[0]}" if bad.count else ""
+        raise DataError(
+            f"label {source.label} must be 0 in some rows and 1 in others, got {classes[0]} in "
+            f"all {sizes.sum()} rows{lost}; {OTHER_LABELS}"
+        )

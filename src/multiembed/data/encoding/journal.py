@@ -14,9 +14,10 @@ from multiembed.base.errors import ConfigError, DataError, InputError
 from multiembed.base.files import lock_of, partial_name, replace_folder, write_text
 from multiembed.data.options import PrepareOptions
 from multiembed.data.sources.source import START, Mark, RowSource
-from multiembed.data.store.schema import FILE_NAME, FORMAT_VERSION, BadRows, Field
+from multiembed.data.store.schema import FILE_NAME, FORMAT_VERSION, BadRows, Field, SplitOrder
 
 JOURNAL = "journal.json"
+JOURNAL_VERSION = 2
 PARTS = "parts"
 
 
@@ -42,6 +43,8 @@ class Journal(BaseModel):
     readable: int = 0
     read: bool = False
     """Whether all rows are read."""
+    order: SplitOrder | None = None
+    """How the rows were ordered and cut, if a column did it."""
     fields: list[Field] = []
     """The fields, once their vocabularies are written."""
     shards: int = 0
@@ -84,7 +87,7 @@ def journal_key(source: RowSource, options: PrepareOptions) -> str:
     """Return a text that is another one as soon as an option or a file is another one."""
     columns = [source.label, *source.columns]
     seen = (
-        FORMAT_VERSION,
+        (FORMAT_VERSION, JOURNAL_VERSION),
         options.model_dump_json(),
         columns,
         source.files,

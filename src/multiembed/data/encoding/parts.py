@@ -17,6 +17,7 @@ from jaxtyping import Bool, Int64, UInt, UInt8, UInt32, UInt64
 
 from multiembed.base.loops import compiled
 from multiembed.base.splitmix import GOLDEN, mix64
+from multiembed.data.encoding.typed import as_written
 from multiembed.data.encoding.values import read_values
 from multiembed.data.store.schema import Field
 from multiembed.data.store.shards import write_batch
@@ -81,7 +82,7 @@ class Interner:
                 number = column.cast(pl.Int64)
             bits = number.fill_null(0).to_numpy().view(np.uint64)
             return np.column_stack([bits, column.is_null().to_numpy().astype(np.uint64)]), None
-        text = column.cast(pl.String).fill_null("").rechunk()
+        text = as_written(column).fill_null("").rechunk()
         keys = _views(text)
         long = (keys[:, 0] & np.uint64(0xFFFFFFFF)) > SHORT
         if not long.any():
@@ -112,7 +113,7 @@ class _FieldColumn:
         """Take the rows of a block; say which of them should be numbers and are none."""
         codes, new = self._interner.add(column)
         self._codes.append(codes)
-        if self._field is None or not self._field.parsed or column.dtype != pl.String:
+        if self._field is None or not self._field.parsed:
             return None
         flags = read_values(new.to_frame(), [self._field]).unreadable.get(self._field.name)
         self._unreadable.append(np.zeros(len(new), bool) if flags is None else flags)
@@ -128,7 +129,7 @@ class _FieldColumn:
         narrow = np.min_scalar_type(max(1, self._interner.count - 1))
         codes = np.concatenate([part.astype(narrow) for part in self._codes])
         raw = self._interner.values
-        values = raw.cast(pl.String).fill_null("")
+        values = raw.fill_null("") if raw.dtype == pl.String else raw
         if self._field is not None:
             values = read_values(raw.to_frame(), [self._field]).columns.to_series()
         return pa.DictionaryArray.from_arrays(pa.array(codes), values.to_arrow())
@@ -137,17 +138,22 @@ class _FieldColumn:
 class PartBuilder:
     """Collects blocks of rows and writes them as one part."""
 
-    def __init__(self, fields: Sequence[Field], split_by: str | None, pool: Executor) -> None:
-        # The column that says how rows are split is kept as it is, and may be a field as well.
+    def __init__(self, fields: Sequence[Field], extras: int, pool: Executor) -> None:
         self._columns = [(field.column, _FieldColumn(field)) for field in fields]
-        if split_by is not None:
-            self._columns.append((split_by, _FieldColumn(None)))
+        self._extras = [("", _FieldColumn(None)) for _ in range(extras)]
         self._pool = pool
         self._frame: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self.rows = 0
 
-    def add(self, rows: pl.DataFrame) -> dict[str, Bool[np.ndarray, " rows"]]:
-        """Take the fields of a block; return where a raw column should hold a number or a date."""
+    def add(
+        self, rows: pl.DataFrame, extras: Sequence[pl.Series]
+    ) -> dict[str, Bool[np.ndarray, " rows"]]:
+        """Take the fields of a block; return where a raw column should hold a number or a date.
+
+        Extra columns, text or numbers, are taken as they are.
+        """
+        for (_, column), values in zip(self._extras, extras, strict=True):
+            column.add(values)
         found = self._pool.map(lambda column: column[1].add(rows[column[0]]), self._columns)
         flags = zip(self._columns, found, strict=True)
         return {name: flag for (name, _), flag in flags if flag is not None}
@@ -162,7 +168,7 @@ class PartBuilder:
     ) -> None:
         """Keep these rows of the last block, which have these numbers and labels."""
         if not rows.all():
-            for _, column in self._columns:
+            for _, column in self._columns + self._extras:
                 column.keep(rows)
         given = np.full(len(numbers), split or 0, np.uint8)
         self._frame.append((numbers, labels, given))
@@ -173,7 +179,8 @@ class PartBuilder:
         numbers, labels, given = (
             np.concatenate(column) for column in zip(*self._frame, strict=True)
         )
-        fields = list(self._pool.map(lambda column: column[1].dictionary(), self._columns))
+        columns = self._columns + self._extras
+        fields = list(self._pool.map(lambda column: column[1].dictionary(), columns))
         arrays = [pa.array(numbers), pa.array(labels), pa.array(given), *fields]
         names = [_NUMBER, _LABEL, _GIVEN, *(str(place) for place in range(len(fields)))]
         write_batch(path, pa.record_batch(arrays, names=names))
@@ -186,17 +193,20 @@ class Part:
     numbers: Int64[np.ndarray, " rows"]
     """The number of every row."""
     labels: UInt8[np.ndarray, " rows"]
+    width: int
+    """How many fields and extra columns there are."""
     given: UInt8[np.ndarray, " rows"]
     """The split of every row, where files say so."""
 
     def __init__(self, path: Path) -> None:
         self._batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+        self.width = self._batch.num_columns - 3
         self.numbers = self._batch.column(_NUMBER).to_numpy()
         self.labels = self._batch.column(_LABEL).to_numpy()
         self.given = self._batch.column(_GIVEN).to_numpy()
 
     def field(self, place: int) -> Interned:
-        """Return a field; after the last stands the column that rows are split by."""
+        """Return a field; after the last stand the extra columns."""
         column = self._batch.column(str(place))
         return Interned(column.indices.to_numpy(), pl.Series(pl.from_arrow(column.dictionary)))
 

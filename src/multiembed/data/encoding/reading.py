@@ -2,9 +2,10 @@
 
 import shutil
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -12,7 +13,10 @@ from jaxtyping import Bool
 
 from multiembed.base.errors import DataError
 from multiembed.data.encoding.journal import PARTS, Journal, PartRecord, part_path
+from multiembed.data.encoding.moments import unit_hint
+from multiembed.data.encoding.ordering import RowOrder, tell_order
 from multiembed.data.encoding.parts import PartBuilder
+from multiembed.data.encoding.typed import as_text, category_text
 from multiembed.data.encoding.values import read_labels
 from multiembed.data.options import PrepareOptions, plain_fields
 from multiembed.data.sources.source import BAD_ROWS_SHOWN, BadRow, Block, RowSource, ahead
@@ -21,6 +25,10 @@ from multiembed.data.store.schema import BadRows, Field
 MARGIN = 1 << 26
 """Bytes of disk that a vocabulary and a shard under way may need beside the rows."""
 
+OTHER_LABELS = "--positive VALUE makes one label 1 and others 0, --positive 1 those of -1 and 1"
+
+Flags = dict[str, Bool[np.ndarray, " rows"]]
+"""By column, rows where something stands that cannot be read."""
 PrepareProgress = Callable[[str, int, int, str], None]
 """Called with the stage (`count` or `encode`), how much of it is done, all of it, and its speed."""
 
@@ -59,9 +67,7 @@ class Rejects:
         """How many there were, and the first of them."""
         return BadRows(count=self._count, first=tuple(self._first))
 
-    def add(
-        self, block: Block, labels: pl.Series, unreadable: Mapping[str, Bool[np.ndarray, " rows"]]
-    ) -> Bool[np.ndarray, " rows"]:
+    def add(self, block: Block, labels: pl.Series, unreadable: Flags) -> Bool[np.ndarray, " rows"]:
         """Return which rows of a block have no label or a number that cannot be read.
 
         Raises:
@@ -83,7 +89,9 @@ class Rejects:
     def _refusal(self) -> str:
         more = "".join(f"; {line}" for line in self._first[1:])
         rows = "1 bad row" if self._count == 1 else f"{self._count} bad rows"
-        return f"{self._first[0]}{more} ({rows} so far, max_bad_rows is {self._limit})"
+        told = f"{self._first[0]}{more} ({rows} so far, max_bad_rows is {self._limit})"
+        odd_label = any(" must be 0 or 1, got " in line for line in self._first)
+        return told + (f"; {OTHER_LABELS}" if odd_label else "")
 
 
 def write_parts(
@@ -100,20 +108,20 @@ def write_parts(
     (folder / PARTS).mkdir(exist_ok=True)
     fields = plain_fields(source.columns, options)
     report = StageReport("count", source.size, progress)
-    rejects = Rejects(
-        options.max_bad_rows, journal.bad_rows, journal.readable, dates=set(options.dates)
-    )
+    extras = Extras(tell_order(source.reader, options), options)
+    rejects = Rejects(options.max_bad_rows, journal.bad_rows, journal.readable, dates=extras.dates)
     with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
-        builder = PartBuilder(fields, options.split_column, pool)
+        builder = PartBuilder(fields, len(options.extra_columns), pool)
         block = None
         for block in ahead(source.blocks(journal.after)):
             if journal.after.number == 0 and builder.rows == 0:
                 check_space(block, source, fields, folder)
-            _add(block, source.label, builder, rejects)
+            labels = read_labels(block.rows, source.label, options.positive)
+            _add(block, labels, builder, rejects, extras=extras)
             report.add(len(block.numbers), block.position)
             if builder.rows >= options.shard_rows:
                 _finish(builder, block, rejects, journal=journal, folder=folder)
-                builder = PartBuilder(fields, options.split_column, pool)
+                builder = PartBuilder(fields, len(options.extra_columns), pool)
         if block is not None and builder.rows:
             _finish(builder, block, rejects, journal=journal, folder=folder)
     journal.bad_rows, journal.readable = rejects.record, rejects.readable
@@ -139,9 +147,38 @@ def check_space(block: Block, source: RowSource, fields: Sequence[Field], folder
         )
 
 
-def _add(block: Block, label: str, builder: PartBuilder, rejects: Rejects) -> None:
-    labels = read_labels(block.rows, label)
-    unreadable = builder.add(block.rows)
+class Extras(NamedTuple):
+    """What is read of columns beside the fields."""
+
+    order: RowOrder | None
+    options: PrepareOptions
+
+    @property
+    def dates(self) -> set[str]:
+        """Columns that hold moments."""
+        ordered = self.order is not None and self.order.read_as == "moment"
+        return {*self.options.dates, *([str(self.options.split_by)] if ordered else [])}
+
+    def read(self, rows: pl.DataFrame) -> tuple[list[pl.Series], Flags]:
+        """Return the column that rows are split by and those kept; and where one is unreadable.
+
+        An order is read as numbers, anything else as text.
+        """
+        split, unreadable = [], {}
+        if self.order is not None:
+            keys, unreadable[self.order.column] = self.order.keys(rows[self.order.column])
+            split = [keys]
+        elif self.options.split_by_group is not None:
+            split = [category_text(rows[self.options.split_by_group])]
+        return [*split, *as_text(rows.select(self.options.keep)).get_columns()], unreadable
+
+
+def _add(
+    block: Block, labels: pl.Series, builder: PartBuilder, rejects: Rejects, *, extras: Extras
+) -> None:
+    columns, unreadable = extras.read(block.rows)
+    for name, rows in builder.add(block.rows, columns).items():
+        unreadable[name] = rows | unreadable.get(name, False)
     kept = ~rejects.add(block, labels, unreadable)
     builder.keep(
         kept,
@@ -171,5 +208,6 @@ def _named(
         for row in np.flatnonzero(rows)[:BAD_ROWS_SHOWN]:
             got = block.rows[name or label][int(row)]
             reason = f"{rule.format(name or label)}, got {'nothing' if got is None else repr(got)}"
+            reason += unit_hint(got) if name in dates else ""
             named.setdefault(int(row), BadRow(int(block.lines[row]), reason))
     return [named[row] for row in sorted(named)][:BAD_ROWS_SHOWN]

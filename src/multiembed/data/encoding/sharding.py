@@ -1,6 +1,6 @@
 """The third stage: from parts to shards of ids."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from multiembed.data.encoding.journal import Journal, part_path
 from multiembed.data.encoding.parts import Part
 from multiembed.data.encoding.vocabulary import Encoder
 from multiembed.data.store.dataset import DatasetWriter
+from multiembed.data.store.kept import others_of, write_kept, write_others
 from multiembed.data.store.schema import SPLITS
 from multiembed.data.store.shards import Shard
 
@@ -21,18 +22,48 @@ _TILE = 1 << 14
 
 
 class _OpenPart(Part):
-    """A part whose distinct values have their ids."""
+    """A part whose distinct values have their ids.
 
-    def __init__(self, folder: Path, place: int, encoder: Encoder) -> None:
+    Args:
+        folder: That of the journal.
+        place: Number of the part.
+        encoder: With the vocabularies.
+        keep: Names of the last columns, whose values are kept.
+    """
+
+    def __init__(self, folder: Path, place: int, encoder: Encoder, keep: Sequence[str]) -> None:
         super().__init__(part_path(folder, place))
         self.splits = np.load(split_path(folder, place))
         columns = [self.field(field) for field in range(len(encoder.fields))]
+        asked = [self.field(self.width - len(keep) + at) for at in range(len(keep))]
+        self.asked = dict(zip(keep, asked, strict=True))
         self.codes = [column.codes for column in columns]
         self.ids = [
             encoder.number(field, column.values)
             for field, column in zip(encoder.fields, columns, strict=True)
         ]
         self.places = list(encoder.places.values())
+        self.categories = {
+            at: (columns[at], self.ids[at][:, 0])
+            for at, field in enumerate(encoder.fields)
+            if field.kind == "categorical" and not field.date and not field.hash_size
+        }
+
+    def kept(self, rows: Int64[np.ndarray, " rows"]) -> pl.DataFrame:
+        """Return what is kept of some rows beside their ids; null where there is no value."""
+        found = {n: column.values.gather(column.codes[rows]) for n, column in self.asked.items()}
+        return pl.DataFrame(found).select(pl.when(pl.all() != "").then(pl.all()))
+
+    def others(self, rows: Int64[np.ndarray, " rows"], *, start: int) -> list[pl.DataFrame]:
+        """Return the values of categories that are *other* in some rows, numbered from `start`."""
+        frames = []
+        for field, (column, ids) in self.categories.items():
+            codes = column.codes[rows]
+            places = np.flatnonzero(ids[codes] == 0)
+            values = column.values.gather(codes[places])
+            there = (values != "").to_numpy()
+            frames.append(others_of(field, start + places[there], values.filter(there)))
+        return frames
 
     def fill(self, rows: Int64[np.ndarray, " rows"], out: Shard) -> None:
         """Write the ids and labels of some rows."""
@@ -45,12 +76,17 @@ class _OpenPart(Part):
                 out.ids[:, place] = np.take(ids, codes[rows], axis=0, mode="clip")
 
 
+_Tile = tuple[_OpenPart, list[Int64[np.ndarray, " _"]]]
+"""Some rows of a part: the places of those of every split."""
+
+
 def encode_rows(
     encoder: Encoder,
     shard_rows: int,
     journal: Journal,
     *,
     folder: Path,
+    keep: Sequence[str],
     report: Callable[[int, float], None],
 ) -> DatasetWriter:
     """Write the shards that the journal has not yet, and delete parts that are no longer needed.
@@ -60,6 +96,7 @@ def encode_rows(
         shard_rows: Rows read per shard.
         journal: Says which parts there are, and is told of every shard.
         folder: That of the journal.
+        keep: Columns whose values are kept beside the ids.
         report: Called with the rows of every shard and the share of the shards that are done.
 
     Returns:
@@ -73,11 +110,13 @@ def encode_rows(
         for shard in range(journal.shards, shards):
             wanted = range(shard * shard_rows, (shard + 1) * shard_rows)
             opened = {
-                place: opened.get(place) or _OpenPart(folder, place, encoder)
+                place: opened.get(place) or _OpenPart(folder, place, encoder, keep)
                 for place, part in enumerate(journal.parts)
                 if part.last >= wanted.start and part.first < wanted.stop
             }
-            encoded = _encoded(opened.values(), wanted, encoder, pool=pool)
+            tiles = list(_tiles(opened.values(), wanted))
+            encoded = _encoded(tiles, encoder, pool=pool)
+            _keep(tiles, folder, writer, number=shard)
             for name, rows in zip(SPLITS, encoded, strict=True):
                 writer.shard(name, rows.ids, rows.labels, number=shard)
             journal.shards, journal.totals = shard + 1, writer.counts
@@ -87,11 +126,8 @@ def encode_rows(
     return writer
 
 
-def _encoded(
-    parts: Iterable[_OpenPart], wanted: range, encoder: Encoder, *, pool: Executor
-) -> list[Shard]:
-    """Return the rows of every split whose numbers are wanted."""
-    tiles = list(_tiles(parts, wanted))
+def _encoded(tiles: Sequence[_Tile], encoder: Encoder, *, pool: Executor) -> list[Shard]:
+    """Return the rows of every split."""
     sizes = np.array([[len(rows) for rows in chosen] for _, chosen in tiles], np.int64)
     sizes = sizes.reshape(-1, len(SPLITS))  # there may be no tile
     ends = np.cumsum(sizes, axis=0)
@@ -111,9 +147,23 @@ def _encoded(
     return out
 
 
-def _tiles(
-    parts: Iterable[_OpenPart], wanted: range
-) -> Iterator[tuple[_OpenPart, list[Int64[np.ndarray, " _"]]]]:
+def _keep(tiles: Sequence[_Tile], folder: Path, writer: DatasetWriter, *, number: int) -> None:
+    """Write what a shard keeps beside the ids of its rows."""
+    for code, split in enumerate(SPLITS):
+        rows: dict[_OpenPart, list[Int64[np.ndarray, " _"]]] = {}
+        for part, chosen in tiles:
+            rows.setdefault(part, []).append(chosen[code])
+        whole = {part: np.concatenate(those) for part, those in rows.items()}
+        write_kept(folder, split, [part.kept(those) for part, those in whole.items()], number)
+        if split == "test":
+            start, frames = writer.rows(split), []
+            for part, those in whole.items():
+                frames += part.others(those, start=start)
+                start += len(those)
+            write_others(folder, frames, number)
+
+
+def _tiles(parts: Iterable[_OpenPart], wanted: range) -> Iterator[_Tile]:
     """Cut the wanted rows into tiles, each with its rows of every split."""
     for part in parts:
         start, stop = np.searchsorted(part.numbers, (wanted.start, wanted.stop)).tolist()

@@ -1,28 +1,36 @@
-"""What counts as one value: categories are text, numbers and moments are buckets.
+"""What counts as one value: categories are canonical text, numbers and moments are buckets.
 
 A missing category is the empty string and a missing number is null; both are values like any
 other. A cell may hold several values.
 """
 
 import hashlib
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
 from jaxtyping import Bool, Int32, Int64
 
-from multiembed.data.store.schema import DateRule, Field, NumericRule
+from multiembed.base.errors import DataError
+from multiembed.data.encoding.canonical import BETWEEN, BLANKS, ELEMENT, LIST, number_of
+from multiembed.data.encoding.moments import read_part
+from multiembed.data.encoding.typed import (
+    about_column,
+    as_text,
+    as_written,
+    canonical,
+    category_text,
+)
+from multiembed.data.store.schema import Field, NumericRule
 
-LARGEST_WHOLE = 2.0**53
 QUANTILES = 32
 QUANTILE_DIGITS = 4
 """Significant digits kept before quantiles are taken, so that counting them needs little memory."""
 NO_VALUE = -1
 """Stands in the slots behind the last value of a cell."""
-ISO = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
-SINCE_1970 = {"s": 1_000_000, "ms": 1_000}
-"""Microseconds in a unit of numbers that count from 1970."""
+NO_LABEL = ("", "nan", "null", "none", "na", "n/a", "\\n")
+"""What is written where no label is."""
 
 
 class Values(NamedTuple):
@@ -60,46 +68,99 @@ class Cells(NamedTuple):
 
 
 def read_values(rows: pl.DataFrame, fields: Sequence[Field]) -> Values:
-    """Turn raw columns of any type into the values of the fields, or the cells of several values.
+    """Turn settled columns into the values of the fields, or the cells of several values.
 
     Numeric fields by quantiles whose edges are not known yet become rounded numbers.
+
+    Raises:
+        DataError: If a column is of a type that its field cannot be.
     """
-    ruled = [field for field in fields if field.parsed]
-    read = rows.select(_read(field, rows) for field in ruled)
-    columns = [
-        *rows.select(_category(field.name, rows) for field in fields if not field.parsed),
-        *read.select(_bucket(field) for field in ruled),
-    ]
-    sizes = {field.name: field.hash_size for field in fields if not field.multivalued}
-    columns = [
-        column if (size := sizes.get(column.name)) is None else _hashed(column, size)
-        for column in columns
-    ]
-    unreadable = {
-        field.name: _unreadable(rows[field.column], read[field.name])
-        for field in ruled
-        if rows.schema[field.column] == pl.String
-        and read[field.name].null_count() > rows[field.column].null_count()
-    }
-    flags = {name: those for name, those in unreadable.items() if those.any()}
-    return Values(pl.DataFrame(columns), flags)
+    columns, unreadable = [], {}
+    for field in fields:
+        with about_column(field.column):
+            column = rows[field.column]
+            if field.parsed:
+                if field.date is not None:
+                    values, bad = read_part(column, field.date, field.missing)
+                else:
+                    values, bad = read_numbers(column, field.decimal, field.missing)
+                column = _bucket(values.alias(field.name), field)
+                if bad.any():
+                    unreadable[field.name] = bad
+            elif field.multivalued:
+                column = as_written(column).fill_null("")
+            else:
+                column = category_text(column, field.missing)
+            if field.hash_size is not None and not field.multivalued:
+                column = hashed_text(column, field.hash_size)
+            columns.append(column.alias(field.name))
+    return Values(pl.DataFrame(columns), unreadable)
 
 
-def as_text(rows: pl.DataFrame) -> pl.DataFrame:
-    """Turn raw columns of any type into text that means the same."""
-    return rows.select(_category(name, rows) for name in rows.columns)
+def read_numbers(
+    column: pl.Series, decimal: Literal["", ".", ","], missing: Collection[str] = ()
+) -> tuple[pl.Series, Bool[np.ndarray, " rows"]]:
+    """Return numbers, null where they are missing or infinite, and which cannot be read.
 
+    Args:
+        column: A settled column.
+        decimal: The mark before a fraction where text has commas, one of `DRESSES`.
+        missing: Texts that stand for a missing value, beside the usual ones.
 
-def read_labels(rows: pl.DataFrame, name: str) -> pl.Series:
-    """Read a column as labels 0 or 1, null where it says neither."""
-    column = rows[name]
+    Raises:
+        DataError: If the column holds moments.
+    """
+    unreadable = np.zeros(len(column), bool)
+    if column.dtype.is_temporal():
+        raise DataError(
+            f"column {column.name!r} must hold numbers, got {column.dtype}; --date reads moments"
+        )
     if column.dtype != pl.String:
+        # The number that is written, not the nearest one in half as many bits.
+        column = column.cast(pl.String) if column.dtype == pl.Float32 else column
+        number = column.cast(pl.Float64)
+    else:
+        text = column.str.strip_chars(BLANKS)
+        number = text.cast(pl.Float64, strict=False)
+        asks = text.is_not_null() if decimal == "," else number.is_null() & (text != "")
+        asks = (asks | text.is_in(list(missing)) if missing else asks).fill_null(False)
+        if asks.any():
+            asking = text.filter(asks).unique()
+            found = [number_of(one, decimal, missing) for one in asking]
+            again = text.replace_strict(
+                asking, pl.Series(found, dtype=pl.Float64), default=None, return_dtype=pl.Float64
+            )
+            number = again.zip_with(asks, number)
+            unreadable = (asks & number.is_null()).to_numpy()
+    return number.set(~number.is_finite(), None), unreadable
+
+
+def read_labels(rows: pl.DataFrame, name: str, positive: str | None = None) -> pl.Series:
+    """Read a column of any type as labels 0 or 1, null where it says neither.
+
+    1 and 0 may be written as any number is, or as true and false. With `positive` 1 is what equals
+    it, and 0 every other value that is there.
+
+    Raises:
+        DataError: If no label is of such a type.
+    """
+    column = rows[name]
+    if positive is None and (column.dtype.is_numeric() or column.dtype == pl.Boolean):
         return _zero_or_one(column.cast(pl.Float64, strict=False), [1.0], [0.0]).rename(name)
-    labels = _zero_or_one(column, ["1"], ["0"])
-    if labels.null_count():
-        text = column.str.strip_chars().str.to_lowercase()
-        labels = _zero_or_one(text, ["1", "1.0", "true"], ["0", "0.0", "false"])
-    return labels.rename(name)
+    if positive is None and column.dtype == pl.String:
+        labels = _zero_or_one(column, ["1"], ["0"])
+        if labels.null_count() == 0:
+            return labels.rename(name)
+    unfit = column.dtype.is_nested() or column.dtype in (pl.Duration, pl.Object)
+    if unfit or (positive is None and column.dtype.is_temporal()):
+        raise DataError(f"label {name} must be a column of 0 and 1, got one of {column.dtype}")
+    if column.dtype == pl.Binary:
+        said = [None if one is None else one.decode(errors="replace") for one in column]
+        column = pl.Series(name, said, dtype=pl.String)
+    text = as_text(column.to_frame()).to_series().fill_null("")
+    distinct = text.unique()
+    labels = pl.Series([_label(one.strip(), positive) for one in distinct], dtype=pl.UInt8)
+    return text.replace_strict(distinct, labels)
 
 
 def cut_quantiles(counts: pl.DataFrame) -> tuple[NumericRule, pl.DataFrame]:
@@ -123,48 +184,51 @@ def cut_values(values: pl.Series, field: Field) -> pl.Series:
 
 
 def split_cells(column: pl.Series, field: Field) -> Cells:
-    """Take the text of cells apart; what is empty between two delimiters is no value."""
-    parts = column.str.split(str(field.delimiter)).list.eval(
-        pl.element().filter(pl.element() != "")
-    )
-    sizes = parts.list.len().to_numpy().astype(np.int64)
-    kept = pl.select(
-        pl.when(parts.list.len() > 0)
-        .then(parts.list.head(field.slots))
-        .otherwise(pl.lit([""], dtype=pl.List(pl.String)))
-    ).to_series()
-    values = kept.explode()
+    """Take the text of cells apart: at the delimiter, or as a list; what is empty is no value."""
+    parts = _parts(column.str.strip_chars(BLANKS), field.delimiter)
+    owners = np.repeat(np.arange(len(parts)), parts.list.len().to_numpy())
+    values = canonical(parts.explode(), field.missing)
+    there = (values != "").to_numpy()
+    owners, values = owners[there], values.filter(pl.Series(there))
+    counts = np.bincount(owners, minlength=len(parts))
+    first = np.arange(len(owners)) - (np.cumsum(counts) - counts)[owners] < field.slots
+    empty = np.flatnonzero(counts == 0)
+    kept = values.filter(pl.Series(first)).extend(pl.Series([""] * len(empty), dtype=pl.String))
+    order = np.argsort(np.concatenate([owners[first], empty]), kind="stable")
+    kept = kept.gather(order)
     if field.hash_size is not None:
-        values = _hashed(values, field.hash_size)
-    return Cells(values, np.clip(sizes, 1, field.slots), sizes > field.slots)
+        kept = hashed_text(kept, field.hash_size)
+    return Cells(kept, np.clip(counts, 1, field.slots), counts > field.slots)
 
 
-def is_format(format: str) -> bool:
-    """Say whether moments can be read by a format."""
-    rule = DateRule(column="x", part="hour", format=format)
-    try:
-        rows = pl.DataFrame({"x": ["2014"]})
-        rows.select(_moment_part(rule, rows))
-    except pl.exceptions.PolarsError:
-        return False
-    return format in SINCE_1970 or format == "iso" or "%" in format
+def _parts(text: pl.Series, delimiter: str | None) -> pl.Series:
+    """Return what stands between delimiters, or in lists; one empty text at least."""
+    one = pl.concat_list(pl.col("text"))
+    split = one if delimiter is None else pl.col("text").str.split(delimiter)
+    marked = pl.col("text").str.starts_with(BETWEEN)
+    listed = pl.col("text").str.contains(f"^{LIST.pattern}$")
+    inside = pl.col("text").str.slice(1).str.head(-1)
+    unquoted = pl.element().str.strip_chars("'\"")
+    elements = (
+        pl.when(inside.str.contains("['\"]"))
+        .then(inside.str.extract_all(ELEMENT).list.eval(unquoted))
+        .when(inside.str.contains(","))
+        .then(inside.str.split(","))
+        .otherwise(inside.str.extract_all(f"[^{BLANKS}]+"))
+    )
+    parts = (
+        pl.when(marked)
+        .then(pl.col("text").str.split(BETWEEN))
+        .when(listed)
+        .then(elements)
+        .otherwise(split)
+    )
+    none = pl.lit([""], dtype=pl.List(pl.String))
+    filled = pl.when(parts.list.len() > 0).then(parts).otherwise(none)
+    return text.alias("text").fill_null("").to_frame().select(filled.alias("parts")).to_series()
 
 
-def _category(name: str, rows: pl.DataFrame) -> pl.Expr:
-    """Read a column as text; whole floats lose their `.0`, so 5.0 is the category 5."""
-    column = pl.col(name)
-    if rows.schema[name].is_float():
-        column = _number_text(column.cast(pl.Float64).fill_nan(None))
-    return column.cast(pl.String).fill_null("").alias(name)
-
-
-def _number_text(number: pl.Expr) -> pl.Expr:
-    whole = (number == number.floor()) & (number.abs() <= LARGEST_WHOLE)
-    as_integer = number.cast(pl.Int64, strict=False).cast(pl.String)
-    return pl.when(whole).then(as_integer).otherwise(number.cast(pl.String))
-
-
-def _hashed(column: pl.Series, size: int) -> pl.Series:
+def hashed_text(column: pl.Series, size: int) -> pl.Series:
     """Hash text to one of `size` numbers, as text; a missing value stays one."""
     distinct = column.unique()
     places = [
@@ -176,76 +240,46 @@ def _hashed(column: pl.Series, size: int) -> pl.Series:
     return column.replace_strict(distinct, pl.Series(places, dtype=pl.String))
 
 
-def _read(field: Field, rows: pl.DataFrame) -> pl.Expr:
-    """Read a column as numbers or as hours or days, null where it is missing or unreadable."""
-    if field.date is not None:
-        return _moment_part(field.date, rows).alias(field.name)
-    value = pl.col(field.name).cast(pl.Float64, strict=False)
-    return pl.when(value.is_finite()).then(value).alias(field.name)
-
-
-def _unreadable(text: pl.Series, read: pl.Series) -> Bool[np.ndarray, " rows"]:
-    number = text.cast(pl.Float64, strict=False)
-    infinite = number.is_infinite() | number.is_nan()
-    absent = text.is_null() | (text == "") | infinite.fill_null(False)
-    return (read.is_null() & ~absent).to_numpy()
-
-
 def _zero_or_one(column: pl.Series, one: list, zero: list) -> pl.Series:
     is_one, is_zero = column.is_in(one), column.is_in(zero)
     label = pl.when(is_one).then(1).when(is_zero).then(0).cast(pl.UInt8)
     return pl.select(label.alias("label")).to_series()
 
 
-def _bucket(field: Field) -> pl.Expr:
-    value, rule = pl.col(field.name), field.numeric
+def _label(text: str, positive: str | None) -> int | None:
+    if text.lower() in NO_LABEL:
+        return None
+    if positive is not None:
+        return int(text == positive or _number(text) == _number(positive) is not None)
+    number = {"true": 1.0, "false": 0.0}.get(text.lower(), _number(text))
+    return int(number) if number in (0.0, 1.0) else None
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _bucket(values: pl.Series, field: Field) -> pl.Series:
+    rule, value = field.numeric, pl.col(field.name)
     if rule is None:
-        return value
+        return values
+    if rule.rule == "as_is":
+        return category_text(values)
     if rule.rule == "quantiles":
         rounded = value.round_sig_figs(QUANTILE_DIGITS)
-        return rounded if rule.edges is None else _quantile(field.name, rounded, rule.edges)
-    if rule.rule == "as_is":
-        return _number_text(value).fill_null("")
-    # DIFFERS: the reference code reads whole numbers only; fractions below 2 are rounded down,
-    # so that a column of fractions does not become as many categories.
-    place = pl.when(value > 2).then(value.log().pow(2)).otherwise(value.floor() - 2)
-    return place.floor().cast(pl.Int64, strict=False)
+        place = rounded if rule.edges is None else _quantile(field.name, rounded, rule.edges)
+    else:
+        # DIFFERS: the reference code reads whole numbers only; fractions below 2 are rounded down,
+        # so that a column of fractions does not become as many categories.
+        place = pl.when(value > 2).then(value.log().pow(2)).otherwise(value.floor() - 2)
+        place = place.floor().cast(pl.Int64, strict=False)
+    return values.to_frame().select(place).to_series()
 
 
 def _quantile(name: str, value: pl.Expr, edges: Sequence[float]) -> pl.Expr:
     ascending = pl.lit(pl.Series(edges, dtype=pl.Float64))
     place = ascending.search_sorted(value, side="right").cast(pl.Int64)
     return pl.when(value.is_not_null()).then(place).alias(name)
-
-
-def _moment_part(rule: DateRule, rows: pl.DataFrame) -> pl.Expr:
-    """Return the hour or the day of a column of these rows; null where there is none."""
-    moment = _moment(rule, rows)
-    parts = {
-        "hour": moment.dt.hour(),
-        "weekday": moment.dt.weekday(),
-        "weekend": moment.dt.weekday() >= 6,
-    }
-    return parts[rule.part].cast(pl.Int64)
-
-
-def _moment(rule: DateRule, rows: pl.DataFrame) -> pl.Expr:
-    column, dtype = pl.col(rule.column), rows.schema[rule.column]
-    if isinstance(dtype, pl.Datetime):
-        return column.dt.replace_time_zone(None).cast(pl.Datetime("us"))
-    if isinstance(dtype, pl.Date):
-        return column.cast(pl.Datetime("us"))
-    if rule.format in SINCE_1970:
-        number = column.cast(pl.Float64, strict=False) * SINCE_1970[rule.format]
-        return number.cast(pl.Int64, strict=False).cast(pl.Datetime("us"))
-    text = column.cast(pl.String)
-    if rule.format == "iso":
-        text = text.str.replace(" ", "T", literal=True).str.strip_suffix("Z")
-        return pl.coalesce(_parsed(text, format) for format in ISO)
-    if "%H" in rule.format and "%M" not in rule.format:
-        return _parsed(text + "00", rule.format + "%M")  # polars wants minutes beside hours
-    return _parsed(text, rule.format)
-
-
-def _parsed(text: pl.Expr, format: str) -> pl.Expr:
-    return text.str.to_datetime(format, strict=False, time_unit="us")

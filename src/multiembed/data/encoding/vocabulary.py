@@ -3,17 +3,17 @@
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 from jaxtyping import Int32
 
 from multiembed.base.errors import DataError
+from multiembed.data.encoding.typed import about_column, as_written, canonical, settled
 from multiembed.data.encoding.values import cut_quantiles, cut_values, read_values, split_cells
-from multiembed.data.store.dataset import read_vocabulary
 from multiembed.data.store.schema import Field, Schema
+from multiembed.data.store.vocabularies import read_vocabulary
 
 COMPACT_ABOVE = 1_000_000
 """Values held besides the sum before they are added to it."""
@@ -69,29 +69,6 @@ def build_vocabulary(counts: pl.DataFrame, field: Field) -> Vocabulary:
     return Vocabulary(field.model_copy(update=change), kept, counts.height)
 
 
-@runtime_checkable
-class ArrowTable(Protocol):
-    """A table that can hand its columns over as Arrow: polars, pandas, PyArrow, DuckDB, …."""
-
-    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        """Return a capsule with the columns."""
-
-
-def as_polars(rows: ArrowTable) -> pl.DataFrame:
-    """Return a table of any library as a polars data frame.
-
-    Raises:
-        DataError: If a column holds values of several types.
-    """
-    if isinstance(rows, pl.DataFrame):
-        return rows
-    try:
-        return pl.DataFrame(rows)
-    except (pa.ArrowException, pl.exceptions.PolarsError, TypeError, ValueError) as error:
-        reason = (str(error).splitlines() or ["nothing"])[0]
-        raise DataError(f"rows must have columns of one type each, got: {reason}") from None
-
-
 class Encoder:
     """Turns raw columns into ids, the same way wherever it is used."""
 
@@ -104,6 +81,7 @@ class Encoder:
         """The columns of the id matrix that every field has."""
         self._values = {f.name: vocabularies[f.name]["value"] for f in self.fields}
         self._ids = {f.name: vocabularies[f.name]["id"] for f in self.fields}
+        self._odd: dict[str, dict[str, int]] = {}
         self._categories = {
             f.name: pl.Enum(self._values[f.name].fill_null(""))
             for f in self.fields
@@ -125,21 +103,65 @@ class Encoder:
         *other*, id 0.
 
         Raises:
-            DataError: If a column is absent.
+            DataError: If a column is absent, or of a type that its field cannot be.
         """
         absent = [field.column for field in self.fields if field.column not in rows.columns]
         if absent:
             raise DataError(f"rows must have a column {absent[0]!r}, got {', '.join(rows.columns)}")
-        values, unreadable = read_values(rows, self.fields)
-        if any(field.multivalued for field in self.fields):
-            parts = [self.number(field, values[field.name]) for field in self.fields]
-            matrix = np.hstack(parts) if parts else np.zeros((rows.height, 0), np.int32)
-        else:
-            ids = values.select(self._id_expression(field) for field in self.fields)
-            matrix = ids.to_numpy(order="c").reshape(rows.height, len(self.fields))
+        rows = settled(rows.select(list(dict.fromkeys(field.column for field in self.fields))))
+        matrix = np.empty((rows.height, sum(field.slots for field in self.fields)), np.int32)
+        quick = [field for field in self.fields if field.plain_text]
+        texts = pl.DataFrame([as_written(rows[field.name]).fill_null("") for field in quick])
+        ids = texts.select(self._id_expression(field) for field in quick)
+        for field in quick:
+            found = ids[field.name].to_numpy(writable=True)
+            self._look_again(field, texts[field.name], found)
+            matrix[:, self.places[field.name].start] = found
+        slow = [field for field in self.fields if not field.plain_text]
+        values, unreadable = read_values(rows, slow)
+        for field in slow:
+            with about_column(field.column):
+                matrix[:, self.places[field.name]] = self.number(field, values[field.name])
         for name, those in unreadable.items():
             matrix[those, self.places[name].start] = 0
         return matrix
+
+    def _look_again(self, field: Field, texts: pl.Series, ids: Int32[np.ndarray, " rows"]) -> None:
+        """Give texts without an id that of their canonical text.
+
+        Texts that the vocabulary holds as they are need no canonical one; in vocabularies made
+        before there was one, these are the values that were trained on.
+        """
+        missed = ids == 0
+        if not missed.any():
+            return
+        rest = texts.filter(pl.Series(missed))
+        unseen = rest.unique()
+        found, odd = canonical(unseen, field.missing), self._odd_values(field)
+        asks = (found != unseen) | bool(odd)
+        if not asks.any():
+            return
+        found = found.filter(asks)
+        places = self._numbered(field, found).tolist()
+        if odd:
+            places = [at or odd.get(text, 0) for at, text in zip(places, found, strict=True)]
+        ids[missed] = rest.replace_strict(
+            unseen.filter(asks), places, default=0, return_dtype=pl.Int32
+        ).to_numpy()
+
+    def _odd_values(self, field: Field) -> dict[str, int]:
+        """Return the ids of canonical texts of which the vocabulary holds other texts."""
+        if field.name not in self._odd:
+            known = self._values[field.name].fill_null("")
+            texts = canonical(known)
+            odd = (texts != known).reverse()
+            columns = (one.reverse().filter(odd) for one in (texts, self._ids[field.name]))
+            self._odd[field.name] = dict(zip(*columns, strict=True))
+        return self._odd[field.name]
+
+    def kept(self, field: Field) -> list[str | None]:
+        """Return the values of a field's ids 1, 2, …; a missing one is none."""
+        return self._values[field.name].to_list()
 
     def number(self, field: Field, values: pl.Series) -> Int32[np.ndarray, "values slots"]:
         """Return the ids of values, or of cells, of one field, as `read_values` gives them."""

@@ -1,57 +1,51 @@
-"""Tables with column names: how their files are opened, and which columns are numbers."""
+"""Tables with column names: how their files are opened, and what the user says of them."""
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 from typing_extensions import override
 
 from multiembed.base.errors import ConfigError, DataError
+from multiembed.data.sources.arrow_streams import StreamReader, nested_columns, pandas_index
+from multiembed.data.sources.column_kinds import KIND_ROWS, tell_columns
+from multiembed.data.sources.contents import look_into
 from multiembed.data.sources.formats import Choice, RawFormat
+from multiembed.data.sources.header import open_delimited
+from multiembed.data.sources.json_text import open_json
 from multiembed.data.sources.read_options import ReadOptions
-from multiembed.data.sources.records import JSON_LINES
 from multiembed.data.sources.source import (
+    SAMPLE_PLACES,
     START,
     Block,
-    Column,
     FileReader,
     Mark,
     RowReader,
     reading,
 )
-from multiembed.data.sources.text import TextReader, check_names, read_header, read_keys
-from multiembed.data.store.schema import DateRule
 
-PARQUET = (".parquet", ".pq")
-ARROW = (".arrow", ".feather", ".ipc")
-COMPRESSED = (".gz", ".zst", ".zstd")
 JSON = (".jsonl", ".ndjson", ".json")
-TABBED = (".tsv", ".tab")
 ROWS_PER_BLOCK = 65_536
-KIND_ROWS = 10_000
-CODES = 20
-"""Whole numbers with no more distinct values than this are codes, not amounts."""
-IDENTIFIER = re.compile(r"(^|[_\W])(id|ids|code|zip)$|[a-z](ID|Id)$", re.ASCII)
 
 
 class ColumnarReader(FileReader):
     """One Parquet or Arrow file."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, kind: str) -> None:
         self.files = (file,)
+        parquet = kind == "parquet"
         with reading([file]):
-            scan = pl.scan_parquet if file.suffix in PARQUET else pl.scan_ipc
-            self._lazy = scan(file, glob=False) if file.suffix in PARQUET else scan(file)
+            scan = pl.scan_parquet if parquet else pl.scan_ipc
+            self._lazy = scan(file, glob=False, hive_partitioning=False)
             self._schema = self._lazy.collect_schema()
             self._height = int(self._lazy.select(pl.len()).collect().item())
+            arrow = pq.read_schema(file) if parquet else pa.ipc.open_file(file).schema
         self.names = tuple(self._schema.names())
-        for name in self.names:
-            if self._schema[name].is_nested() or self._schema[name] == pl.Binary:
-                kind = self._schema[name]
-                raise DataError(f"{file}: column {name!r} must hold plain values, got {kind}")
+        self.asides = pandas_index(arrow)
+        self.nested = nested_columns(self._schema)
 
     @property
     @override
@@ -77,6 +71,18 @@ class ColumnarReader(FileReader):
             position = size * after.offset // max(1, self._height)
             yield Block(rows, numbers, lines, f"{self.files[0]} row", position, after)
 
+    @override
+    def sample(self, rows: int) -> pl.DataFrame:
+        size = -(-rows // SAMPLE_PLACES)
+        last = max(0, self._height - size)
+        begins = np.unique(np.linspace(0, last, SAMPLE_PLACES).astype(int)).tolist()
+        ends = [*begins[1:], self._height]
+        with reading(self.files):
+            return pl.concat(
+                self._lazy.slice(begin, min(size, end - begin)).collect()
+                for begin, end in zip(begins, ends, strict=True)
+            )
+
 
 class TableFormat(RawFormat):
     """Any file with column names, of which the user says what they are."""
@@ -85,7 +91,7 @@ class TableFormat(RawFormat):
 
     @override
     def open_file(self, file: Path, options: ReadOptions) -> FileReader:
-        return _open_table(file)
+        return _open_table(file, options)
 
     @override
     def choose(self, reader: RowReader, options: ReadOptions) -> Choice:
@@ -98,7 +104,10 @@ class TableFormat(RawFormat):
             )
         if len(reader.names) < 2:
             raise DataError(f"{file} must have columns beside the label, got {label!r} alone")
-        columns = tell_columns(_first_rows(reader), label, options)
+        rows = reader.sample(KIND_ROWS)
+        if not rows.height:
+            raise DataError(_first_bad(reader))
+        columns = tell_columns(rows, label, options)
         if not columns:
             raise DataError(f"{file} must have columns beside the label, got none to learn from")
         twice = [c.name for at, c in enumerate(columns) if c.name in [d.name for d in columns[:at]]]
@@ -112,95 +121,21 @@ class TableFormat(RawFormat):
 TABLE = TableFormat()
 
 
-def tell_columns(rows: pl.DataFrame, label: str | None, options: ReadOptions) -> tuple[Column, ...]:
-    """Tell numbers from categories by the first rows of a table.
-
-    A column is numeric if every value is a number, and it is no identifier by its name, no
-    code (few distinct whole numbers, or digits with a leading zero) and no whole number too
-    large to be an amount. What the user says of columns overrules that.
-
-    Args:
-        rows: The first rows, all columns.
-        label: The column that is no field, if there is one.
-        options: What the user says of columns.
-
-    Raises:
-        DataError: If a wish is for a column that is not there, or two are for one.
-    """
-    kinds = (
-        options.categorical_columns,
-        options.numeric_columns,
-        options.dates,
-        options.multivalued,
-    )
-    named = {name for kind in kinds for name in kind}
-    dropped = set() if options.split_by is None else {options.split_by} - named
-    unknown = sorted(named - set(rows.columns) - {label})
-    twice = sorted(name for name in named if sum(name in kind for kind in kinds) > 1)
-    if unknown or label in named:
-        known = ", ".join(name for name in rows.columns if name != label)
-        raise DataError(f"a column must be one of {known}, got {(unknown or [label])[0]!r}")
-    if twice:
-        raise DataError(f"a column must be of one kind, got {twice[0]!r} as two")
-    sample = rows.head(KIND_ROWS)
-    numeric = set(options.numeric_columns) | {
-        name
-        for name in rows.columns
-        if name not in options.categorical_columns and _is_amount(sample, name)
-    }
-    columns: list[Column] = []
-    for name in rows.columns:
-        if name in options.dates:
-            columns += _date_columns(name, options.dates[name])
-        elif name in options.multivalued:
-            columns.append(Column(name, "multivalued", delimiter=options.multivalued[name]))
-        elif name != label and name not in dropped:
-            columns.append(Column(name, "numeric" if name in numeric else "categorical"))
-    return tuple(columns)
-
-
-def _open_table(file: Path) -> FileReader:
-    """Open a file with column names: text, JSON lines, Parquet or Arrow, told by its suffix."""
-    suffixes = [suffix.lower() for suffix in file.suffixes]
-    kind = next((suffix for suffix in reversed(suffixes) if suffix not in COMPRESSED), "")
-    if kind in PARQUET + ARROW:
-        return ColumnarReader(file)
-    if kind in JSON:
-        return TextReader(file, JSON_LINES, read_keys(file), header=False)
-    dialect, names = read_header(file, "\t" if kind in TABBED else None)
-    check_names(file, names)
-    return TextReader(file, dialect, names, header=True)
-
-
-def _first_rows(reader: RowReader) -> pl.DataFrame:
+def _first_bad(reader: RowReader) -> str:
+    """Say why no row can be read: by the first bad one, if there is one."""
     for block in reader.blocks(reader.names):
-        if block.rows.height:
-            return block.rows
         if block.bad:
-            raise DataError(f"{block.place} {block.bad[0].line}: {block.bad[0].reason}")
-    raise DataError(f"{reader.files[0]} must hold rows, got none that can be read")
+            return f"{block.place} {block.bad[0].line}: {block.bad[0].reason}"
+    return f"{reader.files[0]} must hold rows, got none that can be read"
 
 
-def _date_columns(name: str, format: str) -> list[Column]:
-    """Return the hour and the weekday of a column of moments."""
-    parts: tuple[Literal["hour", "weekday"], ...] = ("hour", "weekday")
-    return [
-        Column(f"{name}_{part}", "categorical", DateRule(column=name, part=part, format=format))
-        for part in parts
-    ]
-
-
-def _is_amount(sample: pl.DataFrame, name: str) -> bool:
-    column, dtype = sample[name], sample.schema[name]
-    if not (dtype == pl.String or dtype.is_numeric()) or IDENTIFIER.search(name):
-        return False
-    if dtype == pl.String:
-        column = column.filter(~column.fill_null("").is_in(["", "nan", "NaN"]))
-        if column.str.contains(r"^[+-]?0[0-9]").any():
-            return False
-    values = column.cast(pl.Float64, strict=False).fill_nan(None).drop_nulls()
-    if len(values) == 0 or (dtype == pl.String and len(values) < len(column)):
-        return False
-    if values.is_infinite().any() or bool((values != values.floor()).any()):
-        return True
-    return values.n_unique() > CODES and bool((values.abs() < 2.0**53).all())
+def _open_table(file: Path, options: ReadOptions) -> FileReader:
+    """Open a file with column names; its name only tells one kind of text from another."""
+    contents = look_into(file)
+    if contents.kind == "stream":
+        return StreamReader(file)
+    if contents.kind in ("parquet", "arrow"):
+        return ColumnarReader(file, contents.kind)
+    if any(suffix in JSON for suffix in Path(contents.name).suffixes):
+        return open_json(file, contents, options)
+    return open_delimited(file, contents, options)

@@ -1,31 +1,23 @@
-"""Several files as one: patterns, directories, files by split, and what URLs lead to."""
+"""Several files as one: the columns of all, those that directories name, and those left out."""
 
-import hashlib
-import shutil
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from http.client import HTTPException, HTTPResponse
-from pathlib import Path, PurePosixPath
-from urllib.parse import quote, urlsplit
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
 
+import numpy as np
+import polars as pl
 from typing_extensions import override
 
-from multiembed.base.errors import DataError, InputError
-from multiembed.base.files import partial_name, rename_whole
-from multiembed.data.encoding.values import as_text
-from multiembed.data.sources.source import START, Block, FileReader, Mark, RowReader
-from multiembed.data.store.schema import SPLITS
-
-RawSource = str | Path | Sequence[str | Path] | Mapping[str, "str | Path | Sequence[str | Path]"]
-"""A file, a directory, a pattern or a URL; several of them; or one of these for every split."""
-
-
-SCHEMES = ("http", "https", "hf")
-HUB = "https://huggingface.co/datasets"
-TIMEOUT = 60
-"""Seconds without a byte."""
-_CHUNK = 1 << 20
+from multiembed.base.errors import DataError
+from multiembed.data.encoding.typed import as_text
+from multiembed.data.sources.found_files import FoundFile, RawSource, find_files, without_empty
+from multiembed.data.sources.source import (
+    SAMPLE_PLACES,
+    START,
+    Block,
+    FileReader,
+    Mark,
+    RowReader,
+)
 
 
 class FileSeries(RowReader):
@@ -33,34 +25,79 @@ class FileSeries(RowReader):
 
     Args:
         members: A reader of every file.
-        splits: The split of each, if the files say so: 0 train, 1 valid, 2 test.
-        urls: What was downloaded, and from where.
+        found: The files.
+        wanted: Columns that somebody asks for by name; one of a directory far above a file, or
+            one that a file would rather leave out, is there only then.
+        dropped: Columns that are left out.
+
+    Raises:
+        DataError: If a wanted column cannot be read, a dropped one is not there or wanted, or
+            files have different columns.
     """
 
     def __init__(
         self,
         members: Sequence[FileReader],
-        splits: Sequence[int | None],
-        urls: Mapping[Path, str],
+        found: Sequence[FoundFile],
+        *,
+        wanted: Collection[str] = (),
+        dropped: Collection[str] = (),
     ) -> None:
         self.files = tuple(file for member in members for file in member.files)
-        self.given = any(split is not None for split in splits)
-        self.names = members[0].names
+        self.given = any(file.split is not None for file in found)
         self._members = tuple(members)
-        self._splits = tuple(splits)
-        self._urls = dict(urls)
-        self._mixed = any(member.types != members[0].types for member in members)
-        for member in members:
-            odd = set(self.names) ^ set(member.names)
+        self._found = tuple(found)
+        self._partitions = [
+            _partitions(member, file, wanted) for member, file in zip(members, found, strict=True)
+        ]
+        aside = _asides(members, wanted, dropped)
+        self.names = self._shared_names(aside)
+        for name in dropped:
+            known = (*self.names, *aside)
+            if name not in known or name in wanted:
+                got = f"{name!r}, which has a use" if name in wanted else repr(name)
+                raise DataError(f"drop must name columns of {', '.join(known)}, got {got}")
+        self.names = tuple(name for name in self.names if name not in dropped)
+        self.remarks = tuple(aside[name] for name in aside if name not in dropped)
+        self._mixed = self._mixed_types()
+
+    def _shared_names(self, aside: Collection[str]) -> tuple[str, ...]:
+        own = [
+            [name for name in (*member.names, *constants) if name not in aside]
+            for member, constants in zip(self._members, self._partitions, strict=True)
+        ]
+        names = own[0] + [
+            name
+            for member, these in zip(self._members, own, strict=True)
+            if member.loose
+            for name in these
+        ]
+        names = tuple(dict.fromkeys(names))
+        for member, these in zip(self._members, own, strict=True):
+            odd = set(these) - set(names) if member.loose else set(names) ^ set(these)
             if odd:
                 raise DataError(
                     f"{member.files[0]} must have the columns of {self.files[0]}, got a "
                     f"difference in {sorted(odd)[0]!r}"
                 )
+        return names
+
+    def _mixed_types(self) -> dict[str, bool]:
+        """Return the columns that are not of one type, and whether some hold several values."""
+        kinds = {name: set[str]() for name in self.names}
+        for member, constants in zip(self._members, self._partitions, strict=True):
+            types = {**dict.fromkeys(constants, "String"), **member.types}
+            for name in self.names:
+                kinds[name].add(types.get(name, "String"))
+        return {
+            name: any(kind.startswith(("List", "Array")) for kind in found)
+            for name, found in kinds.items()
+            if len(found) > 1
+        }
 
     @override
     def name(self, file: Path) -> str:
-        return self._urls.get(file, str(file))
+        return {one.path: one.url for one in self._found}.get(file) or str(file)
 
     @override
     def blocks(self, columns: Sequence[str], start: Mark = START) -> Iterator[Block]:
@@ -69,138 +106,100 @@ class FileSeries(RowReader):
         for place in range(start.file, len(self._members)):
             mark = start if place == start.file else Mark(file=place, number=number)
             before = sum(sizes[:place])
-            for block in self._members[place].blocks(columns, mark):
+            member, constants = self._members[place], self._partitions[place]
+            own = [name for name in columns if name not in constants]
+            for block in member.blocks(own or member.names[:1], mark):
                 number = block.after.number
                 yield block._replace(
-                    rows=as_text(block.rows) if self._mixed else block.rows,
+                    rows=self._like_all(block.rows, place, columns),
                     position=before + block.position,
-                    split=self._splits[place],
+                    split=self._found[place].split,
                 )
+
+    @override
+    def sample(self, rows: int) -> pl.DataFrame:
+        last, most = len(self._members) - 1, min(len(self._members), SAMPLE_PLACES)
+        places = np.linspace(0, last, most).astype(int).tolist()
+        return pl.concat(
+            self._like_all(self._members[place].sample(-(-rows // most)), place, self.names)
+            for place in places
+        )
+
+    def _like_all(self, rows: pl.DataFrame, place: int, columns: Sequence[str]) -> pl.DataFrame:
+        """Give the rows of a member these columns, of the types that all members share."""
+        constants = self._partitions[place]
+        if not (constants or self._mixed) and tuple(rows.columns) == tuple(columns):
+            return rows
+        added = {name: constants.get(name) for name in columns if name not in rows.columns}
+        rows = rows.with_columns(
+            pl.lit(value, dtype=pl.String).alias(name) for name, value in added.items()
+        ).select(columns)
+        mixed = [name for name in columns if name in self._mixed]
+        text = as_text(rows.select(name for name in mixed if not self._mixed[name]))
+        lists = (_as_list(rows, name) for name in mixed if self._mixed[name])
+        return rows.with_columns(*text, *lists)
 
 
 def open_files(
-    source: RawSource, downloads: Path, opener: Callable[[Path], FileReader]
+    source: RawSource,
+    downloads: Path,
+    opener: Callable[[Path], FileReader],
+    *,
+    wanted: Collection[str] = (),
+    dropped: Collection[str] = (),
 ) -> FileSeries:
-    """Open all files of a source as one.
+    """Open all files of a source as one, but for empty ones among others.
 
     Args:
         source: What leads to the files.
         downloads: Directory for what comes from URLs.
         opener: Opens one of them.
+        wanted: Columns that somebody asks for by name.
+        dropped: Columns that are left out.
 
     Raises:
-        DataError: If there are none, a split is missing, or their columns differ.
+        DataError: If there are none, a split is missing, or their columns do not fit.
     """
-    files, splits, urls = _find_files(source, downloads)
-    return FileSeries([opener(file) for file in files], splits, urls)
+    found, remarks = without_empty(find_files(source, downloads))
+    members = [opener(file.path) for file in found]
+    series = FileSeries(members, found, wanted=wanted, dropped=dropped)
+    series.remarks = (*remarks, *series.remarks)
+    return series
 
 
-def _find_files(
-    source: RawSource, downloads: Path
-) -> tuple[list[Path], list[int | None], dict[Path, str]]:
-    """Return the files of a source, the split of each if they say so, and names of downloads."""
-    given: dict[int | None, str | Path | Sequence[str | Path]]
-    if isinstance(source, Mapping):
-        missing = [name for name in SPLITS if not source.get(name)]
-        unknown = sorted(set(source) - set(SPLITS))
-        if missing or unknown:
-            got = f"none for {missing[0]}" if missing else f"one for {unknown[0]!r}"
-            raise DataError(f"files must be given for {', '.join(SPLITS)}, got {got}")
-        given = {code: source[name] for code, name in enumerate(SPLITS)}
-    else:
-        given = {None: source}
-    every: list[Path] = []
-    splits: list[int | None] = []
-    names: dict[Path, str] = {}
-    for code, part in given.items():
-        files, urls = _all(part, downloads)
-        every += files
-        splits += [code] * len(files)
-        names |= urls
-    twice = [file for place, file in enumerate(every) if file in every[:place]]
-    if twice and None not in given:
-        raise DataError(f"{twice[0]} must be given for one split only, got two")
-    return every, splits, names
+def _partitions(
+    member: FileReader, file: FoundFile, wanted: Collection[str]
+) -> dict[str, str | None]:
+    """Return what directories say of a file that it does not say itself."""
+    near, everywhere = file.partitions, file.all_partitions
+    return {
+        name: value
+        for name, value in everywhere.items()
+        if (name in near or name in wanted) and name not in member.names
+    }
 
 
-@contextmanager
-def downloading(target: Path) -> Iterator[Path]:
-    """Lend a directory beside `target` for downloads; it stays only where work was interrupted."""
-    folder = target.with_name(target.name + ".downloads")
-    try:
-        yield folder
-    except InputError:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
+def _asides(
+    members: Sequence[FileReader], wanted: Collection[str], dropped: Collection[str]
+) -> dict[str, str]:
+    """Return the columns that files leave out, and a line about each."""
+    found: dict[str, str] = {}
+    for member in members:
+        file = member.files[0]
+        for name, kind in member.nested.items():
+            if name in wanted:
+                raise DataError(
+                    f"{file}: column {name!r} must hold plain values or lists of them, got {kind}"
+                )
+            found.setdefault(name, f"{file}: column {name!r} holds {kind} and is left out")
+        for name, reason in member.asides.items():
+            if name not in wanted:
+                found.setdefault(name, f"{file}: column {name!r} {reason} and is left out")
+    return found
 
 
-def _all(
-    source: str | Path | Sequence[str | Path], downloads: Path
-) -> tuple[list[Path], dict[Path, str]]:
-    files: list[Path] = []
-    urls: dict[Path, str] = {}
-    for one in [source] if isinstance(source, str | Path) else source:
-        url = str(one)
-        if urlsplit(url).scheme in SCHEMES and "://" in url:
-            files.append(_fetch(url, downloads))
-            urls[files[-1]] = url
-        else:
-            files += _found(Path(one))
-    return files, urls
-
-
-def _found(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        found = [file for file in path.iterdir() if not file.name.startswith((".", "_"))]
-    elif any(mark in str(path) for mark in "*?["):
-        found = list(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
-    else:
-        raise DataError(f"{path} must be a file, a directory or a pattern, got nothing there")
-    files = sorted(file for file in found if file.is_file())
-    if not files:
-        raise DataError(f"{path} must lead to files, got none")
-    return files
-
-
-def _fetch(url: str, folder: Path) -> Path:
-    """Download a file into a directory, unless it is there already."""
-    name = PurePosixPath(urlsplit(url).path).name or "rows"
-    target = folder / hashlib.sha256(url.encode()).hexdigest()[:12] / name
-    if target.exists():
-        return target
-    partial = partial_name(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(_address(url), timeout=TIMEOUT) as response:
-            _save(response, partial, url)
-        rename_whole(partial, target)
-    except (OSError, HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        raise DataError(f"{url} must be readable, got: {reason}") from None
-    return target
-
-
-def _save(response: HTTPResponse, partial: Path, url: str) -> None:
-    expected = response.headers.get("Content-Length")
-    free = shutil.disk_usage(partial.parent).free
-    if expected is not None and int(expected) > free:
-        raise OSError(f"{int(expected) / 1e9:.1f} GB for a disk with {free / 1e9:.1f} GB free")
-    with partial.open("wb") as file:
-        shutil.copyfileobj(response, file, _CHUNK)
-        size = file.tell()
-    if expected is not None and size != int(expected):
-        raise OSError(f"{size} bytes of {expected}")
-
-
-def _address(url: str) -> str:
-    """Return where a URL leads; `hf://datasets/OWNER/NAME/PATH` is a file of a data set there."""
-    parts = urlsplit(url)
-    if parts.scheme != "hf":
-        return url
-    steps = parts.path.strip("/").split("/")
-    if parts.netloc != "datasets" or len(steps) < 3:
-        raise ValueError("no address like hf://datasets/OWNER/NAME/PATH")
-    return f"{HUB}/{steps[0]}/{steps[1]}/resolve/main/{quote('/'.join(steps[2:]))}"
+def _as_list(rows: pl.DataFrame, name: str) -> pl.Expr:
+    several = isinstance(rows.schema[name], pl.List | pl.Array)
+    column = pl.col(name) if several else pl.concat_list(pl.col(name))
+    filled = column.cast(pl.List(pl.String))
+    return pl.when(pl.col(name).is_not_null()).then(filled).alias(name)

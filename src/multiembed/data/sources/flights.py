@@ -11,8 +11,8 @@ import polars as pl
 from typing_extensions import override
 
 from multiembed.base.errors import DataError
-from multiembed.data.sources.file_series import RawSource
 from multiembed.data.sources.formats import Choice, RawFormat
+from multiembed.data.sources.found_files import RawSource
 from multiembed.data.sources.read_options import ReadOptions
 from multiembed.data.sources.source import (
     START,

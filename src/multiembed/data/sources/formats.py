@@ -15,11 +15,13 @@ from typing_extensions import override
 
 from multiembed.base.errors import DataError
 from multiembed.base.registry import Registry
-from multiembed.data.sources.file_series import RawSource, open_files
+from multiembed.data.sources.file_series import open_files
+from multiembed.data.sources.found_files import RawSource
+from multiembed.data.sources.header import read_header
 from multiembed.data.sources.read_options import ReadOptions
 from multiembed.data.sources.records import Dialect, read_records
 from multiembed.data.sources.source import Column, FileReader, RowReader
-from multiembed.data.sources.text import TextReader, read_header
+from multiembed.data.sources.text import TextReader
 from multiembed.data.store.schema import SPLITS, DateRule, Schema
 
 CRITEO_NUMBERS = tuple(f"I{number}" for number in range(1, 14))
@@ -29,7 +31,7 @@ AVAZU_NAMES = (
     *("app_id", "app_domain", "app_category", "device_id", "device_ip", "device_model"),
     *("device_type", "device_conn_type", *(f"C{number}" for number in range(14, 22))),
 )
-TABS = Dialect("\t", quoted=False)
+TABS = Dialect("\t", quote="")
 
 
 class Choice(NamedTuple):
@@ -61,7 +63,13 @@ class RawFormat(ABC):
         Raises:
             DataError: If it cannot be read, or is of another format.
         """
-        return open_files(source, downloads, lambda file: self.open_file(file, options))
+        return open_files(
+            source,
+            downloads,
+            lambda file: self.open_file(file, options),
+            wanted=_named_by(options),
+            dropped=options.drop,
+        )
 
     def open_file(self, file: Path, options: ReadOptions) -> FileReader:
         """Open one of the files that are to be prepared."""
@@ -126,12 +134,28 @@ def open_to_score(raw: Path | str, schema: Schema, downloads: Path) -> RowReader
     else:
         name = schema.options.get("format")
         format = FORMATS[str(name) if name in FORMATS else "table"]
-        reader = open_files(str(raw), downloads, lambda file: format.open_to_score(file, schema))
+        # What was dropped is no field, and is passed on.
+        reader = open_files(
+            str(raw),
+            downloads,
+            lambda file: format.open_to_score(file, schema),
+            wanted={field.column for field in schema.fields} | {schema.label},
+        )
     for field in schema.fields:
         if field.column not in reader.names:
             known = ", ".join(reader.names[:20])
             raise DataError(f"{raw} must have a column {field.column!r}, got {known}")
     return reader
+
+
+def _named_by(options: ReadOptions) -> set[str]:
+    """Return the columns that options name, and other texts of theirs."""
+    named: set[str] = set()
+    for option, value in options:
+        if option not in ("drop", "columns"):
+            named |= {value} if isinstance(value, str) else set()
+            named |= set(value) if isinstance(value, tuple | dict) else set()
+    return named
 
 
 class CriteoFormat(RawFormat):
@@ -164,7 +188,8 @@ class AvazuFormat(RawFormat):
 
     @override
     def open_file(self, file: Path, options: ReadOptions) -> FileReader:
-        dialect, names = read_header(file, ",")
+        dialect = Dialect(",")
+        names, _ = read_header(file, dialect)
         if names != AVAZU_NAMES:
             expected, got = ",".join(AVAZU_NAMES[:3]), ",".join(names[:3])
             raise DataError(f"{file} line 1: expected the header {expected},..., got {got},...")

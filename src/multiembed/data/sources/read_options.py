@@ -1,12 +1,18 @@
 """What a user says of raw rows before any is encoded; `predict` reads as `prepare` was told."""
 
+import codecs
+import re
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, field_validator
 from pydantic import Field as Limited
 
 from multiembed.base.flags import Flag
-from multiembed.data.encoding.values import is_format
+from multiembed.data.encoding.moments import is_format
+
+_ESCAPED = re.compile(r"\\(t|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|0)")
+"""How a command line writes characters that are hard to type."""
 
 
 class ReadOptions(BaseModel):
@@ -25,20 +31,90 @@ class ReadOptions(BaseModel):
     numeric_columns: Annotated[tuple[str, ...], Flag("--numeric", "COLUMN")] = ()
     """Columns of a table that are numbers whatever they look like."""
     dates: Annotated[dict[str, str], Flag("--date", "COLUMN[=FORMAT]", bare="iso")] = {}
-    """Columns of a table that are moments, and become an hour and a weekday: iso (the default), s
-    or ms since 1970, or a format of strptime such as %y%m%d%H."""
+    """Columns of a table that are moments, and become an hour and a weekday: iso (the default), s,
+    ms, us or ns since 1970, or a format of strptime such as %y%m%d%H."""
     multivalued: Annotated[
         dict[str, Annotated[str, Limited(min_length=1)]], Flag("--multivalued", "COLUMN=TEXT")
     ] = {}
     """Columns of a table whose cells hold several values, and what stands between these, such as
-    genres='|'; a model reads their mean or sum."""
+    genres='|'; a model reads their mean or sum. Lists, as a type or as text, need no word."""
+    missing: Annotated[tuple[str, ...], Flag("--missing", "TEXT")] = ()
+    """Texts that stand for a missing value in every column, beside the empty one, NULL, \\N, NaN
+    and None."""
     split_by: str | None = None
     """Column of times, or anything in an order: the first 80% of the rows train, the next 10%
     validate, the last 10% test. Rows of equal value stay together."""
+    drop: Annotated[tuple[str, ...], Flag("--drop", "COLUMN")] = ()
+    """Columns of a table that are left out: row numbers, what is known only after the click."""
+    no_header: bool = False
+    """Files of a table have no line with names; --columns names their columns."""
+    columns: Annotated[tuple[str, ...], Flag("--columns", "A,B,...")] = ()
+    """Names of the columns of files without a header, in order."""
+    encoding: str | None = None
+    """Encoding of text that is not UTF-8 and does not say so: latin-1, gb18030, utf-16-le, ..."""
+    separator: str | None = None
+    r"""What stands between the values of a line, such as '\t', '\x01', ' ' or '::'. By default
+    told by the first line: tab, comma, semicolon, bar or \x01."""
+    quote: str | None = None
+    """What encloses values of text that hold separators; none takes quotes as they are. The
+    default is the double quote."""
+    escape: str | None = None
+    """What takes its meaning from a quote or separator behind it, such as '\\'. By default nothing
+    does: a quote inside quotes is written twice."""
+    comment: str | None = None
+    """How lines begin that are no rows, such as '#'. By default all lines are rows."""
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _split_columns(cls, columns: object) -> object:
+        if isinstance(columns, str):
+            columns = (columns,)
+        if not isinstance(columns, Sequence):
+            return columns
+        return tuple(name for one in columns for name in str(one).split(","))
+
+    @field_validator("columns")
+    @classmethod
+    def _check_columns(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
+        if "" in columns or len(set(columns)) < len(columns):
+            raise ValueError("different names, none of them empty")
+        return columns
+
+    @field_validator("encoding")
+    @classmethod
+    def _check_encoding(cls, encoding: str | None) -> str | None:
+        if not encoding:
+            return None
+        try:
+            "\n".encode(encoding)  # also refuses what is no encoding of text, such as hex
+            name = codecs.lookup(encoding).name
+        except (LookupError, UnicodeError):
+            raise ValueError("an encoding that Python knows, such as latin-1") from None
+        return None if name in ("utf-8", "utf-8-sig") else name
+
+    @field_validator("separator", "comment")
+    @classmethod
+    def _check_text(cls, text: str | None) -> str | None:
+        text = None if text is None else _unescaped(text)
+        if text is not None and (not text or "\n" in text or "\r" in text):
+            raise ValueError("text without a line end")
+        return text
+
+    @field_validator("quote", "escape")
+    @classmethod
+    def _check_mark(cls, mark: str | None) -> str | None:
+        mark = None if mark is None else _unescaped(mark)
+        if mark not in (None, "none") and (len(mark.encode()) != 1 or mark in "\r\n"):
+            raise ValueError("one ASCII character or none")
+        return mark
 
     @field_validator("dates")
     @classmethod
     def _check_dates(cls, dates: dict[str, str]) -> dict[str, str]:
         if not all(is_format(format) for format in dates.values()):
-            raise ValueError("iso, s, ms or a format of strptime")
+            raise ValueError("iso, s, ms, us, ns or a format of strptime")
         return dates
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPED.sub(lambda found: found[0].encode().decode("unicode_escape"), text)

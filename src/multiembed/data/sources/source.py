@@ -1,14 +1,16 @@
 """Raw rows, block by block, from wherever they lie."""
 
 import hashlib
+import lzma
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -16,10 +18,22 @@ import pyarrow as pa
 from jaxtyping import Int64
 
 from multiembed.base.errors import DataError
+from multiembed.data.encoding.typed import settled
 from multiembed.data.store.schema import DateRule, Kind, SourceFile
 
 BAD_ROWS_SHOWN = 5
 """Bad rows named one by one; the rest are counted."""
+SAMPLE_BYTES = 1 << 26
+"""Text that a sample reads of what can only be read from its beginning on."""
+SAMPLE_PLACES = 5
+"""Where a sample looks: beginning, end, and evenly between."""
+
+
+UNREADABLE = (
+    *(OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError),
+    *(pa.ArrowException, pl.exceptions.PolarsError),
+)
+"""What goes wrong where files are read."""
 
 
 class BadRow(NamedTuple):
@@ -77,6 +91,10 @@ class Column(NamedTuple):
     """How it is made from another column, if it is."""
     delimiter: str | None = None
     """What stands between the values of a cell, if there are several."""
+    decimal: Literal["", ".", ","] = ""
+    """For numbers in text with commas: the mark before the fraction."""
+    remark: str = ""
+    """What is worth a look in how the column is read."""
 
     @property
     def raw(self) -> str:
@@ -93,6 +111,8 @@ class RowReader(ABC):
     """The columns that there are."""
     given: bool = False
     """Whether the files say which rows train, validate and test."""
+    remarks: tuple[str, ...] = ()
+    """Lines about what was left out or skipped when they were opened."""
 
     @property
     def size(self) -> int:
@@ -113,9 +133,32 @@ class RowReader(ABC):
     def blocks(self, columns: Sequence[str], start: Mark = START) -> Iterator[Block]:
         """Read these columns of all rows, or of those after a mark that a block gave."""
 
+    def sample(self, rows: int) -> pl.DataFrame:
+        """Read about so many rows, all columns: from beginning, middle and end where that is cheap.
+
+        Bad rows are left out. What can only be read from its beginning on, such as compressed
+        text, is read up to `SAMPLE_BYTES` of it.
+        """
+        found: list[pl.DataFrame] = []
+        read = 0
+        for block in self.blocks(self.names):
+            found.append(block.rows.gather_every(max(1, block.rows.height // rows)))
+            read += block.rows.estimated_size()
+            if read >= SAMPLE_BYTES:
+                break
+        every = pl.concat(found) if found else pl.DataFrame(schema=dict.fromkeys(self.names))
+        return every.gather_every(max(1, every.height // rows))
+
 
 class FileReader(RowReader):
     """Rows of one file."""
+
+    asides: Mapping[str, str] = {}
+    """Columns that are left out unless somebody names them, and what is said of each."""
+    nested: Mapping[str, str] = {}
+    """Columns that cannot be read, and what each holds."""
+    loose: bool = False
+    """Whether a column that it has not is missing in all its rows, and no mistake."""
 
     @property
     @abstractmethod
@@ -132,8 +175,8 @@ class RowSource:
     """Name of the label's column."""
     columns: tuple[Column, ...]
     """The fields, in order."""
-    extra: str | None = None
-    """Another column to read: the one that rows are split by."""
+    extras: tuple[str, ...] = ()
+    """Other columns to read: the one that rows are split by, and those that are kept."""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -151,10 +194,10 @@ class RowSource:
             return tuple(_described(file, self.reader.name(file)) for file in self.files)
 
     def blocks(self, start: Mark = START) -> Iterator[Block]:
-        """Read the label, the fields and the column to split by, each once."""
-        extra = [] if self.extra is None else [self.extra]
-        wanted = [self.label, *(column.raw for column in self.columns), *extra]
-        return self.reader.blocks(list(dict.fromkeys(wanted)), start)
+        """Read the label, the fields and the extra columns, each once."""
+        wanted = [self.label, *(column.raw for column in self.columns), *self.extras]
+        for block in self.reader.blocks(list(dict.fromkeys(wanted)), start):
+            yield block._replace(rows=settled(block.rows))
 
 
 @contextmanager
@@ -166,7 +209,7 @@ def reading(files: Sequence[Path]) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, zipfile.BadZipFile, pa.ArrowException, pl.exceptions.PolarsError) as error:
+    except UNREADABLE as error:
         reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["nothing"])[0]
         names = " and ".join(str(file) for file in files)
         raise DataError(f"{names} must be readable, got: {reason}") from None

@@ -1,7 +1,6 @@
 """An encoded dataset: written shard by shard, opened as memory-mapped splits and their batches."""
 
-import hashlib
-import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,25 +11,26 @@ from jaxtyping import Int32, Integer, UInt8
 from pydantic import JsonValue
 
 from multiembed.base.errors import DataError
-from multiembed.base.files import write_whole
 from multiembed.data.store.schema import (
     SPLITS,
     BadRows,
     Field,
+    Fingerprint,
     Schema,
     SourceFile,
     SplitName,
+    SplitOrder,
     SplitSummary,
 )
 from multiembed.data.store.shards import Shard, map_shard, shard_name, write_shard
+from multiembed.data.store.vocabularies import digest, read_vocabulary, values_digest
 
 ROWS_PER_READ = 16384
 """Rows gathered at once; batches are views of them, so that small batches cost no more."""
 
-VOCABULARIES = "vocabulary"
-
 Counts = list[list[list[int]]]
-"""What a `DatasetWriter` counted: of every split rows and positives, then each field's *other*."""
+"""What a `DatasetWriter` counts: of every split rows and positives, then each field's *other*, then
+the checksums of ids and labels."""
 
 
 class Batch(NamedTuple):
@@ -205,18 +205,23 @@ class DatasetWriter:
     """
 
     def __init__(self, folder: Path, slots: Sequence[int], *, counts: Counts | None = None) -> None:
-        empty = [[[0, 0]] * len(SPLITS), [[0] * len(slots)] * len(SPLITS)]
-        sizes, other = counts or empty
+        empty = [[[0, 0]] * len(SPLITS), [[0] * len(slots)] * len(SPLITS), [[0, 0]] * len(SPLITS)]
+        sizes, other, sums = counts or empty
         self.folder = folder
         self._sizes = np.array(sizes, np.int64)
         self._other = np.array(other, np.int64).reshape(len(SPLITS), len(slots))
+        self._sums = [list(of_split) for of_split in sums]
         self._starts = np.cumsum([0, *slots])[:-1]
         self._next = dict.fromkeys(SPLITS, 0)
 
     @property
     def counts(self) -> Counts:
         """Totals over all shards so far, to be kept in a journal."""
-        return [self._sizes.tolist(), self._other.tolist()]
+        return [self._sizes.tolist(), self._other.tolist(), [list(two) for two in self._sums]]
+
+    def rows(self, split: SplitName) -> int:
+        """Return how many rows of a split are written."""
+        return int(self._sizes[SPLITS.index(split), 0])
 
     def shard(
         self,
@@ -242,6 +247,9 @@ class DatasetWriter:
         if other.shape[1] > len(self._starts):
             other = np.logical_or.reduceat(other, self._starts, axis=1)
         self._other[code] += np.count_nonzero(other, axis=0)
+        sums = self._sums[code]  # the same however rows are cut into shards
+        for at, array in enumerate((ids, labels)):
+            sums[at] = zlib.crc32(np.ascontiguousarray(array).data, sums[at])
         if len(labels):
             (self.folder / split).mkdir(exist_ok=True)
             write_shard(self.folder / split / shard_name(place), ids, labels)
@@ -254,6 +262,7 @@ class DatasetWriter:
         bad_rows: BadRows | None = None,
         sources: Sequence[SourceFile] = (),
         options: Mapping[str, JsonValue] | None = None,
+        order: SplitOrder | None = None,
     ) -> Schema:
         """Write the schema, which makes the directory a dataset, and return it.
 
@@ -263,6 +272,7 @@ class DatasetWriter:
             bad_rows: Rows that were left out.
             sources: Files that the rows come from.
             options: What the dataset was made with.
+            order: How rows were ordered and cut, if a column did it.
         """
         present = [code for code in range(len(SPLITS)) if self._sizes[code, 0]]
         sizes = self._sizes.tolist()
@@ -279,41 +289,15 @@ class DatasetWriter:
             bad_rows=bad_rows or BadRows(),
             sources=tuple(sources),
             options=dict(options or {}),
+            order=order,
+            fingerprint=Fingerprint(
+                values=values_digest(self.folder, fields), rows=digest(repr((sizes, self._sums)))
+            ),
         )
         schema.save(self.folder)
         return schema
 
 
-def write_vocabulary(folder: Path, field: str, vocabulary: pl.DataFrame) -> None:
-    """Write the kept values of a field below a dataset or run directory."""
-    path = folder / VOCABULARIES / _vocabulary_file(field)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda to: vocabulary.write_parquet(to, compression="zstd"))
-
-
-def read_vocabulary(folder: Path, field: str) -> pl.DataFrame:
-    """Read the kept values of a field (null: missing), their counts and their ids.
-
-    Raises:
-        DataError: If the directory holds none for this field.
-    """
-    path = folder / VOCABULARIES / _vocabulary_file(field)
-    try:
-        return pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path} must be the vocabulary of field {field!r}, got {reason}") from None
-
-
 def _check_size(folder: Path, split: Split, summary: SplitSummary) -> None:
     if split.rows != summary.rows:
         raise DataError(f"{folder} must hold {summary.rows} rows, got {split.rows}")
-
-
-def _vocabulary_file(field: str) -> str:
-    """Return a file name for a field whatever characters it has and however long it is."""
-    plain = re.sub(r'[%/\\:*?"<>|\x00-\x1f]', lambda char: f"%{ord(char[0]):02X}", field)
-    if len(plain.encode()) > 120:
-        digest = hashlib.sha256(field.encode()).hexdigest()[:12]
-        plain = plain.encode()[:100].decode(errors="ignore") + "%" + digest
-    return plain + ".parquet"

@@ -77,6 +77,12 @@ class Field(_Frozen):
     """Columns of the id matrix: the most values of a cell. Behind fewer stands -1."""
     cut: int = 0
     """Rows, of all splits, whose cell has more values than that; the first were kept."""
+    decimal: Literal["", ".", ","] = ""
+    """For numbers in text with commas: the mark before the fraction."""
+    missing: tuple[str, ...] = ()
+    """Texts that stand for a missing value, beside the usual ones."""
+    remark: str = ""
+    """What is worth a look in how the column was read."""
 
     @model_serializer(mode="wrap")
     def _without_unused(self, dump: Callable) -> dict[str, object]:
@@ -84,6 +90,9 @@ class Field(_Frozen):
         content = dump(self)
         if not self.multivalued:
             for name in ("delimiter", "slots", "cut"):
+                content.pop(name, None)
+        for name in ("decimal", "missing", "remark"):
+            if not getattr(self, name):
                 content.pop(name, None)
         return content
 
@@ -101,6 +110,11 @@ class Field(_Frozen):
     def parsed(self) -> bool:
         """Whether its values are read as numbers or moments, which text may fail to be."""
         return self.numeric is not None or self.date is not None
+
+    @property
+    def plain_text(self) -> bool:
+        """Whether its values are text that is looked up as it is."""
+        return not (self.parsed or self.multivalued) and self.hash_size is None
 
     @property
     def bucketed(self) -> bool:
@@ -123,6 +137,29 @@ class SourceFile(_Frozen):
     sha256: str
 
 
+class SplitOrder(_Frozen):
+    """Where the rows were cut, in the order that a column gives them."""
+
+    column: str
+    read_as: Literal["number", "moment"]
+    train_to: str
+    """The last value that trains."""
+    valid_from: str
+    valid_to: str
+    test_from: str
+    missing: int = 0
+    """Rows without a value; they train."""
+
+
+class Fingerprint(_Frozen):
+    """What tells a dataset from others, whatever file it came from."""
+
+    values: str
+    """Of what every id stands for: the fields' rules, and their vocabularies without counts."""
+    rows: str
+    """Of all ids and labels, split by split, in order."""
+
+
 class BadRows(_Frozen):
     """Rows that were left out because they could not be read."""
 
@@ -142,6 +179,28 @@ class Schema(_Frozen):
     sources: tuple[SourceFile, ...] = ()
     options: dict[str, JsonValue] = {}
     """The options the dataset was prepared with."""
+    order: SplitOrder | None = None
+    """How rows were ordered and cut, if a column did it."""
+    fingerprint: Fingerprint | None = None
+    """Older datasets have none."""
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, dump: Callable) -> dict[str, object]:
+        """Leave out what came later where it is absent."""
+        content = dump(self)
+        return {key: value for key, value in content.items() if value is not None}
+
+    def is_of(self, other: "Schema", *, rows: bool = True) -> bool:
+        """Say whether another schema is of the same values and, if wanted, the same rows.
+
+        Of a dataset without a fingerprint sizes and counts are compared instead.
+        """
+        if self.fingerprint is not None and other.fingerprint is not None:
+            same = self.fingerprint.values == other.fingerprint.values
+            return same and not (rows and self.fingerprint.rows != other.fingerprint.rows)
+        if rows:
+            return (self.fields, self.splits) == (other.fields, other.splits)
+        return (self.cardinalities, self.slots) == (other.cardinalities, other.slots)
 
     @property
     def cardinalities(self) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ one, and only the parts that hold the rows asked for are in memory.
 """
 
 import io
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,8 @@ def _stored(folder: Path, name: str, entry: Any, files: dict[Any, Any]) -> Store
         part = _Part(tuple(chunk.offsets), tuple(chunk.sizes), place, info.offset, info.length)
         parts.append(part)
     shape = tuple(entry.size)
+    if sum(math.prod(part.sizes) for part in parts) < math.prod(shape):
+        raise DataError(f"{folder}: the parts of '{name}' must cover its {shape}, got less")
     tensor = _ShardedTensor(shape, _dtype(entry.properties), parts)
     return StoredTensor(shape, tensor.dtype, tensor.read)
 

@@ -1,19 +1,35 @@
 """Which tensors of a checkpoint, and which of their rows, are the table of which field."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import accumulate, pairwise
-from pathlib import Path
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 
 from multiembed.base.errors import DataError
-from multiembed.diagnosis.readers.table import Checkpoint, Skipped, StoredTensor, Table, Tensors
+from multiembed.diagnosis.readers.asked import Asked, choose
+from multiembed.diagnosis.readers.cardinalities import (
+    Cardinalities,
+    rows_by_field,
+    sizes_by_name,
+)
+from multiembed.diagnosis.readers.quantised import dequantised
+from multiembed.diagnosis.readers.roles import Role, beside, objection, role_of
+from multiembed.diagnosis.readers.second_moments import MOMENTS_TELL, trained_rows
+from multiembed.diagnosis.readers.table import (
+    Checkpoint,
+    Contents,
+    RowCounts,
+    Skipped,
+    StoredTensor,
+    Table,
+    Tensors,
+)
 
-Cardinalities = Mapping[str, int] | Sequence[int]
+Holds = Literal["one per field", "all fields in one", "one per pair"]
 
 
 class Layout(NamedTuple):
@@ -22,7 +38,7 @@ class Layout(NamedTuple):
     pattern: str
     """A regular expression of the whole name after any prefix; its group `field`, if the tensor is
     one field's, is the field's name."""
-    kind: Literal["one per field", "all fields in one", "one per pair"] = "one per field"
+    kind: Holds = "one per field"
     """What one tensor holds: the table of a field; the rows of every field, for one embedding set;
     or, for the rows of every field, what they show one field j (FFM: tensors are in j's order)."""
 
@@ -43,55 +59,174 @@ LAYOUTS: dict[str, Layout] = {
     "Hugging Face": Layout(
         r"(?P<field>shared|wte|word_embeddings|embed_tokens|tok_embeddings)\.weight"
     ),
+    "a list of tables": Layout(r"[^.]*(?:emb|table|lookup)[^.]*\.(?P<field>\d+)\.weight"),
 }
-"""Layouts by name: the first that is met in a checkpoint is taken for its own."""
+"""Layouts by name: a tensor is the first's whose pattern its name fits."""
 
 _CROSS_LAYER = re.compile(
     r"(?:^|\.)(?:cn|cns|cross|crossnet|cross_net|cross_layer_w|cross_layers)(?:\.|$)"
 )
-_LIKE_A_TABLE = re.compile(r"emb|lookup|table|vocab", re.IGNORECASE)
+_WRAPPERS = frozenset(("module", "_orig_mod", "_forward_module", "model", "state_dict", "net"))
+"""Where wrappers of a model put its weights: such names say nothing about a field."""
 
 
-def recognise(
-    tensors: Tensors, *, cardinalities: Cardinalities | None = None, ordered: bool = True
-) -> Checkpoint:
-    """Tell tables from other tensors; every tensor ends as a table, a cross layer or skipped.
+class _Group(NamedTuple):
+    """Tensors that one layout names, or that are told one by one."""
+
+    layout: str
+    kind: Holds
+    fields: Mapping[str, str]
+    """By tensor, what its field is called where it is one field's."""
+
+    def tables(self, tensors: Tensors, cardinalities: Cardinalities | None) -> list[Table]:
+        """Cut the tensors into tables."""
+        parts = {name: tensors[name] for name in self.fields}
+        if self.kind == "one per field":
+            return [Table(self.fields[n], (part,), origin=(n,)) for n, part in parts.items()]
+        fields = _split_fields(self.layout, [*parts.values()], cardinalities)
+        origin = tuple(self.fields)
+        if self.kind == "one per pair":
+            return [replace(table, origin=origin) for table in field_aware(fields)]
+        return [Table(n, tuple(p), sets=len(p), origin=origin) for n, p in fields.items()]
+
+
+def recognise(contents: Contents, asked: Asked) -> Checkpoint:
+    """Tell tables from other tensors.
+
+    Every tensor ends as a table, a matrix of unknown role, a cross layer, or left out for a reason.
+    A layout adds the tables that it names, and never hides what else looks like one.
 
     Args:
-        tensors: Everything the checkpoint holds, by name.
-        cardinalities: Field sizes, where one table holds the rows of every field.
-        ordered: Whether tensors come in the model's order; without it the blocks of a cross
-            layer cannot be told apart, unless fields are numbered.
+        contents: Everything the checkpoint holds, by name.
+        asked: Field sizes, where one table holds the rows of every field, and which names a user
+            wants measured or left out.
 
     Raises:
-        DataError: If nothing looks like a table, or one table holds every field and
-            `cardinalities` do not say where each ends.
+        DataError: If nothing looks like a table, one table holds every field and no sizes say where
+            each ends, or a pattern fits no name.
     """
-    wide = {
-        name: tensor
-        for name, tensor in tensors.items()
-        if tensor.dtype.is_floating_point and len(tensor.shape) == 2 and tensor.shape[1] > 1
-    }
-    layout, tables, used = _find_tables(wide, tensors, cardinalities)
-    if not tables:
+    contents = dequantised(contents)
+    tensors = contents.tensors
+    short = _short_names(tensors)
+    reasons = _reasons(contents, asked, short)
+    groups, unknown = _groups(contents, asked, reasons, short)
+    if not groups:
+        groups, unknown = [_Group(_BY_SHAPE, "one per field", {n: short[n] for n in unknown})], []
+    if not groups[0].fields:
         raise DataError(
             f"a checkpoint must hold embedding tables, got {len(tensors)} tensors of which none "
             "looks like one"
         )
-    numbered = all(table.name.isdigit() for table in tables)
-    cross_layers, crossing = _cross_layers(tensors, tables) if ordered or numbered else ([], set())
-    skipped = [
-        Skipped(name, tensor.shape, _why_not(name, tensor, tensors, layout))
-        for name, tensor in tensors.items()
-        if name not in used | crossing
-    ]
-    return Checkpoint(
-        layout=layout,
-        tables=tuple(tables),
-        skipped=tuple(skipped),
-        cross_layers=tuple(cross_layers),
-        field_aware=layout in LAYOUTS and LAYOUTS[layout].kind == "one per pair",
+    cut = [(group, group.tables(tensors, asked.cardinalities)) for group in groups]
+    tables = [table for _, tables in cut for table in tables]
+    ordered = contents.ordered or all(table.name.isdigit() for table in tables)
+    cross_layers, crossing = _cross_layers(tensors, tables) if ordered else ([], set())
+    counts = _met(cut, trained_rows(contents), asked.cardinalities)
+    return choose(
+        Checkpoint(
+            layout=", ".join(dict.fromkeys(g.layout for g in groups if g.layout)) or "unknown",
+            tables=tuple(tables),
+            unknown_role=tuple(Table(short[name], (tensors[name],)) for name in unknown),
+            skipped=(
+                *(Skipped(n, tensors[n].shape, r) for n, r in reasons.items() if n not in crossing),
+                *(Skipped(n, t.shape, beside(n)) for n, t in contents.beside.items()),
+                *contents.skipped,
+            ),
+            counts=counts,
+            counts_from=MOMENTS_TELL if counts else None,
+            cross_layers=tuple(cross_layers),
+            field_aware=groups[0].kind == "one per pair",
+        ),
+        asked,
     )
+
+
+_BY_SHAPE = "unknown, tables told by their shape"
+
+
+def _reasons(contents: Contents, asked: Asked, short: Mapping[str, str]) -> dict[str, str]:
+    """Say of every tensor that can be no table why."""
+    tensors, found = contents.tensors, {}
+    for name, tensor in tensors.items():
+        names = (name, short[name])
+        if asked.refuses(*names):
+            found[name] = "left out by --not"
+        elif name in contents.same:
+            found[name] = f"the same tensor as {contents.same[name]}"
+        elif name in contents.tables or asked.chooses(*names):
+            continue
+        elif (reason := contents.reasons.get(name) or objection(name, tensor, tensors)) is not None:
+            found[name] = reason
+    return found
+
+
+def _groups(
+    contents: Contents, asked: Asked, reasons: dict[str, str], short: Mapping[str, str]
+) -> tuple[list[_Group], list[str]]:
+    """Return groups of tables, and the matrices of unknown role; add reasons for the others."""
+    left = {name: t for name, t in contents.tensors.items() if name not in reasons}
+    groups, unknown, told = [], [], {}
+    for layout, (pattern, kind) in LAYOUTS.items():
+        found = _matches(left, pattern)
+        if found and _is_so(kind, [left[name] for name in found], asked):
+            names = _field_names(found) if kind == "one per field" else dict.fromkeys(found, "")
+            groups.append(_Group(layout, kind, names))
+            left = {name: tensor for name, tensor in left.items() if name not in found}
+    several = any(g.kind != "one per field" and len(g.fields) > 1 for g in groups)
+    for name, tensor in left.items():
+        sure = name in contents.tables or asked.chooses(name, short[name])
+        role = Role("table") if sure else role_of(name, tensor)
+        if role.kind == "other":
+            reasons[name] = role.reason
+        elif role.kind == "unknown" or several:
+            unknown.append(name)
+        else:
+            told[name] = short[name]
+    if told:
+        groups.append(_Group("", "one per field", told))
+    return groups, unknown
+
+
+def _is_so(kind: Holds, tensors: Sequence[StoredTensor], asked: Asked) -> bool:
+    """Say whether tensors that are named as a layout names them are what it says they are.
+
+    A list of tables, one per field, is named as the tables of an FFM are, each of which holds the
+    rows of every field.
+    """
+    alike = len({tensor.shape for tensor in tensors}) == 1
+    if kind == "one per pair":
+        sizes = sizes_by_name(asked.cardinalities or ())
+        rows = sum(sizes.values())
+        return alike and 1 < len(tensors) == len(sizes) and tensors[0].shape[0] == rows
+    return kind == "one per field" or alike
+
+
+def _short_names(tensors: Tensors) -> dict[str, str]:
+    """Leave out of names what all share of a wrapper, and that they are weights."""
+    skip = 0
+    while True:
+        heads = {".".join(name.split(".")[skip : skip + 1]) for name in tensors}
+        if len(heads) != 1 or not heads <= _WRAPPERS:
+            break
+        skip += 1
+    short = {name: ".".join(name.split(".")[skip:]).removesuffix(".weight") for name in tensors}
+    times = Counter(short.values())
+    return {name: of if of and times[of] == 1 else name for name, of in short.items()}
+
+
+def _met(
+    cut: Sequence[tuple[_Group, list[Table]]], met: Tensors, cardinalities: Cardinalities | None
+) -> dict[str, RowCounts]:
+    """Cut what is known of the tensors' rows as the tensors themselves are cut."""
+    found = {}
+    for group, _ in cut:
+        known = {name: field for name, field in group.fields.items() if name in met}
+        if group.kind == "one per field":
+            group = group._replace(fields=known)
+        for table in group.tables(met, cardinalities) if len(known) == len(group.fields) else ():
+            rows = np.concatenate([chunk for _, chunk in table.chunks()])
+            found[table.name] = rows.any(axis=1)
+    return found
 
 
 def stack_sets(parts: list[StoredTensor]) -> StoredTensor:
@@ -101,24 +236,6 @@ def stack_sets(parts: list[StoredTensor]) -> StoredTensor:
         parts[0].dtype,
         lambda start, stop: torch.stack([part.whole() for part in parts[start:stop]]),
     )
-
-
-def _find_tables(
-    wide: Tensors, tensors: Tensors, cardinalities: Cardinalities | None
-) -> tuple[str, list[Table], set[str]]:
-    for layout, (pattern, kind) in LAYOUTS.items():
-        found = _matches(wide, pattern)
-        if len(found) <= (kind == "one per pair"):  # a pair takes two
-            continue
-        if kind == "one per field":
-            names = _field_names(found)
-            return layout, [Table(names[n], (wide[n],)) for n in found], {*found}
-        fields = _split_fields(layout, [wide[name] for name in found], cardinalities)
-        if kind == "one per pair":
-            return layout, field_aware(fields), {*found}
-        return layout, [Table(n, tuple(p), sets=len(p)) for n, p in fields.items()], {*found}
-    likely = [name for name, tensor in wide.items() if _objection(name, tensor, tensors) is None]
-    return "unknown", [Table(n, (wide[n],)) for n in likely], {*likely}
 
 
 def _matches(tensors: Tensors, pattern: str) -> dict[str, re.Match[str]]:
@@ -178,122 +295,3 @@ def _cross_layers(tensors: Tensors, tables: Sequence[Table]) -> tuple[list[Store
     if not sizes <= {1} and sizes != {tables[0].sets}:
         return [], set()
     return [stack_sets([crossing[n] for n in names]) for names in layers.values()], {*crossing}
-
-
-def _objection(name: str, tensor: StoredTensor, tensors: Tensors) -> str | None:
-    """Say why a matrix of an unknown model is no embedding table; None if it may be one."""
-    if name.endswith("weight") and name.removesuffix("weight") + "bias" in tensors:
-        return "a linear layer: it has a bias"
-    rows, columns = tensor.shape
-    if name.endswith("weight") and rows <= columns and not _LIKE_A_TABLE.search(name):
-        return "not named like a table, and no taller than wide"
-    return None
-
-
-def _why_not(name: str, tensor: StoredTensor, tensors: Tensors, layout: str) -> str:
-    if not tensor.dtype.is_floating_point:
-        return "not floating point"
-    if len(tensor.shape) != 2:
-        return "not a matrix"
-    if tensor.shape[1] == 1:
-        return "one column: a linear term"
-    return _objection(name, tensor, tensors) or f"not named like a table of {layout}"
-
-
-def in_order(tensors: Tensors, feature_map: Path) -> Tensors:
-    """Put the tables of a FuxiCTR model in the order its feature map gives, which models follow.
-
-    Raises:
-        DataError: If the map is none, or of another model.
-    """
-    try:
-        listed = json.loads(feature_map.read_text())["features"]
-        features = {name: spec for entry in listed for name, spec in entry.items()}
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise DataError(f"{feature_map}: must list features by name") from error
-    order = {name: place for place, name in enumerate(features)}
-
-    def place(name: str) -> int:
-        return order.get(name.removesuffix(".weight").rpartition(".")[2], len(order))
-
-    ordered = dict(sorted(tensors.items(), key=lambda item: place(item[0])))
-    for name, tensor in ordered.items():
-        field = name.removesuffix(".weight").rpartition(".")[2]
-        expected = features.get(field, {}).get("vocab_size")
-        if "embedding_layers" in name and expected not in (None, tensor.shape[0]):
-            raise DataError(
-                f"{feature_map}: size of '{field}' must be its table's {tensor.shape[0]} rows, "
-                f"got {expected}"
-            )
-    return ordered
-
-
-def parse_cardinalities(text: str) -> dict[str, int]:
-    """Return field sizes by name from `7,5,11`, or from a file that holds them.
-
-    The file is JSON (a list, a mapping of names to sizes, or an encoded dataset's
-    `schema.json`) or has one size per line, after the field's name if it has one.
-
-    Raises:
-        DataError: If a size is no positive whole number.
-    """
-    path = Path(text)
-    if all(part.strip().isdigit() for part in text.split(",")):
-        return _named(text.split(","), text)
-    if not path.is_file():
-        raise DataError(f"cardinalities must be numbers or a file of them, got '{text}'")
-    content = path.read_text()
-    if path.suffix == ".json":
-        return _from_json(content, text)
-    lines = [line.replace(",", " ").split() for line in content.splitlines() if line.strip()]
-    if all(len(line) == 2 for line in lines):
-        return _checked({name: size for name, size in lines}, text)
-    return _named([size for line in lines for size in line], text)
-
-
-def rows_by_field(
-    tensor: StoredTensor, cardinalities: Mapping[str, int] | Sequence[int]
-) -> dict[str, StoredTensor]:
-    """Cut one concatenated table into one block of rows per field, in order."""
-    if not isinstance(cardinalities, Mapping):
-        cardinalities = _named(cardinalities, "cardinalities")
-    total = sum(cardinalities.values())
-    if total != tensor.shape[0]:
-        raise DataError(
-            f"cardinalities must add up to the table's {tensor.shape[0]} rows, got {total}"
-        )
-    edges = pairwise(accumulate(cardinalities.values(), initial=0))
-    return {
-        name: tensor.block(start, stop)
-        for name, (start, stop) in zip(cardinalities, edges, strict=True)
-    }
-
-
-def _from_json(content: str, source: str) -> dict[str, int]:
-    try:
-        loaded = json.loads(content)
-        if isinstance(loaded, dict) and isinstance(loaded.get("fields"), list):
-            loaded = {field["name"]: field["cardinality"] for field in loaded["fields"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{source} must hold field sizes as JSON, got {error}") from error
-    if isinstance(loaded, dict):
-        return _checked(loaded, source)
-    if isinstance(loaded, list):
-        return _named(loaded, source)
-    raise DataError(f"{source} must hold a list or a mapping of sizes, got {loaded!r}")
-
-
-def _named(sizes: Sequence[object], source: str) -> dict[str, int]:
-    return _checked({str(number): size for number, size in enumerate(sizes)}, source)
-
-
-def _checked(sizes: Mapping[str, object], source: str) -> dict[str, int]:
-    checked = {}
-    for name, size in sizes.items():
-        text = str(size).strip()
-        if not text.isdigit() or int(text) < 1:
-            raise DataError(f"{source}: size of field '{name}' must be at least 1, got {size!r}")
-        checked[name] = int(text)
-    if not checked:
-        raise DataError(f"{source} must name at least one field size, got none")
-    return checked

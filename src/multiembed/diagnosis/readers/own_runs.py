@@ -1,6 +1,7 @@
 """Reads a run directory of this package, without building its model."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ from torch import Tensor
 from multiembed.base.errors import DataError
 from multiembed.config import read_config
 from multiembed.data.store.schema import Schema
-from multiembed.diagnosis.readers.layouts import field_aware, rows_by_field
+from multiembed.diagnosis.readers.array_files import read_safetensors
+from multiembed.diagnosis.readers.cardinalities import rows_by_field
+from multiembed.diagnosis.readers.layouts import field_aware
 from multiembed.diagnosis.readers.table import Checkpoint, Skipped, StoredTensor, Table, Tensors
-from multiembed.diagnosis.readers.tensor_files import read_safetensors
-from multiembed.models.click_model import common_row
+from multiembed.models.click_model import ClickModel, common_row
 from multiembed.models.embedding import Row
 from multiembed.runs.directory import RunDirectory
 from multiembed.runs.metrics import read_reliability
@@ -52,6 +54,36 @@ def read_run(folder: Path) -> Checkpoint:
             f"{run.best}: tables must have {sets * row.width(dim)} columns, as {run.config.name} "
             f"says, got {columns}"
         )
+    counts = _row_counts(run, schema)
+    return replace(
+        own_checkpoint(tensors, blocks, row, dim=dim, sets=sets),
+        layout=f"multiembed {model.architecture}",
+        counts=counts,
+        counts_from=f"{run.row_counts.name} of the run" if counts else None,
+        reliability=read_reliability(run.reliability),
+    )
+
+
+def of_model(model: ClickModel) -> Checkpoint:
+    """Return the tables of a live model of this package, whose fields have numbers for names."""
+    tensors = {name: StoredTensor.of(tensor) for name, tensor in model.state_dict().items()}
+    blocks = {str(at): StoredTensor.of(rows) for at, rows in enumerate(model.embedding.by_field())}
+    of = model.embedding
+    return own_checkpoint(tensors, blocks, of.row, dim=of.dim, sets=of.sets)
+
+
+def own_checkpoint(
+    tensors: Tensors, blocks: dict[str, StoredTensor], row: Row, *, dim: int, sets: int
+) -> Checkpoint:
+    """Return the tables of a model of this package, and its cross layers.
+
+    Args:
+        tensors: Its weights by name.
+        blocks: The rows of every field, `(rows, sets * width)`.
+        row: What one id has in one set.
+        dim: Columns of one set's embedding.
+        sets: Number of embedding sets.
+    """
     # Sets of different kinds have no one layer that all fields pass through.
     mixed = any(name.startswith("groups.1.") for name in tensors)
     cross = (
@@ -61,7 +93,7 @@ def read_run(folder: Path) -> Checkpoint:
     factored = [name for name in tensors if name.startswith(_FACTORED)]
     used = {_EMBEDDING, *factored, *cross, *weights}
     return Checkpoint(
-        layout=f"multiembed {model.architecture}",
+        layout="multiembed",
         tables=tuple(_tables(blocks, row, dim=dim, sets=sets)),
         field_aware=row.blocks > 1,
         skipped=tuple(
@@ -69,12 +101,10 @@ def read_run(folder: Path) -> Checkpoint:
             for name, tensor in tensors.items()
             if name not in used
         ),
-        counts=_row_counts(run, schema),
         cross_layers=tuple(
             _weighted(tensors[name], tensors.get(name.replace(".weight", ".block_weight")))
             for name in cross
         ),
-        reliability=read_reliability(run.reliability),
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from multiembed.base.errors import DataError
@@ -27,7 +27,8 @@ class StoredTensor:
     @classmethod
     def of(cls, tensor: Tensor) -> "StoredTensor":
         """Wrap a tensor that is in memory, or mapped into it."""
-        return cls(tuple(tensor.shape), tensor.dtype, lambda start, stop: tensor[start:stop])
+        shape = tuple(tensor.shape)
+        return cls(shape, tensor.dtype, lambda a, b: tensor[a:b] if shape else tensor)
 
     def block(self, start: int, stop: int) -> "StoredTensor":
         """Return the rows from `start` to before `stop`, still unread."""
@@ -49,6 +50,34 @@ Tensors = Mapping[str, StoredTensor]
 
 
 @dataclass(frozen=True)
+class Skipped:
+    """A tensor, or a part of a file, that was not taken for a table."""
+
+    name: str
+    shape: tuple[int, ...]
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What a file holds, by name, before it is known what is what."""
+
+    tensors: Tensors
+    beside: Tensors = field(default_factory=dict)
+    """What a training checkpoint holds beside the model's weights: an optimizer's state."""
+    tables: frozenset[str] = frozenset()
+    """Tensors that are tables for sure, because the file or the module says so."""
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """Why tensors are no tables, where the file or the module says so."""
+    same: Mapping[str, str] = field(default_factory=dict)
+    """Tensors that are another one under a second name, and that one."""
+    skipped: tuple[Skipped, ...] = ()
+    """What is in the file and not among the tensors."""
+    ordered: bool = True
+    """Whether tensors come in the model's order."""
+
+
+@dataclass(frozen=True)
 class Table:
     """The embedding table of one field: `sets` tables of `dim` columns side by side."""
 
@@ -56,6 +85,8 @@ class Table:
     parts: tuple[StoredTensor, ...]
     """One tensor that holds all sets, or one per set."""
     sets: int = 1
+    origin: tuple[str, ...] = ()
+    """The tensors it was cut from, by their names in the file."""
 
     def __post_init__(self) -> None:
         rows = {part.shape[0] for part in self.parts}
@@ -86,8 +117,12 @@ class Table:
         step = max(1, CHUNK_BYTES // (8 * self.width))
         for start in range(0, self.rows, step):
             stop = min(start + step, self.rows)
-            pieces = [_as_array(part.read(start, stop)) for part in self.parts]
-            yield start, pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
+            yield start, self.read(start, stop)
+
+    def read(self, start: int, stop: int) -> Float[np.ndarray, "chunk width"]:
+        """Return the rows from `start` to before `stop`, all sets side by side."""
+        pieces = [_as_array(part.read(start, stop)) for part in self.parts]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
 
 
 def _as_array(rows: Tensor) -> Float[np.ndarray, "chunk columns"]:
@@ -104,25 +139,24 @@ def _as_array(rows: Tensor) -> Float[np.ndarray, "chunk columns"]:
     return rows.to(torch.float64).numpy()
 
 
-@dataclass(frozen=True)
-class Skipped:
-    """A tensor, or a part of a file, that was not taken for a table."""
-
-    name: str
-    shape: tuple[int, ...]
-    reason: str
+RowCounts = Int[np.ndarray, " rows"] | Bool[np.ndarray, " rows"]
+"""How often training met every row of a table; or, as booleans, whether it did at all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """Everything a diagnosis needs from a file, a directory or a mapping."""
+    """Everything a diagnosis needs from a file, a directory or what is in memory."""
 
     layout: str
     """Whose way of naming tensors this is, in words."""
     tables: tuple[Table, ...]
+    unknown_role: tuple[Table, ...] = ()
+    """Matrices that may be tables or not: no judgement of the model rests on them."""
     skipped: tuple[Skipped, ...] = ()
-    counts: Mapping[str, Int[np.ndarray, " rows"]] = field(default_factory=dict)
-    """How often every row was met in training, for the fields where that is known."""
+    counts: Mapping[str, RowCounts] = field(default_factory=dict)
+    """For the fields where that is known."""
+    counts_from: str | None = None
+    """Where the counts come from, in words; `None` where none are known."""
     cross_layers: tuple[StoredTensor, ...] = ()
     """Projections (sets, fields*dim, fields*dim) of each cross layer; the first axis may be 1."""
     field_aware: bool = False

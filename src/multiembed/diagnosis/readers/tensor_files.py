@@ -1,191 +1,307 @@
 """Opens a file or a directory and names the tensors in it; nothing is read before it is needed."""
 
+import bz2
+import gzip
 import json
-import math
+import lzma
+import shutil
+import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
-
 from multiembed.base.errors import DataError
+from multiembed.diagnosis.readers.array_files import read_archive, read_array, read_safetensors
 from multiembed.diagnosis.readers.distributed import read_distributed
-from multiembed.diagnosis.readers.pickles import load_torch_file, named_tensors
-from multiembed.diagnosis.readers.table import Skipped, StoredTensor, Tensors
+from multiembed.diagnosis.readers.faiss_files import is_index, read_index
+from multiembed.diagnosis.readers.frame_files import (
+    read_arrow,
+    read_csv,
+    read_json,
+    read_parquet,
+    separator_of,
+)
+from multiembed.diagnosis.readers.gguf_files import read_gguf
+from multiembed.diagnosis.readers.keras_files import WEIGHTS, read_hdf5, read_keras
+from multiembed.diagnosis.readers.onnx_files import is_onnx, read_onnx
+from multiembed.diagnosis.readers.pickle_files import read_pickle
+from multiembed.diagnosis.readers.pickles import LEGACY, first_line, is_pickle
+from multiembed.diagnosis.readers.table import Contents, StoredTensor
+from multiembed.diagnosis.readers.tensorflow_files import is_index_of_checkpoint, read_tensorflow
+from multiembed.diagnosis.readers.torch_files import (
+    read_exported,
+    read_package,
+    read_script,
+    read_torch,
+)
+from multiembed.diagnosis.readers.unread import told_by_entries, told_by_start
+from multiembed.diagnosis.readers.word_vectors import (
+    FASTTEXT,
+    is_word_binary,
+    is_word_text,
+    read_fasttext,
+    read_word_binary,
+    read_word_text,
+)
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net")
-"""Where training scripts put a model's weights inside a larger dictionary."""
-_DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-}
+
+class Seen(NamedTuple):
+    """What tells a file's kind: its first bytes, and what it holds if it is a zip."""
+
+    path: Path
+    head: bytes
+    members: tuple[str, ...]
+
+    def starts(self, *starts: bytes) -> bool:
+        """Say whether the file begins with one of these."""
+        return self.head.startswith(starts)
+
+    def has(self, *ends: str) -> bool:
+        """Say whether it is a zip with an entry of such a name."""
+        return any(name.endswith(ends) for name in self.members)
+
+
+def _never(_: Seen) -> bool:
+    return False
 
 
 class FileKind(NamedTuple):
-    """One kind of checkpoint file."""
+    """One kind of file."""
 
-    read: Callable[[Path], tuple[Tensors, list[Skipped]]]
-    """Names the tensors of a file, and what beside the model's weights it holds."""
-    suffixes: tuple[str, ...]
-    ordered: bool = True
-    """Whether tensors keep the order in which they were written, the model's."""
+    read: Callable[[Path], Contents]
+    """Names what is in a file; rows are read when they are asked for."""
+    suffixes: tuple[str, ...] = ()
+    """Such files are looked for in a directory, and are of this kind if nothing else tells."""
+    told: Callable[[Seen], bool] = _never
+    """Whether a file's first bytes say that it is of this kind."""
 
 
-def open_tensors(path: Path) -> tuple[Tensors, list[Skipped]]:
-    """Return the named tensors of a checkpoint, and what beside the model's weights it holds."""
-    if not path.exists():
-        raise DataError(f"{path} must be a file or a directory, got nothing there")
+def _safetensors(path: Path) -> Contents:
+    # The format sorts its tensors by their type and name.
+    return Contents(tensors=read_safetensors(path), ordered=False)
+
+
+def _is_text(seen: Seen) -> bool:
+    try:
+        seen.head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.start > len(seen.head) - 4 and b"\0" not in seen.head
+    return b"\0" not in seen.head
+
+
+FILE_KINDS: dict[str, FileKind] = {
+    "safetensors": FileKind(
+        _safetensors, (".safetensors",), lambda seen: seen.head[8:10] in (b'{"', b"{}")
+    ),
+    "exported program": FileKind(
+        read_exported,
+        (".pt2",),
+        lambda seen: seen.has("model_weights_config.json", "serialized_state_dict.pt"),
+    ),
+    "TorchScript": FileKind(read_script, (), lambda seen: seen.has("/constants.pkl")),
+    "torch package": FileKind(read_package, (), lambda seen: seen.has(".data/extern_modules")),
+    "torch": FileKind(
+        read_torch,
+        (".pt", ".pth", ".bin", ".ckpt", ".model", ".tar"),
+        lambda seen: seen.has("/data.pkl", "data.pkl") or seen.starts(LEGACY),
+    ),
+    "NumPy archive": FileKind(
+        read_archive,
+        (".npz",),
+        lambda seen: bool(seen.members) and all(n.endswith(".npy") for n in seen.members),
+    ),
+    "NumPy array": FileKind(read_array, (".npy",), lambda seen: seen.starts(b"\x93NUMPY")),
+    "Keras": FileKind(read_keras, (".keras",), lambda seen: WEIGHTS in seen.members),
+    "HDF5": FileKind(read_hdf5, (".h5", ".hdf5"), lambda seen: seen.starts(b"\x89HDF\r\n\x1a\n")),
+    "GGUF": FileKind(read_gguf, (".gguf",), lambda seen: seen.starts(b"GGUF")),
+    "FAISS": FileKind(read_index, (".faiss", ".index"), lambda seen: is_index(seen.head)),
+    "fastText": FileKind(read_fasttext, (), lambda seen: seen.starts(FASTTEXT)),
+    "Parquet": FileKind(read_parquet, (".parquet",), lambda seen: seen.starts(b"PAR1")),
+    "Arrow": FileKind(
+        read_arrow,
+        (".arrow", ".feather", ".ipc"),
+        lambda seen: seen.starts(b"ARROW1", b"\xff\xff\xff\xff"),
+    ),
+    "pickle": FileKind(
+        read_pickle,
+        (".pkl", ".pickle", ".joblib", ".kv", ".wordvectors"),
+        lambda seen: is_pickle(seen.head),
+    ),
+    "TensorFlow checkpoint": FileKind(
+        read_tensorflow, (), lambda seen: is_index_of_checkpoint(seen.path)
+    ),
+    "ONNX": FileKind(read_onnx, (".onnx",), lambda seen: is_onnx(seen.head)),
+    "word2vec": FileKind(read_word_binary, (), lambda seen: is_word_binary(seen.head)),
+    "JSON": FileKind(
+        read_json,
+        (".jsonl", ".ndjson"),
+        lambda seen: seen.head.lstrip()[:1] in (b"{", b"[") and _is_text(seen),
+    ),
+    "words": FileKind(
+        read_word_text,
+        (".vec", ".w2v", ".glove"),
+        lambda seen: _is_text(seen) and is_word_text(seen.head),
+    ),
+    "delimited text": FileKind(
+        read_csv,
+        (".csv", ".tsv"),
+        lambda seen: (
+            _is_text(seen)
+            and separator_of(seen.head.split(b"\n")[0].decode("utf-8", "replace")) is not None
+        ),
+    ),
+}
+"""Files by kind, told by the first of them that knows the first bytes; of several kinds in one
+directory, the first is read."""
+
+_COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+
+
+def open_tensors(path: Path) -> Contents:
+    """Return what a file or a directory holds by name.
+
+    Raises:
+        DataError: If there is nothing, or nothing that is read; the message says what it is.
+    """
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:  # nothing there, or no name that can be there
+        raise DataError(f"{path} must be a file or a directory, got nothing there") from error
     if path.is_dir():
         return _open_folder(path)
     if path.stat().st_size == 0:
         raise DataError(f"{path} must be a checkpoint, got an empty file")
-    return kind_of(path).read(path)
-
-
-def read_safetensors(path: Path) -> Tensors:
-    """Name the tensors of a safetensors file; rows are read from the file when asked."""
-    try:
-        with safe_open(path, framework="pt"):  # which checks the whole header
-            pass
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length))
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{path}: must be a whole safetensors file, got {error}") from error
-    header.pop("__metadata__", None)
-    return {
-        name: _rows_of_file(
-            path,
-            tuple(entry["shape"]),
-            _DTYPES.get(entry["dtype"], torch.int64),
-            8 + length + entry["data_offsets"][0],
+    seen = _look_at(path)
+    if seen.starts(*_COMPRESSED) or _is_zlib(seen.head):
+        return _decompressed(path, seen.head)
+    kind = kind_of(seen)
+    if kind is None:
+        what = told_by_start(seen.head, seen.members) or (
+            f"a file of no known kind (it begins with {seen.head[:8]!r})"
         )
-        for name, entry in sorted(header.items(), key=lambda item: _natural(item[0]))
-    }
+        raise DataError(f"{path} must be a checkpoint or a file of vectors, got {what}")
+    return kind.read(path)
 
 
-def _rows_of_file(
-    path: Path, shape: tuple[int, ...], dtype: torch.dtype, offset: int
-) -> StoredTensor:
-    """Read rows by position: pages of a mapped file would count as this process's memory."""
-    row_bytes = dtype.itemsize * math.prod(shape[1:])
-
-    def read(start: int, stop: int) -> Tensor:
-        size = (stop - start) * row_bytes
-        data = np.fromfile(path, np.uint8, count=size, offset=offset + start * row_bytes)
-        return torch.from_numpy(data).view(dtype).reshape(stop - start, *shape[1:])
-
-    return StoredTensor(shape, dtype, read)
+def kind_of(seen: Seen) -> FileKind | None:
+    """Return the kind of a file by its first bytes; by its suffix if they tell nothing."""
+    for kind in FILE_KINDS.values():
+        if kind.told(seen):
+            return kind
+    if told_by_start(seen.head, seen.members) is not None:
+        return None
+    suffix = seen.path.suffix
+    return next((kind for kind in FILE_KINDS.values() if suffix in kind.suffixes), None)
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sort `x.10` after `x.2`: the format keeps no order, and numbers often are one."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
+def _look_at(path: Path) -> Seen:
+    with path.open("rb") as file:
+        head = file.read(4096)
+    members: tuple[str, ...] = ()
+    if head.startswith(b"PK"):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = tuple(archive.namelist())
+        except (zipfile.BadZipFile, OSError, ValueError):
+            pass  # cut short: its suffix says of what
+    return Seen(path, head, members)
 
 
-def _read_numpy(path: Path) -> tuple[Tensors, list[Skipped]]:
-    try:
-        if path.suffix == ".npy":
-            # Copy-on-write, because torch warns about arrays that cannot be written.
-            array = np.load(path, mmap_mode="c", allow_pickle=False)
-            return {path.stem: _mapped(array, path)}, []
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except Exception as error:  # NumPy and zipfile fail in many ways on broken files
-        raise DataError(f"{path}: must be a NumPy file of plain arrays, got {error}") from error
-    return {
-        name: StoredTensor.of(torch.from_numpy(array))
-        for name, array in arrays.items()
-        if array.dtype.kind in "fiu" and array.dtype.itemsize <= 8
-    }, []
+def _is_zlib(head: bytes) -> bool:
+    """Say whether a file is a zlib stream, as joblib writes it."""
+    return head[:1] == b"\x78" and int.from_bytes(head[:2], "big") % 31 == 0
 
 
-def _mapped(array: np.memmap, path: Path) -> StoredTensor:
-    tensor = torch.from_numpy(array)
-    if not array.flags.c_contiguous:
-        return StoredTensor.of(tensor)
-    return _rows_of_file(path, array.shape, tensor.dtype, array.offset)
+def _decompressed(path: Path, head: bytes) -> Contents:
+    """Read what is compressed, all of it into memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        inner = Path(folder, path.stem)
+        try:
+            with inner.open("wb") as out:
+                if _is_zlib(head):
+                    out.write(zlib.decompress(path.read_bytes()))
+                else:
+                    unpack = next(of for start, of in _COMPRESSED.items() if head.startswith(start))
+                    with unpack(path, "rb") as file:
+                        shutil.copyfileobj(file, out)
+            contents = open_tensors(inner)
+        except DataError as error:
+            raise DataError(str(error).replace(str(inner), str(path))) from error
+        except Exception as error:  # a cut stream fails in many ways
+            raise DataError(f"{path}: must be a whole file, got {first_line(error)}") from error
+        return replace(
+            contents,
+            tensors={n: StoredTensor.of(t.whole()) for n, t in contents.tensors.items()},
+            beside={n: StoredTensor.of(t.whole()) for n, t in contents.beside.items()},
+        )
 
 
-def _read_torch(path: Path) -> tuple[Tensors, list[Skipped]]:
-    loaded = load_torch_file(path)
-    outside: list[Skipped] = []
-    if isinstance(loaded, dict):
-        wrapper = next((key for key in _WRAPPERS if _holds_tensors(loaded.get(key))), None)
-        if wrapper is not None:
-            rest = {key: value for key, value in loaded.items() if key != wrapper}
-            reason = f"beside the model's weights, which are under '{wrapper}'"
-            outside = [Skipped(n, tuple(t.shape), reason) for n, t in named_tensors(rest)]
-            loaded = loaded[wrapper]
-    tensors = {name: StoredTensor.of(tensor.detach()) for name, tensor in named_tensors(loaded)}
-    if not tensors:
-        raise DataError(f"{path} must hold tensors, got none")
-    return tensors, outside
-
-
-def _holds_tensors(value: object) -> bool:
-    return value is not None and next(iter(named_tensors(value)), None) is not None
-
-
-FILE_KINDS: dict[str, FileKind] = {
-    # The format sorts its tensors by their type and name.
-    "safetensors": FileKind(
-        lambda path: (read_safetensors(path), []), (".safetensors",), ordered=False
-    ),
-    "torch": FileKind(
-        _read_torch, (".pt", ".pth", ".bin", ".ckpt", ".model", ".h5", ".tar", ".pkl")
-    ),
-    "NumPy archive": FileKind(_read_numpy, (".npz",)),
-    "NumPy array": FileKind(_read_numpy, (".npy",)),
-}
-"""Files by kind; of several kinds in one directory, the first is read."""
-
-
-def kind_of(path: Path) -> FileKind:
-    """Return the kind of a file by its suffix; others are taken for what `torch.save` wrote."""
-    known = (kind for kind in FILE_KINDS.values() if path.suffix in kind.suffixes)
-    return next(known, FILE_KINDS["torch"])
-
-
-def _open_folder(folder: Path) -> tuple[Tensors, list[Skipped]]:
+def _open_folder(folder: Path) -> Contents:
     if (folder / ".metadata").is_file():
-        return read_distributed(folder), []
+        return Contents(tensors=read_distributed(folder))
+    if any(is_index_of_checkpoint(file) for file in folder.glob("*.index")):
+        return read_tensorflow(folder)
+    what = told_by_entries(folder)
+    if what is not None:
+        raise DataError(f"{folder} must hold a checkpoint that is read, got {what}")
     files = _checkpoint_files(folder)
     if not files:
         suffixes = ", ".join(suffix for kind in FILE_KINDS.values() for suffix in kind.suffixes)
         raise DataError(
             f"{folder} must hold a checkpoint ({suffixes}, .distcp), got a directory without one"
         )
-    tensors: dict[str, StoredTensor] = {}
-    skipped: list[Skipped] = []
-    for file in files:
-        more, outside = open_tensors(file)
-        clash = sorted(tensors.keys() & more.keys())
+    return _joined(folder, files)
+
+
+def _joined(folder: Path, files: list[Path]) -> Contents:
+    """Take several files for one checkpoint."""
+    first = open_tensors(files[0])
+    if len(files) > 1 and first.tables == first.tensors.keys():
+        first = _named_by_file(first, files[0])
+    for file in files[1:]:
+        more = open_tensors(file)
+        if more.tables == more.tensors.keys():  # vectors, of which several files may speak alike
+            more = _named_by_file(more, file)
+        clash = sorted(first.tensors.keys() & more.tensors.keys())
         if clash:
             raise DataError(f"{folder} must hold one checkpoint, got '{clash[0]}' in two files")
-        tensors.update(more)
-        skipped += outside
-    return tensors, skipped
+        first = replace(
+            first,
+            tensors={**first.tensors, **more.tensors},
+            beside={**first.beside, **more.beside},
+            tables=first.tables | more.tables,
+            reasons={**first.reasons, **more.reasons},
+            same={**first.same, **more.same},
+            skipped=(*first.skipped, *more.skipped),
+        )
+    # Several files come in the order of their names, which is not the model's.
+    return replace(first, ordered=first.ordered and len(files) == 1)
+
+
+def _named_by_file(contents: Contents, file: Path) -> Contents:
+    """Put the name of a file before those of its tables that do not have it."""
+    named = {n if n == file.stem else f"{file.stem}.{n}": t for n, t in contents.tensors.items()}
+    return replace(contents, tensors=named, tables=frozenset(named))
 
 
 def _checkpoint_files(folder: Path) -> list[Path]:
     """Return the files of the one checkpoint in a directory; safetensors win over pickles."""
     for index in sorted(folder.glob("*.index.json")):
         return [folder / name for name in _shards(index)]
-    files = sorted(folder.iterdir(), key=lambda file: file.name)
+    files = sorted((f for f in folder.iterdir() if f.is_file()), key=lambda file: file.name)
     of_kinds = ([f for f in files if f.suffix in of.suffixes] for of in FILE_KINDS.values())
     return next((found for found in of_kinds if found), [])
 
 
 def _shards(index: Path) -> list[str]:
+    """Return the files that an index names, which lie beside it."""
     try:
-        return sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise DataError(f"{index}: must map names of weights to files") from error
+        names = set(json.loads(index.read_text())["weight_map"].values())
+        if not all(isinstance(n, str) and n and Path(n).name == n and n != ".." for n in names):
+            raise TypeError("a shard must be a file beside its index")
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise DataError(f"{index}: must map names of weights to files beside it") from error
+    return sorted(names)

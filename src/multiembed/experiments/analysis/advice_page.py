@@ -1,17 +1,15 @@
 """The advice on scaling as one self-contained HTML page."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
-from importlib.resources import files
-from typing import Any
-
-from plotly.offline import get_plotlyjs
 
 from multiembed.experiments.analysis.advice import ABUNDANCE_QUESTION, Advice, CurveLaw, law_words
 from multiembed.experiments.analysis.scaling import Curve, Matched
 from multiembed.experiments.analysis.statistics import JUDGED_BY, mean_interval
 from multiembed.experiments.grid.outcome import Point
-from multiembed.report.shell import html_page
+from multiembed.report.axes import Axis, axis_of
+from multiembed.report.plot import Chart, Trace, plot
+from multiembed.report.shell import html_page, html_table, variants
 
 _COSTS = {
     "parameters": "parameters",
@@ -29,16 +27,10 @@ _COLOURS = (
     "#1a1d21",
 )
 """Of the curves in a chart, told apart by readers who do not see all colours."""
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "hexagon")
 
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
-  color: #1a1a1a; background: #fff; }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #ddd; }
 .advice { border-left: 4px solid #0072b2; padding-left: 1rem; margin: 1rem 0; }
-h3 { margin: 1.5rem 0 0; }
-select { font: inherit; }
-.chart { height: 22rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); }
 """
 
@@ -49,16 +41,17 @@ def advice_page(advice: Advice) -> str:
         f'<p class="advice">{escape(one.text)}<br>Confidence: {escape(one.confidence)}.</p>'
         for one in advice.recommendations
     )
-    charts = _charts(advice.curves)
     body = "\n".join(
         [
-            "<h1>Scaling advice</h1>",
+            "<header><h1>Scaling advice</h1></header><main>",
             "<h2>Recommendation</h2>",
             said,
             "<h2>Curves</h2><p>Means over runs with 95% intervals (Student's t); an interval that "
             "leaves its chart is wider than that.</p>",
-            _cost_choice(),
-            *(_places(name, found) for name, found in charts.items()),
+            variants(
+                [("Over", list(_COSTS.values()))],
+                {(words,): _charts(advice.curves, cost) for cost, words in _COSTS.items()},
+            ),
             "<h2>Several sets against one wide set, at equal cost</h2>",
             html_table(("model", "equal", "sets", "test AUC, multi less single"), _matched(advice)),
             "<h2>Laws</h2><p>a x^-b + c, x the multiple of the base; of AUC, the law is of 1 less "
@@ -69,72 +62,53 @@ def advice_page(advice: Advice) -> str:
             f"<h2>{ABUNDANCE_QUESTION}</h2>",
             f"<p>{escape(advice.abundance_words)}</p>",
             html_table(("model", "abundance over the base's", "gain of test AUC"), _growth(advice)),
+            "</main>",
         ]
     )
-    draw = files("multiembed.report").joinpath("advice.js").read_text("utf-8")
-    return html_page(
-        title="Scaling advice",
-        body=body,
-        style=_STYLE,
-        data={"charts": [chart for found in charts.values() for chart in found]},
-        scripts=[get_plotlyjs(), draw],
-    )
+    return html_page(title="Scaling advice", body=body, style=_STYLE)
 
 
-def _charts(curves: Sequence[Curve]) -> dict[str, list[dict[str, Any]]]:
-    """Return one chart for each measure, by architecture."""
+def _charts(curves: Sequence[Curve], cost: str) -> str:
+    """Return charts of both measures over a cost, one pair for each architecture."""
     by_architecture: dict[str, list[Curve]] = {}
     for curve in curves:
         by_architecture.setdefault(curve.architecture, []).append(curve)
-    return {
-        name: [_chart(f"{measure}-{number}", found, measure) for measure in JUDGED_BY]
-        for number, (name, found) in enumerate(by_architecture.items())
-    }
+    return "".join(
+        f'<h3>{escape(name)}</h3><div class="charts">'
+        f"{''.join(plot(curves_chart(found, measure, cost)) for measure in JUDGED_BY)}</div>"
+        for name, found in by_architecture.items()
+    )
 
 
-def _cost_choice() -> str:
-    choices = "".join(f'<option value="{cost}">{words}</option>' for cost, words in _COSTS.items())
-    return f'<p><label>Over <select id="cost">{choices}</select></label></p>'
+def curves_chart(curves: Sequence[Curve], measure: str, cost: str) -> Chart:
+    """Return the chart of one architecture's quality over what it costs."""
+    low, high = _heights(curves, measure)
+    series = [_series(curve, measure, cost, number) for number, curve in enumerate(curves)]
+    return Chart(
+        x=axis_of((x for one in series for x in one.x), _COSTS[cost], log=True),
+        y=Axis(title=f"test {JUDGED_BY[measure]}", low=low, high=high),
+        series=series,
+        words=f"test {JUDGED_BY[measure]} over {_COSTS[cost]}",
+        height=260,
+    )
 
 
-def _places(architecture: str, charts: Sequence[dict[str, Any]]) -> str:
-    divs = "".join(f'<div class="chart" id="{chart["id"]}"></div>' for chart in charts)
-    return f'<h3>{escape(architecture)}</h3><div class="charts">{divs}</div>'
-
-
-def _chart(place: str, curves: Sequence[Curve], measure: str) -> dict[str, Any]:
-    traces = []
-    for number, curve in enumerate(curves):
-        costs = {cost: [point.spread(cost).mean for point in curve.points] for cost in _COSTS}
-        traces.append(
-            {
-                "name": f"{curve.scaling} {curve.variant}".rstrip(),
-                "costs": costs,
-                "y": [point.spread(measure).mean for point in curve.points],
-                "text": [f"{size}x" for size in curve.sizes],
-                "error_y": {
-                    "type": "data",
-                    "array": [_reach(point, measure) for point in curve.points],
-                    "thickness": 1,
-                },
-                "mode": "lines+markers",
-                "line": {
-                    "color": _COLOURS[number % len(_COLOURS)],
-                    "dash": "solid" if curve.scaling == "multi" else "dot",
-                },
-            }
-        )
-    layout = {
-        "xaxis": {"title": {"text": ""}, "type": "log"},
-        "yaxis": {
-            "title": {"text": f"test {JUDGED_BY[measure]}"},
-            "range": _heights(curves, measure),
-        },
-        "margin": {"t": 20, "r": 10},
-        "legend": {"orientation": "h", "y": -0.25},
-        "showlegend": True,
-    }
-    return {"id": place, "traces": traces, "layout": layout}
+def _series(curve: Curve, measure: str, cost: str, number: int) -> Trace:
+    name = f"{curve.scaling} {curve.variant}".rstrip()
+    means = [point.spread(measure).mean for point in curve.points]
+    return Trace(
+        x=[point.spread(cost).mean for point in curve.points],
+        y=means,
+        color=_COLOURS[number % len(_COLOURS)],
+        name=name,
+        line="solid" if curve.scaling == "multi" else "dot",
+        symbol=_SYMBOLS[number % len(_SYMBOLS)],
+        tips=[
+            f"{name} {size}x: test {JUDGED_BY[measure]} {mean:.5f}"
+            for size, mean in zip(curve.sizes, means, strict=True)
+        ],
+        reach=[_reach(point, measure) for point in curve.points],
+    )
 
 
 def _heights(curves: Sequence[Curve], measure: str) -> tuple[float, float]:
@@ -181,12 +155,3 @@ def _growth(advice: Advice) -> list[tuple[str, ...]]:
         (str(row["model"]), f"{row['growth']:.2f}", f"{row['gain']:+.5f}")
         for row in advice.abundance_rows
     ]
-
-
-def html_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of plain text as HTML."""
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -17,9 +17,9 @@ from multiembed.data.store.dataset import (
     DatasetWriter,
     Split,
     open_dataset,
-    write_vocabulary,
 )
 from multiembed.data.store.schema import FILE_NAME, SPLITS, SplitName
+from multiembed.data.store.vocabularies import write_vocabulary
 
 _ROWS_PER_SHARD = 1 << 20
 

@@ -26,6 +26,7 @@ from multiembed.diagnosis.field import diagnose_field
 from multiembed.diagnosis.readers.checkpoint import read_checkpoint
 from multiembed.experiments.grid.grid import GridCase, RunLabels
 from multiembed.runs.directory import RunDirectory
+from multiembed.runs.evaluation import defined
 from multiembed.runs.run import Run
 from multiembed.spectra.catalogue import Measured, mean_measures, measures_at
 from multiembed.training.progress import TrainingProgress
@@ -115,7 +116,7 @@ def _measure(path: Path, dataset: Dataset) -> Outcome:
         raise DataError(f"{path} must be a finished run, got one without an end")
     run = Run(path)
     budget = run.model.summary()
-    measured = run.evaluate("test", dataset=dataset)
+    measured = defined(run.evaluate("test", dataset=dataset))
     records = run.records
     fields = [diagnose_field(table)[0] for table in read_checkpoint(path).tables]
     return Outcome(

@@ -1,7 +1,6 @@
 """What an item found, in files: CSV, pictures, and one page for all items.
 
-Pictures are drawn with matplotlib (extra `[plots]`), since plotly draws a still one only with a
-browser at hand.
+Pictures are drawn with matplotlib (extra `[plots]`), as PNG and as SVG.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,23 +14,16 @@ import numpy as np
 
 from multiembed.base.errors import ConfigError
 from multiembed.base.files import write_text, write_whole
-from multiembed.experiments.analysis.advice_page import html_table
 from multiembed.experiments.grid.outcome import write_csv
 from multiembed.experiments.paper.study import Analysis, Bars, Heatmap, Lines, Panel
-from multiembed.report.shell import html_page
+from multiembed.report.shell import html_page, html_table
 
 PANEL_INCHES = (5.2, 4.0)
 ABREAST = 4
 """As many panels fit beside each other; more stand in rows of three."""
 TICKS = 8
 """Places on the x axis that are few enough for each to be named."""
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 2rem auto; padding: 0 1rem;
-  color: #1a1a1a; background: #fff; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .2rem .75rem .2rem 0; border-bottom: 1px solid #ddd; }
-img { max-width: 100%; }
-"""
+_STYLE = "img { max-width: 100%; }"
 
 
 def write_analysis(name: str, found: Analysis, folder: Path) -> list[Path]:
@@ -49,7 +41,7 @@ def write_page(folder: Path, found: Mapping[str, tuple[str, Analysis]], *, datas
     """Write one page of all items; it refers to the pictures beside it."""
     sections = (_section(name, title, one) for name, (title, one) in found.items())
     heading = f"Embedding collapse (Guo et al., ICML 2024), reproduced on {escape(dataset)}"
-    body = "\n".join([f"<h1>{heading}</h1>", *sections])
+    body = "\n".join([f"<header><h1>{heading}</h1></header><main>", *sections, "</main>"])
     path = folder / "index.html"
     write_text(path, html_page(title="The paper, reproduced", body=body, style=_STYLE))
     return path
@@ -66,7 +58,7 @@ def _section(name: str, title: str, found: Analysis) -> str:
 
 def _table(lines: Sequence[Mapping[str, str]]) -> str:
     columns = list(dict.fromkeys(column for line in lines for column in line))
-    return html_table(columns, ([line.get(column, "") for column in columns] for line in lines))
+    return html_table(columns, [[line.get(column, "") for column in columns] for line in lines])
 
 
 def draw_panels(panels: Sequence[Panel], folder: Path, name: str) -> list[Path]:

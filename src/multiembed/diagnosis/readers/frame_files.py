@@ -1,0 +1,106 @@
+"""Reads files of rows: CSV and its kin, JSON, Parquet, Arrow."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+
+from multiembed.base.errors import DataError
+from multiembed.diagnosis.readers.nested import contents_of
+from multiembed.diagnosis.readers.pickles import first_line
+from multiembed.diagnosis.readers.table import Contents
+from multiembed.diagnosis.readers.vector_columns import contents_of_frame
+
+_SEPARATORS = ",\t;|"
+
+
+def read_parquet(path: Path) -> Contents:
+    """Read the vectors of a Parquet file."""
+    return _framed(path, "a whole Parquet file", lambda: pl.read_parquet(path))
+
+
+def read_arrow(path: Path) -> Contents:
+    """Read the vectors of an Arrow file (Feather, too) or stream."""
+    with path.open("rb") as file:
+        stream = file.read(6) != b"ARROW1"
+    if stream:
+        return _framed(path, "a whole Arrow stream", lambda: pl.read_ipc_stream(path))
+    return _framed(path, "a whole Arrow file", lambda: pl.read_ipc(path))
+
+
+def _framed(path: Path, what: str, read: Callable[[], pl.DataFrame]) -> Contents:
+    try:
+        frame = read()
+    except Exception as error:  # polars fails in many ways on broken files
+        raise DataError(f"{path}: must be {what}, got {first_line(error)}") from error
+    if frame.height == 0:
+        raise DataError(f"{path} must hold rows, got none")
+    try:
+        return contents_of_frame(frame, path.stem)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def separator_of(line: str) -> str | None:
+    """Return what stands between the cells of a line; `None` if nothing of the usual does."""
+    found = max(_SEPARATORS, key=line.count)
+    return found if found in line else None
+
+
+def read_csv(path: Path) -> Contents:
+    """Read the vectors of a file of delimited text, with or without a heading."""
+    first = _first_line_of(path)
+    separator = separator_of(first) or ","
+    headed = not all(_is_number(cell) for cell in first.strip().split(separator))
+    first_row = first.strip().split(separator)
+    # A first cell that is a name beside numbers is what the vector is of, not a heading.
+    headed = headed and not all(_is_number(cell) for cell in first_row[1:] or [""])
+    return _framed(
+        path,
+        "a whole file of delimited text",
+        lambda: pl.read_csv(
+            path, separator=separator, has_header=headed, infer_schema_length=None
+        ).pipe(_without_ids, headed=headed),
+    )
+
+
+def _without_ids(frame: pl.DataFrame, *, headed: bool) -> pl.DataFrame:
+    """Leave out a first column of numbers that nobody named and that are all different wholes."""
+    first = frame.to_series(0)
+    counting = first.dtype.is_integer() and first.n_unique() == frame.height > 1
+    others = frame.width > 2 and any(dtype.is_float() for dtype in frame.dtypes[1:])
+    return frame.rename({frame.columns[0]: "id"}) if counting and others and not headed else frame
+
+
+def read_json(path: Path) -> Contents:
+    """Read vectors of JSON: rows, one value of them all, or one value a line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        try:
+            loaded = json.loads(text)
+        except ValueError:
+            loaded = [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: must be JSON, got {first_line(error)}") from error
+    if isinstance(loaded, list) and loaded and isinstance(loaded[0], dict):
+        return _framed(
+            path, "rows of one form", lambda: pl.DataFrame(loaded, infer_schema_length=None)
+        )
+    contents = contents_of({path.stem: loaded} if isinstance(loaded, list) else loaded, str(path))
+    return Contents(
+        tensors=contents.tensors, tables=frozenset(contents.tensors), skipped=contents.skipped
+    )
+
+
+def _first_line_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return file.readline(2**20).decode("utf-8", errors="replace")
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell.strip().strip('"'))
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,55 @@
+"""Reads the tables of a bundle that this package exported, field by field and set by set."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from multiembed.base.errors import DataError, InputError
+from multiembed.config import ModelConfig
+from multiembed.diagnosis.readers.cardinalities import rows_by_field
+from multiembed.diagnosis.readers.own_runs import own_checkpoint
+from multiembed.diagnosis.readers.table import Checkpoint
+from multiembed.diagnosis.readers.tensor_files import open_tensors
+from multiembed.models.click_model import common_row
+
+_TABLE = "embedding.weight"
+
+
+def read_bundle(folder: Path) -> Checkpoint | None:
+    """Return the tables of a bundle; `None` if a directory holds none, or one with packed tables.
+
+    Raises:
+        DataError: If its files are broken.
+    """
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        config = ModelConfig.model_validate(manifest["trained"]["model"])
+        sizes = {field["name"]: _rows(folder, field) for field in manifest["fields"]}
+        file = folder / Path(manifest["model"]).name
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    tensors = open_tensors(file).tensors
+    name = next((name for name in tensors if name.endswith(_TABLE)), None)
+    if name is None or tensors[name].shape[0] != sum(sizes.values()):
+        return None
+    dim, sets = config.shape()
+    row = common_row(config.built(), len(sizes))
+    if tensors[name].shape[1] != sets * row.width(dim):
+        raise DataError(f"{file}: tables must have {sets * row.width(dim)} columns")
+    prefix = name.removesuffix(_TABLE)
+    own = {n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)}
+    if manifest.get("format") != "torch":  # ONNX may keep a product's other factor, turned
+        own = {_TABLE: tensors[name]}
+    return own_checkpoint(own, rows_by_field(tensors[name], sizes), row, dim=dim, sets=sets)
+
+
+def _rows(folder: Path, field: Mapping[str, Any]) -> int:
+    """Return how many ids a field has: the highest of its intervals, or those of its vocabulary."""
+    if field["vocabulary"] is not None:
+        return pq.read_metadata(folder / field["vocabulary"]).num_rows + 1
+    return max(*field["ids"], field["missing"]) + 1
