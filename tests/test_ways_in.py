@@ -76,7 +76,9 @@ def test_real_rows_give_one_probability_by_every_way_in(rows_of, request, tmp_pa
     for name, write in WRITERS.items():
         write(typed, tmp_path / name)
         np.testing.assert_allclose(scored(run, tmp_path / name, tmp_path), expected, atol=1e-6)
-    for frame in (rows, typed, pl.read_csv(source), pl.read_csv(source, infer_schema=False)):
+    categories = rows.astype("category")
+    polars = pl.read_csv(source), pl.read_csv(source, infer_schema=False)
+    for frame in (rows, typed, categories, *polars):
         np.testing.assert_allclose(run.predict_proba(frame), expected, atol=1e-6)
     for format in ("onnx", "torch"):
         me.export(run, tmp_path / format, format=format)

@@ -8,6 +8,7 @@ import polars as pl
 from jaxtyping import Int
 from scipy.special import betainc, betaincinv
 
+from multiembed.data.encoding.typed import settled
 from multiembed.data.encoding.values import read_values
 from multiembed.data.store.schema import Field, Schema
 
@@ -79,7 +80,7 @@ class UnseenTally:
             missing = np.count_nonzero(of_field[:, 0] == self._missing[field.name][0])
             unreadable = 0
             if count and field.parsed:
-                found = read_values(rows.select(field.column), [field]).unreadable
+                found = read_values(settled(rows.select(field.column)), [field]).unreadable
                 unreadable = sum(np.count_nonzero(flags) for flags in found.values())
             self._counts[field.name] += np.array([count, unreadable, missing])
             if count and field.name not in self._examples:
