@@ -265,7 +265,7 @@ def test_the_command_line_compares_files_in_the_order_given(monkeypatch, capsys,
     assert found["alarm"] and found["format"] == 1 and found["sources"][0] == "month_01.pt"
     assert [of["name"] for of in found["fields"] if of["alarm"]] == ["embedding.site"]
     text = page.read_text()
-    assert html.escape(found["headline"]) in text and len(text) < 100_000
+    assert html.escape(found["headline"]) in text and "<script>" not in text and len(text) < 100_000
 
 
 def test_two_checkpoints_are_described_and_not_judged(monkeypatch, capsys, files):

@@ -112,4 +112,4 @@ def drift_page(found: Mapping[str, Any]) -> str:
     title = f"Embeddings from {found['sources'][0]} to {found['sources'][-1]}"
     heading = Environment(autoescape=True).from_string("<header><h1>{{ title }}</h1></header>")
     body = f"{heading.render(title=title)}<main>{drift_section(found)}</main>"
-    return html_page(title=title, body=body, style=_STYLE)
+    return html_page(title=title, body=body, style=_STYLE, scripted=False)

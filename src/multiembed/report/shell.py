@@ -19,19 +19,20 @@ TEMPLATES = Environment(
 """All text that enters a template is escaped, but for HTML that is marked as such."""
 
 
-def html_page(*, title: str, body: str, style: str = "") -> str:
+def html_page(*, title: str, body: str, style: str = "", scripted: bool = True) -> str:
     """Return one HTML document: everything can be read without scripts, which only add to it.
 
     Args:
         title: Plain text of the browser's tab.
         body: HTML, whose parts the caller has escaped.
         style: CSS beside `page.css`.
+        scripted: Whether the body has anything that `page.js` adds to.
     """
     return TEMPLATES.get_template("document.html").render(
         title=title,
         body=Markup(body),
         style=Markup(_asset("page.css") + STYLE + style),
-        script=Markup(_asset("page.js")),
+        script=Markup(_asset("page.js")) if scripted else "",
     )
 
 

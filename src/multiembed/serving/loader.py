@@ -26,17 +26,19 @@ class Bundle:
     """A model, and what turns raw values into its ids; `ValueError` if a file is not as it was."""
 
     def __init__(self, folder=Path(__file__).parent):
-        sums = (Path(folder) / "SHA256SUMS").read_text("utf-8").splitlines()
+        folder = Path(folder)
+        sums = (folder / "SHA256SUMS").read_text("utf-8").splitlines()
         for digest, name in (line.split("  ") for line in sums):
-            if hashlib.sha256((Path(folder) / name).read_bytes()).hexdigest() != digest:
-                raise ValueError(f"{Path(folder) / name} must be as it was exported, got others")
-        manifest = json.loads((Path(folder) / "manifest.json").read_text("utf-8"))
-        self.rules = Rules(Path(folder) / "canonical.py")
+            if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
+                raise ValueError(f"{folder / name} must be as it was exported, got others")
+        manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+        self.rules = Rules(folder / "canonical.py")
         self.fields = manifest["fields"]
         for field in (field for field in self.fields if field["vocabulary"]):
-            values = pq.read_table(Path(folder) / field["vocabulary"])["value"].to_pylist()
-            self.rules.learn(field, values)
-        self.score = _scorer(Path(folder) / manifest["model"])
+            self.rules.learn(
+                field, pq.read_table(folder / field["vocabulary"])["value"].to_pylist()
+            )
+        self.score = _scorer(folder / manifest["model"])
 
     def predict(self, rows, batch=512):
         """Score a dictionary of lists, a pyarrow table, or a data frame of pandas or polars."""
@@ -52,8 +54,8 @@ class Bundle:
         try:
             return self.rules.ids(field, column)
         except (pa.ArrowException, AttributeError, TypeError):
-            name, kind = field["column"], column.type
-            raise ValueError(f"column {name!r} must hold plain values, got {kind}") from None
+            name = repr(field["column"])
+            raise ValueError(f"column {name} must hold plain values, got {column.type}") from None
 
 
 class Rules:
@@ -65,17 +67,16 @@ class Rules:
 
     def learn(self, field, values):
         """Keep a vocabulary: its texts as they are and, behind these, their canonical ones."""
-        known = {value or "": place for place, value in enumerate(values, 1)}
-        again = {self.of["canonical_text"](value): known[value] for value in reversed(known)}
-        field["known"], field["again"] = known, again
+        field["known"] = known = {value or "": place for place, value in enumerate(values, 1)}
+        field["again"] = {self.of["canonical_text"](text): known[text] for text in reversed(known)}
 
     def ids(self, field, column):
         """Return a column of ids, or as many as the field has slots."""
         rule = field["date"]
         texts, places, typed = _distinct(column, self.of["BETWEEN"], local=rule is not None)
         format = None if rule is None else "iso" if typed else rule["format"]
-        cells = [self.cell(field, text, format) for text in texts]
-        filled = [[*cell, *[-1] * (field["slots"] - len(cell))] for cell in cells]
+        cells = ([*self.cell(field, text, format), *[-1] * field["slots"]] for text in texts)
+        filled = [cell[: field["slots"]] for cell in cells]
         return np.array(filled, np.int64).reshape(-1, field["slots"])[places]
 
     def cell(self, field, text, format):
@@ -84,13 +85,12 @@ class Rules:
             return [self.moment(field, text.strip(self.of["BLANKS"]), format)]
         if field["kind"] == "numeric":
             return [self.number(field, text)]
-        missing = field["absent"]
         if field["kind"] == "multivalued":
-            parts = self.of["cell_values"](text, field["delimiter"], missing)[: field["slots"]]
+            parts = self.of["cell_values"](text, field["delimiter"], field["absent"])
             return [self.known(field, part) for part in parts or [""]]
         if field["hash_size"] is None and text in field["known"]:
             return [field["known"][text]]
-        return [self.known(field, self.of["canonical_text"](text, missing))]
+        return [self.known(field, self.of["canonical_text"](text, field["absent"]))]
 
     def known(self, field, text):
         """Return the id of a canonical text."""
@@ -119,16 +119,14 @@ class Rules:
             hour, day = self.hour_and_day(text, format)
         except (ValueError, OverflowError):
             return 0
-        parts = {"hour": hour, "weekday": day, "weekend": int(day >= 6)}
-        return field["known"].get(str(parts[field["date"]["part"]]), 0)
+        part = {"hour": hour, "weekday": day, "weekend": int(day >= 6)}[field["date"]["part"]]
+        return field["known"].get(str(part), 0)
 
     def hour_and_day(self, text, format):
         """Return the hour of a moment, and its day of the week, 1 for Monday."""
         of = self.of
         if format in of["SINCE_1970"]:
-            if not of["PLAIN"].fullmatch(text):
-                raise ValueError
-            since = float(text) * of["SINCE_1970"][format]
+            since = float(text if of["PLAIN"].fullmatch(text) else "nan") * of["SINCE_1970"][format]
             if not of["LASTS"][0] <= since < of["LASTS"][1]:
                 raise ValueError
             return int(since) % DAY // HOUR, (int(since) // DAY + 3) % 7 + 1
@@ -164,9 +162,8 @@ def _distinct(column, between, *, local):
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks)
     if isinstance(array, pa.DictionaryArray):
-        values = array.dictionary
-        values = values.cast(pa.string()) if values.type == pa.string_view() else values
-        array = pa.DictionaryArray.from_arrays(array.indices, values).dictionary_decode()
+        plain = pa.string() if array.type.value_type == pa.string_view() else array.type.value_type
+        array = array.dictionary.cast(plain).take(array.indices)
     kind = array.type
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         texts = np.full(len(array), "", object)

@@ -39,7 +39,7 @@ def values_digest(folder: Path, fields: Sequence[Field]) -> str:
     """Return what tells the meaning of ids from other meanings; counts are no part of it."""
     digests = []
     for field in fields:
-        rules = field.model_dump_json(exclude={"other", "cut", "min_count", "max_values"})
+        rules = field.model_dump_json(exclude={"other", "cut", "min_count", "max_values", "remark"})
         values = read_vocabulary(folder, field.name)["value"].fill_null("")
         digests.append(digest(rules + (values.str.join("\0").item() or "")))
     return digest(" ".join(digests))
