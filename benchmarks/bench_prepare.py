@@ -1,6 +1,7 @@
 """Raw rows prepared in flat memory and linear time, beside pandas doing the same job.
 
     python benchmarks/bench_prepare.py [--rows 1000000 5000000] [--folder DIRECTORY]
+    python benchmarks/bench_prepare.py --beside CHECKOUT --repeats 8
 
 For every size a file of Criteo-like rows is written (`criteo_like.py`, 0.24 GB a million rows) and
 prepared in a process of its own: `multiembed.prepare` with its defaults, and pandas up to a million
@@ -8,7 +9,8 @@ rows, in turns, since it needs memory for the whole file. Both parse the text, b
 numbers, count 39 fields on the same 8 of 10 rows, and write ids and labels of every split.
 Seconds are by the clock; CPU seconds, of all threads, tell less of other jobs on the machine.
 Memory is what the process asked for, and in brackets with the pages of mapped files, which the
-kernel takes back when it needs them. About five minutes.
+kernel takes back when it needs them. About five minutes. With `--beside` another checkout of this
+repository prepares in turns with this one, instead of pandas: what a change did to rate and memory.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import multiprocessing
 import resource
 import shutil
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -100,13 +103,17 @@ def watched(task, source, target, answers):
     answers.put((seconds, cpu, found, peak[0], status("VmHWM")))
 
 
-def alone(task, source, folder):
-    """Run a task in a fresh process, and remove what it wrote."""
+def alone(task, source, folder, checkout=None):
+    """Run a task in a fresh process, on a checkout's code, and remove what it wrote."""
     target = folder / "dataset"
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
     process = context.Process(target=watched, args=(task, source, target, answers))
+    paths = sys.path.copy()
+    if checkout:
+        sys.path.insert(0, str(checkout / "src"))  # The process starts with its parent's paths.
     process.start()
+    sys.path[:] = paths
     answer = answers.get()
     process.join()
     shutil.rmtree(target)
@@ -130,6 +137,7 @@ def main():
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 5_000_000])
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--pandas", type=int, default=1_000_000, help="most rows for pandas")
+    parser.add_argument("--beside", type=Path, help="another checkout, in turns with this one")
     parser.add_argument(
         "--folder", type=Path, default=None, help="where the files are kept for the next time"
     )
@@ -144,7 +152,25 @@ def main():
             source = folder / f"rows_{rows}.txt"
             if not source.exists():
                 criteo_like.write(source, rows)
-            compare(rows, source, folder, options)
+            if options.beside:
+                turns(rows, source, folder, options)
+            else:
+                compare(rows, source, folder, options)
+
+
+def turns(rows, source, folder, options):
+    """Show both checkouts, and the medians of their ratios turn by turn."""
+    here, there = Path(__file__).resolve().parents[1], options.beside.resolve()
+    runs = {here: [], there: []}
+    for number in range(options.repeats):
+        for checkout in (here, there) if number % 2 == 0 else (there, here):
+            runs[checkout].append(alone(with_multiembed, source, folder, checkout))
+    size = source.stat().st_size
+    show("here", rows, size, runs[here])
+    show("there", rows, size, runs[there])
+    pairs = list(zip(runs[here], runs[there], strict=True))
+    seconds, cpu = (statistics.median(a[part] / b[part] for a, b in pairs) for part in (0, 1))
+    print(f"\nHere over there: {seconds:.3f} of the seconds, {cpu:.3f} of the CPU seconds.\n")
 
 
 def compare(rows, source, folder, options):

@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import beta, binom
 from sklearn.metrics import log_loss, roc_auc_score
 
+import multiembed as me
 from multiembed.base.errors import ConfigError, DataError
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
 from multiembed.data.encoding.counting import split_codes
@@ -93,12 +94,15 @@ def test_a_dataset_prepared_anew_under_a_run_is_refused(folder, tmp_path):
         lambda: run.evaluate("test"),
         lambda: calibrate(run),
         lambda: compress_run(tmp_path / "run", tmp_path / "small"),
+        lambda: me.diagnose(tmp_path / "run"),
         lambda: train(None, run=tmp_path / "run", resume=True),
     ):
         with pytest.raises(DataError, match=rule):
             use()
     with pytest.raises(DataError, match="must have the fields of the run"):
         run.evaluate("test", dataset=open_dataset(tmp_path / "data"))
+    # Months that were prepared under one name are compared by what each run kept.
+    assert me.diagnose_over_time([folder / "run", tmp_path / "run"]).fields
 
     prepare(folder / "june.csv", tmp_path / "data", options(overwrite=True))
     assert run.evaluate("test") == before

@@ -22,6 +22,7 @@ from multiembed.diagnosis.readers.asked import Asked
 from multiembed.diagnosis.readers.cardinalities import Cardinalities
 from multiembed.diagnosis.readers.checkpoint import read_source
 from multiembed.diagnosis.readers.counts import GivenCounts, fit_counts
+from multiembed.diagnosis.readers.own_runs import check_dataset_of, is_run
 from multiembed.diagnosis.readers.table import Checkpoint, RowCounts, Skipped, Table
 from multiembed.diagnosis.sets import SetsDiagnosis, diagnose_sets
 from multiembed.runs.metrics import Reliability
@@ -156,10 +157,12 @@ def diagnose(
 
     Raises:
         ConfigError: If it is a run whose configuration is broken.
-        DataError: If there is nothing to read, the files, counts or sizes do not fit the tables, or
-            every table holds a number that is not finite.
+        DataError: If there is nothing to read, the files, counts or sizes do not fit the tables,
+            every table holds a number that is not finite, or the dataset of a run is now another.
     """
     origin = origin_of(source)
+    if isinstance(source, str | Path) and is_run(Path(source)):
+        check_dataset_of(Path(source))
     checkpoint = read_source(source, Asked(cardinalities, tuple(tables), tuple(leave_out)))
     if counts is not None:
         known, counts_from = fit_counts(counts, checkpoint.tables)

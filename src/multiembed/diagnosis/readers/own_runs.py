@@ -10,6 +10,7 @@ from torch import Tensor
 
 from multiembed.base.errors import DataError
 from multiembed.config import read_config
+from multiembed.data.store.dataset import open_dataset
 from multiembed.data.store.schema import Schema
 from multiembed.diagnosis.readers.array_files import read_safetensors
 from multiembed.diagnosis.readers.cardinalities import rows_by_field
@@ -19,6 +20,7 @@ from multiembed.models.click_model import ClickModel, common_row
 from multiembed.models.embedding import Row
 from multiembed.runs.directory import RunDirectory
 from multiembed.runs.metrics import read_reliability
+from multiembed.runs.run import check_dataset
 
 _EMBEDDING = "embedding.weight"
 _FACTORED = "embedding.tables."
@@ -62,6 +64,19 @@ def read_run(folder: Path) -> Checkpoint:
         counts_from=f"{run.row_counts.name} of the run" if counts else None,
         reliability=read_reliability(run.reliability),
     )
+
+
+def check_dataset_of(folder: Path) -> None:
+    """Refuse a run beside whose dataset another one took its name; none there is no reason to.
+
+    Raises:
+        ConfigError: If the run's configuration is broken.
+        DataError: If the dataset's vocabularies or rows are others than the run's schema says.
+    """
+    run = RunDirectory(folder)
+    dataset = read_config(run.config).dataset
+    if dataset is not None and (Path(dataset) / run.schema.name).is_file():
+        check_dataset(open_dataset(dataset), Schema.load(run.schema), folder)
 
 
 def of_model(model: ClickModel) -> Checkpoint:
