@@ -88,14 +88,24 @@ def test_real_rows_give_one_probability_by_every_way_in(rows_of, request, tmp_pa
             np.testing.assert_allclose(bundle.predict(frame), expected, atol=1e-5)
 
 
-@pytest.mark.skipif("MULTIEMBED_CASES" not in os.environ, reason="minutes: set MULTIEMBED_CASES")
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("warm")
+    script = Path(__file__).with_name("warm_commands.py")
+    server = subprocess.Popen([sys.executable, script, folder], stdout=subprocess.PIPE)
+    assert server.stdout.readline() == b"ready\n"
+    yield folder
+    server.kill()
+    server.wait()
+    server.stdout.close()
+
+
 @pytest.mark.skipif(not CASES.is_dir(), reason="cases are no part of the product")
 @pytest.mark.parametrize("case", sorted(path.parent.name for path in CASES.glob("*/run.sh")))
-def test_a_case_of_raw_logs_ends_as_its_user_expects(case):
-    command = Path(sys.executable).parent / "multiembed"
+def test_a_case_of_raw_logs_ends_as_its_user_expects(commands, case):
     done = subprocess.run(
         ["bash", CASES / case / "run.sh"],
-        env=os.environ | {"MULTIEMBED": str(command)},
+        env=os.environ | {"MULTIEMBED": str(commands / "multiembed")},
         capture_output=True,
         text=True,
     )
