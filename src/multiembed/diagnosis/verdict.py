@@ -56,7 +56,7 @@ class Label:
     mark: str
     """The sign beside the word: it differs from label to label."""
     symbol: str
-    """Plotly's name of a marker of that shape."""
+    """Name of the mark's shape on pages."""
     style: str
     """Rich's style, in the terminal."""
 

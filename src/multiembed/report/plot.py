@@ -33,7 +33,7 @@ SHAPES = {
     "bowtie": "M-4.6-4.2v8.4L4.6-4.2v8.4z",
     "line-ew": "M-5-1h10v2h-10z",
 }
-"""What a mark can look like, by the names that Plotly gave them."""
+"""What a mark can look like."""
 DASHES = {"solid": "", "dash": "6 4", "dot": "1.5 3.5"}
 AROUND = {"left": 68, "right": 20, "top": 14, "bottom": 52}
 """Around the plot, in pixels, for ticks and titles; `page.css` has the same."""
