@@ -1,8 +1,9 @@
-"""The JSON Schema of `multiembed diagnose --json`, made from the records that are written.
+"""The JSON Schemas of `multiembed diagnose --json`, made from the records that are written.
 
     python docs/diagnosis_schema.py --write
 
-writes `docs/diagnosis.schema.json`; without `--write`, the schema is printed.
+writes `docs/diagnosis.schema.json` (of one model) and `docs/over_time.schema.json` (of several
+checkpoints); without `--write`, they are printed.
 """
 
 import ast
@@ -20,11 +21,16 @@ import jaxtyping
 from pydantic import BaseModel
 
 from multiembed.diagnosis.diagnose import FORMAT, Diagnosis, ModelSummary
+from multiembed.diagnosis.drift import DRIFT_FORMAT, DriftDiagnosis
 from multiembed.diagnosis.field import FieldDiagnosis
 from multiembed.diagnosis.verdict import VERDICTS, Verdict
 from multiembed.spectra.catalogue import MEASURES, View, measures_at
 
-FILE = Path(__file__).with_name("diagnosis.schema.json")
+RECORDS = {
+    "diagnosis": (Diagnosis, FORMAT, "What `multiembed diagnose MODEL --json` writes."),
+    "over_time": (DriftDiagnosis, DRIFT_FORMAT, "What `multiembed diagnose A B … --json` writes."),
+}
+"""By the schema's file: the record, the version of its format, and where it comes from."""
 NUMBER = {"type": ["number", "null"]}
 """Infinities and what is undefined are null: JSON has no word for them."""
 PLACES = {FieldDiagnosis: "field", ModelSummary: "model", View: "view"}
@@ -32,18 +38,18 @@ PLACES = {FieldDiagnosis: "field", ModelSummary: "model", View: "view"}
 SIMPLE = {str: "string", int: "integer", bool: "boolean"}
 
 
-def schema() -> dict[str, Any]:
-    """Return the schema of what `Diagnosis.to_dict` returns."""
+def schema(name: str) -> dict[str, Any]:
+    """Return the schema of what `to_dict` of a record returns."""
+    kind, version, said = RECORDS[name]
     records: dict[str, Any] = {}
-    whole = _record(Diagnosis, records)
-    whole["properties"] = {"format": {"const": FORMAT}, **whole["properties"]}
+    whole = _record(kind, records)
+    whole["properties"] = {"format": {"const": version}, **whole["properties"]}
     whole["required"].insert(0, "format")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "multiembed diagnosis",
-        "description": "What `multiembed diagnose --json` writes. `format` goes up when a key "
-        "goes or changes its meaning; a version of multiembed may add keys, and has the schema of "
-        "its own.",
+        "title": f"multiembed {name.replace('_', ' ')}",
+        "description": f"{said} `format` goes up when a key goes or changes its meaning; a version "
+        "of multiembed may add keys, and has the schema of its own.",
         **{key: value for key, value in whole.items() if key != "description"},
         "$defs": dict(sorted(records.items())),
     }
@@ -153,13 +159,14 @@ def _said_below(kind: type) -> dict[str, str]:
     }
 
 
-def text() -> str:
-    """Return the schema as it is written to its file."""
-    return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
+def text(name: str) -> str:
+    """Return a schema as it is written to its file."""
+    return json.dumps(schema(name), indent=1, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":
-    if "--write" in sys.argv:
-        FILE.write_text(text(), encoding="utf-8")
-    else:
-        sys.stdout.write(text())
+    for name in RECORDS:
+        if "--write" in sys.argv:
+            Path(__file__).with_name(f"{name}.schema.json").write_text(text(name), encoding="utf-8")
+        else:
+            sys.stdout.write(text(name))

@@ -1,5 +1,6 @@
 """One value is one value: by the table, and by every way in that a file or a frame can take."""
 
+import json
 import tempfile
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -53,7 +54,23 @@ from multiembed.serving.bundle import compile_field
         ("2024-05-31T22:00:00Z", ["2024-06-01 00:00:00+02", "2024-06-01T00:00:00+02:00"]),
         ("05:36:34.5", ["05:36:34.500000"]),
         ("05:36:34", ["05:36:34.000000000"]),
-        ("", ["NULL", "null", "\\N", "NaN", "nan", "None", "<NA>", "NaT", "  "]),
+        (
+            "",
+            [
+                "NULL",
+                "null",
+                "\\N",
+                "NaN",
+                "nan",
+                "None",
+                "<NA>",
+                "NaT",
+                "N/A",
+                "n/a",
+                "#N/A",
+                "  ",
+            ],
+        ),
     ],
 )
 def test_what_is_one_value_has_one_text(text, written):
@@ -75,7 +92,7 @@ def test_what_may_be_a_code_stays_as_it_is(text):
 
 
 PIECES = """0 1 50 . - + e E 2024-06-01 T 05:36 :34 .50 Z +02:00 -0530 True NULL a é [ ] , ' " $ €
-[1,2] nan \\N 1,234 inf 9999-12-31 23:59:59"""
+[1,2] nan \\N 1,234 inf % ( ) \u2212 9999-12-31 23:59:59"""
 pieces = st.sampled_from([*PIECES.split(), " ", "\t", "\n", "\x1f", "\x85"])
 texts = st.lists(pieces, max_size=5).map("".join)
 
@@ -90,7 +107,7 @@ def test_columns_follow_the_rule_for_single_texts(values, missing):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(texts, min_size=1, max_size=20), st.sampled_from(["", ".", ","]))
+@given(st.lists(texts, min_size=1, max_size=20), st.sampled_from(["", ".", ",", "%", ",%"]))
 def test_numbers_in_a_column_are_those_of_single_texts(values, decimal):
     numbers, unreadable = read_numbers(pl.Series("x", values), decimal)
 
@@ -122,6 +139,14 @@ def test_cells_in_a_column_are_taken_apart_as_single_ones(values, delimiter):
         *(("1,234.50", ".", 1234.5), ("1,234", ".", 1234.0), ("$3", "", 3.0), ("3 €", "", 3.0)),
         *(("-$3.50", "", -3.5), ("1 234,5", ",", 1234.5), ("1\u00a0234", "", 1234.0)),
         *((" 5", "", 5.0), ("EUR 7", "", 7.0), ("12,50", "", None), ("12.5", ",", None)),
+        *(
+            ("12%", "%", 12.0),
+            ("12,5 %", ",%", 12.5),
+            ("12", "%", None),
+            ("1.234,5%", ",%", 1234.5),
+        ),
+        *(("R$ 7,50", ",", 7.5), ("7 kr", "", 7.0), ("US$3", "", 3.0), ("\u22123.5", "", -3.5)),
+        *(("(3.50)", "", -3.5), ("($1,234.50)", ".", -1234.5), ("1,23,456", ".", 123456.0)),
         *(("1,23", ".", None), ("12%", "", None), ("abc", "", None), ("5 6", "", None)),
     ],
 )
@@ -335,6 +360,43 @@ def test_lists_of_every_container_are_the_same_values(tmp_path):
         cells = split_cells(column.fill_null(""), field)
         assert cells.values.to_list() == ["3", "17", "", "5"]
         assert cells.sizes.tolist() == [2, 1, 1]
+
+
+WRITTEN = [
+    (str(np.array([1.0, 2.5, -3.0])), ["1", "2.5", "-3"]),
+    (str(np.arange(40)), [str(n) for n in range(40)]),
+    (json.dumps(["é", 'a"b', "c, d", "😀"]), ["é", 'a"b', "c, d", "😀"]),
+    (repr(["it's", 'a"b', "no (x)", "[y]"]), ["it's", 'a"b', "no (x)", "[y]"]),
+    (json.dumps([1.5, None, True]), ["1.5", "true"]),
+    (repr([None, False]), ["false"]),
+]
+
+
+@pytest.mark.parametrize(("cell", "expected"), WRITTEN)
+def test_lists_are_read_as_their_writers_mean_them(cell, expected):
+    field = Field(name="x", kind="multivalued", cardinality=1, min_count=1, slots=99)
+
+    assert rules.LIST.fullmatch(cell)
+    assert cell_values(cell, None) == expected
+    assert split_cells(pl.Series([cell]), field).values.to_list() == expected
+
+
+@pytest.mark.parametrize("cell", ["[datetime.date(2024, 1, 1)]", "[{'a': 1}]", "[[1]]", "[it's]"])
+def test_what_is_no_list_of_plain_values_is_text(cell):
+    assert not rules.LIST.fullmatch(cell)
+    assert cell_values(cell, None) == [cell]
+
+
+@pytest.mark.parametrize("rows", [["-999", "-999.0", "5"], [-999, -999, 5], [-999.0, -999, 5.0]])
+@pytest.mark.parametrize("word", ["-999", "-999.0"])
+def test_a_number_that_stands_for_missing_does_so_however_it_is_written(rows, word):
+    missing, column = ReadOptions(missing=(word,)).missing, pl.Series("x", rows)
+
+    assert category_text(column, missing).to_list() == ["", "", "5"]
+    assert read_numbers(column, "", missing)[0].to_list() == [None, None, 5]
+    for text in map(str, rows[:2]):
+        assert canonical_text(text, missing) == ""
+        assert np.isnan(number_of(text, missing=missing))
 
 
 def test_json_is_read_as_text_that_means_the_same():

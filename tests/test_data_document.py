@@ -72,6 +72,7 @@ def test_names_and_words():
     assert set(words) <= set(NO_NUMBER)
     assert all(np.isnan(number_of(word)) for word in words)
     assert number_of("1,234") is None
+    assert (number_of("12%", "%"), number_of("12%")) == (12, None)
     assert f"{TOLERANCE:g}" in TEXT
 
 
@@ -134,18 +135,23 @@ def test_surprise_5_namibia(tmp_path):
 
 
 def test_surprise_6_leading_noughts(tmp_path):
-    (tmp_path / "rows.csv").write_text("x\n007\n")
+    (tmp_path / "rows.csv").write_text("x,y\n007,NA\n")
 
-    read, text = (pd.read_csv(tmp_path / "rows.csv", dtype=dtype) for dtype in (None, str))
+    read = pd.read_csv(tmp_path / "rows.csv")
+    text = pd.read_csv(tmp_path / "rows.csv", dtype=str, keep_default_na=False)
 
-    assert category_text(settled(as_polars(read))["x"]).to_list() == ["7"]
-    assert category_text(settled(as_polars(text))["x"]).to_list() == ["007"]
+    found = [settled(as_polars(rows)) for rows in (read, text)]
+    assert [category_text(rows["x"])[0] for rows in found] == ["7", "007"]
+    assert [category_text(rows["y"])[0] for rows in found] == ["", "NA"]
 
 
 def test_surprise_7_and_8_hours_and_epochs(tmp_path):
     prepared(tmp_path, ["2024-06-01T05:36:34Z", "2024-06-01T07:36:34+02:00"], dates={"x": "iso"})
     assert vocabulary(tmp_path, "x_hour") == {"5", "7"}
     (tmp_path / "epochs").mkdir()
+    stamp = "2024-06-01T07:36:34+02:00"
+    assert "T05:36:34" in pd.Series(pd.to_datetime([stamp])).to_json(date_format="iso")
+    assert pl.read_csv(f"x\n{stamp}\n".encode(), try_parse_dates=True)["x"][0].hour == 5
     with pytest.raises(DataError, match="are these milliseconds"):
         prepared(tmp_path / "epochs", [1714606200000], dates={"x": "s"})
     prepared(tmp_path / "epochs", [1714606200000], dates={"x": "ms"})

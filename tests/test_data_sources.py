@@ -173,7 +173,7 @@ def test_a_published_split_is_kept_and_counted_on_its_training_files(frame, tmp_
             {"train": "1.csv", "test": "1.csv"},
             "files must be given for train, valid, test, got none",
         ),
-        ({"train": "1.csv", "valid": "1.csv", "test": "2.csv"}, "one split only, got two"),
+        ({"train": "1.csv", "valid": "1.csv", "test": "2.csv"}, "one split only, got it twice"),
         (
             {"train": "1.csv", "valid": "2.csv", "test": "0.csv"},
             "0.csv must be a file, a directory",

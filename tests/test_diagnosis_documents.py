@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from multiembed import diagnose
+from multiembed import diagnose, diagnose_over_time
 from multiembed.diagnosis.verdict import VERDICTS
 from multiembed.report.plot import SHAPES, picture
 from multiembed.spectra.catalogue import MEASURES
@@ -28,7 +28,11 @@ def loaded(name):
 
 schema_script = loaded("diagnosis_schema")
 pictures = loaded("diagnosis_pictures")
-SCHEMA = json.loads((DOCS / "diagnosis.schema.json").read_text(encoding="utf-8"))
+SCHEMAS = {
+    name: json.loads((DOCS / f"{name}.schema.json").read_text(encoding="utf-8"))
+    for name in schema_script.RECORDS
+}
+SCHEMA = SCHEMAS["diagnosis"]
 
 
 def sections():
@@ -69,9 +73,39 @@ def test_json_follows_its_schema(made, tmp_path):
         jsonschema.Draft202012Validator(SCHEMA).validate(found)
 
 
-def test_the_schema_is_that_of_the_records():
+def shifted(count):
+    """Checkpoints of which the later half holds another direction, and one row more."""
+    rng = np.random.default_rng(0)
+    rows, other = rng.normal(size=(90, 4)), rng.normal(size=(91, 4))
+    halves = [rows] * (count // 2) + [other] * (count - count // 2)
+    return [{"a": half + 0.1 * rng.normal(size=half.shape), "b": rows} for half in halves]
+
+
+@pytest.mark.parametrize(
+    "checkpoints",
+    [
+        shifted(2),
+        shifted(6),
+        [{"zero": np.zeros((9, 3)), "a": np.eye(9)}, {"zero": np.ones((9, 3))}],
+    ],
+)
+def test_json_over_time_follows_its_schema(checkpoints):
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    found = json.loads(diagnose_over_time(checkpoints).to_json())
+
+    jsonschema.Draft202012Validator.check_schema(SCHEMAS["over_time"])
+    jsonschema.Draft202012Validator(SCHEMAS["over_time"]).validate(found)
+
+    assert found["alarm"] == (len(checkpoints) == 6)
+    del found["fields"][0]["steps"][0]["turn"]["cka"]
+    with pytest.raises(jsonschema.ValidationError, match="cka"):
+        jsonschema.Draft202012Validator(SCHEMAS["over_time"]).validate(found)
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_a_schema_is_that_of_the_records(name):
     """If this fails: python docs/diagnosis_schema.py --write."""
-    assert json.loads(schema_script.text()) == SCHEMA
+    assert json.loads(schema_script.text(name)) == SCHEMAS[name]
 
 
 def test_the_schema_explains_its_keys():

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import struct
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -110,6 +111,13 @@ WRITERS = {
     "columns first": lambda path: np.save(path.open("wb"), np.asfortranarray(ROWS)),
     "float64 archive": lambda path: np.savez(path.open("wb"), item_emb=ROWS.astype(np.float64)),
     "CSV": lambda path: pd.DataFrame(ROWS).rename(columns="e{}".format).to_csv(path),
+    "CSV as pandas writes it": lambda path: pd.DataFrame(ROWS).to_csv(path),
+    "CSV of counted columns": lambda path: pd.DataFrame(ROWS).to_csv(path, index=False),
+    "CSV of rows by name": lambda path: pd.DataFrame(ROWS, WORDS).to_csv(path, header=False),
+    "CSV of named rows and counted columns": lambda path: pd.DataFrame(ROWS, WORDS).to_csv(
+        path, index_label="word", encoding="utf-8-sig"
+    ),
+    "CSV of numbers alone": lambda path: pd.DataFrame(ROWS).to_csv(path, header=False, index=False),
     "CSV of lists": lambda path: pd.DataFrame({"v": ROWS.tolist()}).to_csv(path),
     "TSV without a heading": lambda path: path.write_text(lines_of_words("\t")),
     "Parquet": lambda path: pl.DataFrame({"id": range(50), "v": ROWS.tolist()}).write_parquet(path),
@@ -157,6 +165,32 @@ def test_every_kind_of_file_gives_the_numbers_that_were_written(tmp_path, kind):
     np.testing.assert_allclose(found, ROWS, rtol=1e-6)
 
 
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+ELSEWHERE = dict(np.load(CHECKPOINTS / "elsewhere.npz"))
+NEEDS = {
+    "keras.keras": "h5py",
+    "keras.h5": "h5py",
+    "packed.gguf": "gguf",
+    "tensorflow": "tensorflow",
+}
+
+
+@pytest.mark.parametrize("file", dict.fromkeys(name.split(":")[0] for name in ELSEWHERE))
+def test_tables_of_other_libraries_are_those_that_they_hold_themselves(file):
+    if file in NEEDS:
+        pytest.importorskip(NEEDS[file], reason=f"{NEEDS[file]} is not installed")
+    tables = {n.split(":")[1]: of for n, of in ELSEWHERE.items() if n.startswith(f"{file}:")}
+
+    checkpoint = read_checkpoint(CHECKPOINTS / "elsewhere" / file)
+
+    found = numbers(CHECKPOINTS / "elsewhere" / file)
+    named = {name.removeprefix("layers/").removeprefix("root/"): of for name, of in found.items()}
+    assert named.keys() == tables.keys()
+    assert {table.name for table in checkpoint.unknown_role} <= {"constants.2"}  # of no name
+    for name, table in tables.items():
+        np.testing.assert_array_equal(named[name], table, err_msg=name)
+
+
 def test_words_and_ngrams_of_fasttext_are_two_tables(tmp_path):
     fasttext(tmp_path / "model.bin")
 
@@ -187,6 +221,7 @@ def test_codes_are_scaled_by_what_lies_beside_them(tmp_path):
         (b"SQLite format 3\0" + bytes(90), "an SQLite database"),
         (b"\x28\xb5\x2f\xfd" + bytes(90), "compressed by zstd"),
         (b"\x1c\0\0\0TFL3" + bytes(90), "a TensorFlow Lite model"),
+        (b"#Parameter# /lstm/_0 {200,200} 9 ZERO_GRAD\n", "a model of DyNet"),
         (b"IxPq" + bytes(90), "a flat FAISS index, got one of kind"),
         (b"\x01\x02nothing known\xff\xfe", "a file of no known kind"),
     ],

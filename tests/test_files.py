@@ -125,6 +125,8 @@ def written_as(frame, kind):
         ("array", "rows.json"),
         ("one_line", "ROWS.JSON"),
         ("lines", "rows.NDJSON"),
+        ("lines", "part-0"),
+        ("array", "rows.txt"),
     ],
 )
 def test_first_bytes_decide_what_a_file_is(kind, name, frame, tmp_path, monkeypatch):
@@ -155,17 +157,33 @@ def encrypted():
         (b"Obj\x01\x04", "got Avro"),
         (b"\x89HDF\r\n", "got HDF5"),
         (pickle.dumps([1]), "got pickle"),
+        (pickle.dumps([1], 2), "got pickle"),
+        (lzma.compress(b"y,a\n", lzma.FORMAT_ALONE), "got LZMA"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "got Excel"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "got a pointer of Git LFS"),
+        (b"<!DOCTYPE html>\n", "got HTML"),
+        (gzip.compress(gzip.compress(b"y,a\n1,x\n")), "unpacked first, got gzip inside"),
+        (b"\x89PNG\r\n\x1a\n", r"line 1: text must be UTF-8, got byte 0x89"),
         (encrypted(), r"must be unpacked first, got an encrypted rows\.csv"),
         (b"y\0,\0a\0\n\0", r"line 1: text must hold no NUL, got one \(encoding may be utf-16-le\)"),
         (b"y::a::b\n1::2::3\n", r"line 1: columns must be separated by tab, .* got 'y::a::b'"),
     ],
-    ids=map(str, range(13)),  # some bytes hold the time
+    ids=map(str, range(20)),  # some bytes hold the time
 )
 def test_what_is_not_read_is_named(content, message, tmp_path):
     (tmp_path / "rows").write_bytes(content)
 
     with pytest.raises(DataError, match=message):
         rows_of(opened(tmp_path / "rows", tmp_path))
+
+
+def test_a_workbook_is_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "rows.xlsx", "w") as archive:
+        archive.writestr("[Content_Types].xml", "<Types/>")
+        archive.writestr("xl/workbook.xml", "<workbook/>")
+
+    with pytest.raises(DataError, match="must be text, JSON, Parquet or Arrow, got a spreadsheet"):
+        opened(tmp_path / "rows.xlsx", tmp_path)
 
 
 def test_an_archive_of_several_files_is_refused_by_their_names(tmp_path):
@@ -248,6 +266,25 @@ def test_a_directory_above_names_a_column_that_somebody_asks_for(frame, tmp_path
     assert rows_of(asked)["country"].to_list() == ["fr"] * 75
 
 
+def test_directories_of_a_list_are_told_apart_and_patterns_pass_over_what_is_hidden(
+    frame, tmp_path, monkeypatch
+):
+    expected = hive(frame, tmp_path / "logs")
+    for step in ("country=de", "_temporary"):
+        (tmp_path / "logs" / step / "day=1").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "logs" / step / "day=1" / "_metadata.csv").write_text("nothing")
+    monkeypatch.chdir(tmp_path)
+    listed = [f"logs/country={name}" for name in ("a%2Fb", "de", "fr")]
+
+    for source in (listed, "logs/*/*/*.csv", "logs/**/part*.csv"):
+        names = ["y", "a", "n", "country", "day"]
+        assert_holds(opened(source, tmp_path), expected[names])
+    by_split = {"train": listed[1], "valid": listed[2], "test": listed[0]}
+    assert opened(by_split, tmp_path).names == ("y", "a", "n", "day")
+    with pytest.raises(DataError, match=r"part-0.csv must be given once .*, got it twice"):
+        opened([listed[0], "logs/*/*/part-0.csv"], tmp_path)
+
+
 def test_only_partitions_may_be_read(frame, tmp_path):
     hive(frame, tmp_path / "logs")
     reader = opened(tmp_path / "logs", tmp_path)
@@ -265,8 +302,13 @@ def test_the_index_of_pandas_is_left_out_unless_asked_for(frame, tmp_path):
     shuffled.to_csv(tmp_path / "shuffled.csv")
     pd.read_csv(tmp_path / "shuffled.csv", dtype=str).to_csv(tmp_path / "twice.csv")
     (tmp_path / "stream").write_bytes(stream_of(pa.Table.from_pandas(shuffled)))
+    plain = pl.read_parquet(tmp_path / "shuffled.parquet")
+    pq.write_table(plain.to_arrow(), tmp_path / "again.parquet")  # without what pandas said
+    plain.write_csv(tmp_path / "again.csv")
 
     for name, column in {
+        "again.parquet": "'__index_level_0__' is the index of a frame of pandas",
+        "again.csv": "'__index_level_0__' is the index of a frame of pandas",
         "shuffled.parquet": "'__index_level_0__' is the index of a frame of pandas",
         "named.parquet": "'user' is the index of a frame of pandas",
         "stream": "'__index_level_0__' is the index of a frame of pandas",
@@ -280,6 +322,28 @@ def test_the_index_of_pandas_is_left_out_unless_asked_for(frame, tmp_path):
     asked = opened(tmp_path / "named.parquet", tmp_path, categorical_columns=("user",))
     assert rows_of(asked)["user"].to_list() == shuffled.index.to_list()
     assert asked.remarks == ()
+    kept = opened(tmp_path / "named.parquet", tmp_path, keep=("user",))
+    assert rows_of(kept)["user"].to_list() == shuffled.index.to_list()
+    assert kept.unlearned == {"user"} and kept.remarks == ()
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
+def test_chosen_columns_are_the_only_fields(kind, frame, tmp_path):
+    file, more = tmp_path / f"rows.{kind}", frame.assign(b="x", user="u")
+    writers = {"csv": more.to_csv, "parquet": more.to_parquet}
+    if kind == "jsonl":
+        more.to_json(file, orient="records", lines=True)
+    else:
+        writers[kind](file, index=False)
+    asked = PrepareOptions(format="table", label="y", columns=("n", "a"), keep=("user",))
+
+    assert [one.field.name for one in preview(file, asked, tmp_path).fields] == ["a", "n"]
+    assert opened(file, tmp_path, columns=("y", "n")).names == ("y", "n")
+    assert opened(file, tmp_path, columns=("n",), categorical_columns=("b",)).names == (
+        *("y", "n", "b"),
+    )
+    with pytest.raises(DataError, match="columns must be among y, a, n, b, user, got 'c'"):
+        opened(file, tmp_path, columns=("c",))
 
 
 def test_dropped_columns_are_no_fields(frame, tmp_path):
@@ -322,6 +386,15 @@ def test_nested_columns_are_left_out_unless_asked_for(tmp_path):
             opened(tmp_path / name, tmp_path, categorical_columns=("where",))
     mixed = opened([tmp_path / "rows.parquet", tmp_path / "rows.jsonl"], tmp_path)
     assert rows_of(mixed)["seen"].to_list() == [["3", "17"], None] * 2
+
+
+@pytest.mark.parametrize("name", ["*", "^a.*$", "a\0b"])
+def test_names_that_stand_for_several_columns_are_refused(name, tmp_path):
+    pq.write_table(pa.table({"y": ["0"], name: ["x"]}), tmp_path / "rows.parquet")
+
+    with pytest.raises(DataError, match=r"rows\.parquet: a column must have a plain name, got "):
+        opened(tmp_path / "rows.parquet", tmp_path)
+    assert opened(tmp_path / "rows.parquet", tmp_path, drop=(name,)).names == ("y",)
 
 
 def test_prepare_says_what_was_left_out_and_keeps_it_nowhere(frame, tmp_path):
@@ -369,13 +442,18 @@ def test_stores_of_objects_are_read_where_something_opens_them(frame, tmp_path):
         part = frame[place * 150 : place * 150 + 150].to_csv(index=False).encode()
         store.pipe(f"/logs/day={place}/part.csv", part)
     store.pipe("/logs/_SUCCESS", b"")
+    store.pipe("/logs/_packed.csv.gz", written_as(frame, "gzip"))
     try:
+        packed = opened("memory://logs/_packed.csv.gz", tmp_path)
+        two = opened([f"memory://logs/day={place}/part.csv" for place in range(2)], tmp_path)
         one = opened("memory://logs/day=0/part.csv", tmp_path)
         both = opened("memory://logs", tmp_path)
     finally:
         store.rm("/logs", recursive=True)
 
     assert rows_of(one).equals(pl.from_pandas(frame[:150]))
+    assert_holds(packed, frame)
+    assert rows_of(two).equals(rows_of(both))
     days = frame.assign(day=["0"] * 150 + ["1"] * 150)
     assert_holds(both, days)
     assert both.name(both.files[1]) == "memory://logs/day=1/part.csv"
@@ -468,6 +546,8 @@ def test_a_file_url_is_a_path(frame, tmp_path):
 
     assert_holds(reader, frame)
     assert reader.files == (tmp_path / "some rows.csv",)
+    with pytest.raises(DataError, match=r"file://rows\.csv must be file:///PATH, got the machine"):
+        opened("file://rows.csv", tmp_path)
 
 
 def test_nothing_is_written_to_a_url(frame, tmp_path, monkeypatch):

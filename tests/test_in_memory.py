@@ -26,6 +26,8 @@ FORMS = {
     "polars series": pl.Series(ROWS.tolist()),
     "Arrow": pa.table({"v": ROWS.tolist()}),
     "sparse tensor": torch.from_numpy(ROWS).to_sparse(),
+    "objects": ROWS.astype(object),
+    "columns first": np.asfortranarray(ROWS),
     "SciPy": scipy.sparse.csr_matrix(ROWS),
     "vectors by word": {f"w{i}": row for i, row in enumerate(ROWS)},
     "lists by word": {f"w{i}": row for i, row in enumerate(ROWS.tolist())},
@@ -56,15 +58,49 @@ def test_complex_numbers_are_refused(given):
         diagnose(given)
 
 
-@pytest.mark.parametrize("given", [None, 3, {}, [], [[1.0, 2.0], [3.0]], ROWS[:, 0]])
+NO_TABLES = [None, 3, {}, [], [[1.0, 2.0], [3.0]], ROWS[:, 0], ROWS[:0], {*"ab"}, [print, print]]
+
+
+@pytest.mark.parametrize("given", NO_TABLES)
 def test_what_is_no_table_is_refused_in_one_line(given):
     with pytest.raises(DataError, match=r"^(?!.*\n)"):
         diagnose(given)
 
 
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ([ROWS, ROWS[:30]], ["0", "1"]),
+        ((torch.from_numpy(ROWS), ROWS), ["0", "1"]),
+        ([nn.Embedding(9, 4), nn.Embedding(9, 4)], ["0", "1"]),
+        ({"user.id": nn.Embedding(9, 4), "items": nn.EmbeddingBag(7, 4)}, ["user.id", "items"]),
+        ({"user": {"u1": ROWS[0], "u2": ROWS[1], "u3": ROWS[2]}}, ["user"]),
+        ({"a": ROWS, "cold": ROWS[:0], "bias": ROWS[:, 0]}, ["a"]),
+        ({"p": pd.DataFrame(ROWS), "q": pl.DataFrame(ROWS), "l": ROWS.tolist()}, ["p", "q", "l"]),
+    ],
+)
+def test_several_tables_are_named_by_their_keys_or_places(given, names):
+    assert [field.name for field in diagnose(given).fields] == names
+
+
+def test_codes_are_scaled_in_memory_as_in_files_and_masked_numbers_are_missing():
+    codes = (ROWS * 20).astype(np.int8)
+    scales = np.linspace(1, 9, 50)
+    masked = np.ma.masked_greater(ROWS, 2)
+
+    found = diagnose({"item": codes, "item_scale": scales, "masked": masked})
+
+    values = np.linalg.svd(codes * scales[:, None], compute_uv=False)
+    np.testing.assert_allclose(found.fields[0].singular_values, values, rtol=1e-6)
+    assert [f.name for f in found.fields] == ["item"]
+    assert [f.name for f in found.broken] == ["masked"]
+
+
 class Model(nn.Module):
     def __init__(self):
         super().__init__()
+        self.register_buffer("frozen_emb", torch.randn(20, 4))
+        self.register_buffer("pe", torch.randn(90, 4))
         self.a = nn.Embedding(50, 4)
         self.b = nn.EmbeddingBag(30, 4)
         self.first_order = nn.Embedding(50, 1)
@@ -80,9 +116,13 @@ def test_modules_say_themselves_what_is_a_table(wrap):
 
     found = diagnose(wrap(model))
 
-    assert [(f.name, f.cardinality) for f in found.fields] == [("a", 50), ("b", 30)]
+    assert [(f.name, f.cardinality) for f in found.fields] == [
+        ("frozen_emb", 20),
+        ("a", 50),
+        ("b", 30),
+    ]
     values = np.linalg.svd(model.a.weight.detach().double().numpy(), compute_uv=False)
-    np.testing.assert_allclose(found.fields[0].singular_values, values, rtol=1e-5)
+    np.testing.assert_allclose(found.fields[1].singular_values, values, rtol=1e-5)
     assert found.unknown_role == []
 
 
@@ -122,3 +162,56 @@ def test_a_live_model_of_this_package_is_read_by_field_and_set():
     values = np.linalg.svd(own, compute_uv=False)
     np.testing.assert_allclose(found.fields[1].singular_values, values, rtol=1e-5)
     assert found.subembeddings is not None
+
+
+def test_collections_of_torchrec_give_their_tables_names():
+    torchrec = pytest.importorskip("torchrec", reason="torchrec is not installed")
+
+    def configs(kind, names):
+        return [
+            kind(name=name, num_embeddings=20 + at, embedding_dim=4, feature_names=[name])
+            for at, name in enumerate(names)
+        ]
+
+    bags = torchrec.EmbeddingBagCollection(
+        tables=configs(torchrec.EmbeddingBagConfig, ["site", "ad"])
+    )
+    sequences = torchrec.EmbeddingCollection(tables=configs(torchrec.EmbeddingConfig, ["item"]))
+    both = nn.ModuleDict({"bags": bags, "sequences": sequences})
+
+    for given in (both, both.state_dict()):
+        found = diagnose(given)
+        assert [(f.name, f.cardinality) for f in found.fields] == [
+            ("site", 20),
+            ("ad", 21),
+            ("item", 20),
+        ]
+
+
+SMALL = {"vocab_size": 90, "num_layers": 1, "num_hidden_layers": 1, "n_layer": 1}
+WIDTHS = {"hidden_size": 16, "d_model": 16, "n_embd": 16, "intermediate_size": 32, "d_ff": 32}
+HEADS = {"num_attention_heads": 2, "num_heads": 2, "n_head": 2, "d_kv": 8, "pad_token_id": 0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("BertForMaskedLM", "word_embeddings"),
+        ("GPT2LMHeadModel", "wte"),
+        ("T5Model", "embed_tokens"),
+        ("LlamaForCausalLM", "embed_tokens"),
+    ],
+)
+def test_models_of_hugging_face_give_their_token_embeddings_alone(kind, name):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    kind = getattr(transformers, kind)
+    heads = {} if "Llama" in kind.__name__ else {"bos_token_id": 1, "eos_token_id": 2}
+    model = kind(kind.config_class(**SMALL, **WIDTHS, **HEADS, **heads))
+
+    for given in (model, model.state_dict()):
+        found = diagnose(given)
+        assert [(f.name, f.cardinality, f.dim) for f in found.fields] == [(name, 90, 16)]
+        assert found.unknown_role == []
+        own = model.get_input_embeddings().weight.detach().double().numpy()
+        values = np.linalg.svd(own, compute_uv=False)
+        np.testing.assert_allclose(found.fields[0].singular_values, values, rtol=1e-5)

@@ -10,16 +10,20 @@ import pytest
 
 from multiembed.base.errors import DataError
 from multiembed.cli.commands import run as command
+from multiembed.data.encoding import canonical
+from multiembed.data.encoding.moments import read_moments, read_part
 from multiembed.data.encoding.values import read_labels
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare, preview
 from multiembed.data.store.dataset import open_dataset
+from multiembed.data.store.schema import DateRule
 
 
 def options(**more: object) -> PrepareOptions:
     return PrepareOptions.model_validate({"format": "table", "label": "click", **more})
 
 
+NAN = float("nan")
 DAYS = [datetime.datetime(2023, 6, 1) + datetime.timedelta(hours=7 * row) for row in range(200)]
 
 
@@ -39,12 +43,22 @@ DAYS = [datetime.datetime(2023, 6, 1) + datetime.timedelta(hours=7 * row) for ro
         ([1, -1, 0, None], "1", [1, 0, 0, None]),
         (["1.0", "-1"], "1", [1, 0]),
         ([datetime.date(2020, 1, 1), datetime.date(2020, 1, 2)], "2020-01-02", [0, 1]),
+        (["buy", "look", "<NA>", "NaT", "anon"], "buy", [1, 0, None, None, None]),
+        (["NA", "EU", "null"], "NA", [1, 0, None]),
+        ([True, False, None], "1", [1, 0, None]),
+        (["True", "False"], "TRUE", [1, 0]),
     ],
 )
 def test_labels_are_read_from_columns_of_any_type(column, positive, expected):
     rows = pl.DataFrame({"y": column})
 
-    assert read_labels(rows, "y", positive).to_list() == expected
+    assert read_labels(rows, "y", positive, ("anon",)).to_list() == expected
+
+
+def test_a_header_between_rows_is_no_row_and_a_label_that_is_its_name_is_one():
+    rows = pl.DataFrame({"y": ["buy", "y", "look", "y"], "a": ["p", "a", "a", "q"]})
+
+    assert read_labels(rows, "y", "buy").to_list() == [1, None, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -163,6 +177,97 @@ def test_rows_without_a_moment_train_and_are_counted(tmp_path):
     assert schema.order.missing == 2
     assert schema.order.test_from > schema.order.valid_to
     assert schema.splits["train"].rows == 80
+
+
+def test_all_words_for_a_missing_value_are_none_in_an_order(tmp_path):
+    source = times(tmp_path, "NULL", "\\N", " NA", "None", "anon")
+
+    schema = prepare(source, tmp_path / "data", options(split_by="t", missing=("anon",)))
+
+    assert schema.bad_rows.count == 0 and schema.order.missing == 5
+    # 95 numbers, without 50 to 54: with the five, 80 rows train.
+    assert (schema.order.train_to, schema.order.test_from) == ("869", "990")
+
+
+@pytest.mark.parametrize("column", [[*range(98), 9999, None], [*map(float, range(98)), 9999, NAN]])
+def test_a_number_that_stands_for_none_is_no_last_row(column, tmp_path):
+    rows = pl.DataFrame({"click": [0, 1] * 50, "a": "x", "t": column})
+    rows.write_parquet(tmp_path / "rows.parquet")
+
+    asked = options(split_by="t", missing=("9999",))
+    order = prepare(tmp_path / "rows.parquet", tmp_path / "data", asked).order
+
+    assert (order.missing, order.train_to, order.test_from) == (2, "77", "88")
+
+
+@pytest.mark.parametrize("format", ["%d%m%Y", "%m%d%Y"])
+def test_days_in_digits_are_no_numbers(format, tmp_path):
+    frame = pd.DataFrame({"click": [0, 1] * 100, "a": "x", "t": [f"{d:{format}}" for d in DAYS]})
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+
+    with pytest.raises(DataError, match=r"line 2: split_by .*2023' in 't' \(a day in digits"):
+        prepare(tmp_path / "rows.csv", tmp_path / "data", options(split_by="t"))
+    asked = options(split_by="t", dates={"t": format})
+
+    assert prepare(tmp_path / "rows.csv", tmp_path / "data", asked).order.test_from == "2023-07-24"
+
+
+NOW, BEFORE, AFTER = (datetime.datetime(year, 1, 1) for year in (1990, 1989, 2100))
+
+
+@pytest.mark.parametrize(
+    "column, format",
+    [
+        ([NOW, BEFORE, AFTER], "iso"),
+        ([NOW.date(), BEFORE.date(), AFTER.date()], "iso"),
+        (["1990-01-01", "1989-12-31T23:59:59", "9999-12-31"], "iso"),
+        (["01/01/1990", "31/12/1989", "01/01/0001"], "%d/%m/%Y"),
+        ([631152000, 631151999, 4102444800], "s"),
+        ([631152000000.0, 1e300, float("inf")], "ms"),
+    ],
+)
+def test_moments_are_from_1990_to_2099_whatever_they_come_in(column, format):
+    values = pl.Series("when", column)
+    rule = DateRule(column="when", part="hour", format=format)
+
+    hours, unreadable = read_part(values, rule, ())
+
+    assert hours.to_list() == [0, None, None]
+    assert unreadable.tolist() == read_moments(values, format).is_null().to_list()
+    assert unreadable.tolist() == [False, True, True]
+    for text in column[1:] if isinstance(column[0], str) else ():
+        with pytest.raises(ValueError):
+            canonical.hour_and_day(text, format)
+
+
+def test_moments_of_another_unit_are_asked_about(tmp_path):
+    frame = pl.DataFrame({"click": [0, 1] * 10, "a": "x", "t": range(1_700_000_000, 1_700_000_020)})
+    frame = frame.with_columns(pl.from_epoch("t", "ms"))  # they are seconds
+    frame.write_parquet(tmp_path / "rows.parquet")
+
+    with pytest.raises(DataError, match=r"row 1: t must be a date .*, got 1970-01-20 .*millisec"):
+        prepare(tmp_path / "rows.parquet", tmp_path / "data", options(dates={"t": "iso"}))
+
+
+def test_a_dry_run_counts_and_names_all_that_prepare_would_refuse(tmp_path):
+    rows = ["yes,1700000000,1", "0,1700000000,1", "1,1700000000000,1", "1,,1", "0,1700000000,"]
+    text = "click,when,t,a\n" + "".join(f"{row},x\n" for row in [*rows, "0,1700000000,later", "1"])
+    (tmp_path / "rows.csv").write_text(text)
+
+    shown = preview(
+        tmp_path / "rows.csv", options(dates={"when": "s"}, split_by="t"), tmp_path / "downloads"
+    )
+
+    assert (shown.rows, shown.bad_rows, shown.positives) == (6, 4, 0.4)
+    place = f"{tmp_path / 'rows.csv'} line"
+    assert shown.remarks[:5] == (
+        f"{place} 2: label click must be 0 or 1, got 'yes'",
+        f"{place} 4: when must be a date or empty, got '1700000000000' (are these milliseconds? "
+        "say ms)",
+        f"{place} 7: t must be a number or empty, got 'later'",
+        f"{place} 8: expected 4 comma-separated columns, got 2",
+        "--positive VALUE makes one label 1 and others 0, --positive 1 those of -1 and 1",
+    )
 
 
 def test_a_column_of_words_is_no_order(tmp_path):

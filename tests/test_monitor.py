@@ -200,11 +200,15 @@ class Killer(Listener):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("optimizer", ["dense_adam", "deferred_adam"])
+@pytest.fixture(scope="module", params=["dense_adam", "deferred_adam"])
+def whole(request, dataset, tmp_path_factory):
+    settings = config(monitor_every=5, evaluate_every=12, table_optimizer=request.param)
+    return train(settings, dataset=dataset, run=tmp_path_factory.mktemp("runs") / "whole")
+
+
 @pytest.mark.parametrize("at_step", [2, 10, 14])
-def test_a_killed_run_goes_on_to_the_same_lines(dataset, tmp_path, monkeypatch, at_step, optimizer):
-    settings = config(monitor_every=5, evaluate_every=12, table_optimizer=optimizer)
-    whole = train(settings, dataset=dataset, run=tmp_path / "whole")
+def test_a_killed_run_goes_on_to_the_same_lines(dataset, tmp_path, monkeypatch, at_step, whole):
+    settings = whole.config.model_copy(update={"dataset": None})
     monkeypatch.setattr("multiembed.training.trainer.REPORT_STEPS", 1)
     with pytest.raises(KeyboardInterrupt):
         train(settings, dataset=dataset, run=tmp_path / "killed", observer=Killer(at_step))
@@ -213,6 +217,6 @@ def test_a_killed_run_goes_on_to_the_same_lines(dataset, tmp_path, monkeypatch, 
 
     train(None, run=tmp_path / "killed", resume=True)
 
-    ours, theirs = (tmp_path / n / "collapse.jsonl" for n in ("killed", "whole"))
+    ours, theirs = (path / "collapse.jsonl" for path in (tmp_path / "killed", whole.path))
     assert ours.read_bytes() == theirs.read_bytes()
     assert [line["step"] for line in lines(whole.path)] == [5, 10, 12, 15, 20, 24, 25, 30, 32]

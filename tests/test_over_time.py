@@ -284,7 +284,8 @@ def test_mistakes_are_one_line(monkeypatch, capsys, files, tmp_path):
     torch.save({"embedding.site.weight": torch.full((9, 4), torch.nan)}, bad)
 
     for arguments, said in [
-        ((files[0], "--split-sets", 2, files[1]), "split_sets must be said of one model"),
+        ((files[0], "--split-sets", 2, files[1]), "--split-sets must be said of one model"),
+        ((files[0], "--not", "b", files[1]), "--not must be said of one model"),
         ((files[0], tmp_path / "none.pt"), "must be a file or a directory, got nothing there"),
         ((files[0], other), "checkpoints must have a field in common, got none"),
         ((files[0], bad), "of bad.pt must hold finite numbers, got nan in row 0, column 0"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from multiembed.report.axes import Axis, axis_of
-from multiembed.report.heatmap import CIVIDIS, HeatmapChart, HeatmapView, heatmap
+from multiembed.report.heatmap import CIVIDIS, HeatmapChart, HeatmapView, heatmap, numbers
 from multiembed.report.plot import AROUND, Chart, Trace, picture, plot
 from multiembed.report.wording import cut_apart, cut_name, short, short_number, size_in_bytes
 from multiembed.spectra.null_spectrum import null_spectrum
@@ -117,6 +117,18 @@ def test_a_heatmap_has_one_pixel_a_cell_of_the_colour_of_its_value():
     assert hexes[0] == [lightest] * 3  # "c" first
     assert hexes[1][1] == darkest and hexes[2][0] == "ffffff"  # a to a, and b to c
     assert hexes[1][0] == f"{CIVIDIS[2]:06x}"  # 2 of 9 lies on the third of ten colours
+
+
+def test_many_numbers_are_packed_and_come_back():
+    values = np.random.default_rng(0).normal(size=(120, 120))
+    values[3, 4] = np.nan
+
+    packed = numbers([[None if np.isnan(v) else v for v in row] for row in values])
+
+    codes = np.frombuffer(base64.b64decode(packed["codes"]), "<u2").reshape(values.shape)
+    back = packed["low"] + (codes - 1.0) / 65533 * (packed["high"] - packed["low"])
+    assert codes[3, 4] == 0 and np.count_nonzero(codes) == values.size - 1
+    np.testing.assert_allclose(back[codes > 0], values[codes > 0], atol=np.ptp(back) / 1e5)
 
 
 @pytest.mark.parametrize(

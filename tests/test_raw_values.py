@@ -1,25 +1,35 @@
 """Raw logs as they are: kinds of columns, words for what is missing, dates, lists, and bundles."""
 
 import importlib.util
+import warnings
 from datetime import datetime, time, timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import multiembed as me
 from multiembed.base.errors import DataError, InputError
+from multiembed.data.encoding import canonical
+from multiembed.data.encoding.typed import category_text, settled
 from multiembed.data.encoding.vocabulary import Encoder
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare, preview
+from multiembed.data.remarks import dataset_remarks
 from multiembed.data.sources.column_kinds import is_identifier, tell_columns
 from multiembed.data.sources.read_options import ReadOptions
 from multiembed.data.store.dataset import open_dataset
 from multiembed.data.store.schema import Schema
 from multiembed.runs.run import load_run
+from multiembed.runs.unseen import UnseenWarning
+from multiembed.serving import loader
+from multiembed.serving.bundle import compile_field
 from multiembed.serving.export import export
+from multiembed.serving.tabular import read_classes, read_table
 
 ROWS = 300
 SETTINGS = me.RunConfig(
@@ -46,6 +56,15 @@ def prepared(rows, folder, **options):
     return prepare(folder / "rows.csv", folder / "data", table(**options))
 
 
+def bundle_ids(field, folder, values):
+    """Ids of a column by the rules that a bundle carries."""
+    vocabulary = open_dataset(folder / "data").vocabulary(field.name)
+    compiled = compile_field(Encoder.load(folder / "data"), field, vocabulary).model_dump()
+    bundle = loader.Rules(Path(canonical.__file__))
+    bundle.learn(compiled, vocabulary["value"].to_list())
+    return bundle.ids(compiled, pa.chunked_array([values]))[:, 0].tolist()
+
+
 def kinds(schema):
     return {field.name: field.kind for field in schema.fields}
 
@@ -55,9 +74,11 @@ def values(folder, name):
 
 
 IDENTIFIERS = """userid USER_ID User_ID ID id uid adid AD_ID ITEMID zipcode UserId itemId user_id
-zip postal_code country_code device.id ids isbn user"""
+zip postal_code country_code device.id ids isbn user id_user idUser user_id_1 user_id_x userid2 Id_
+customer_number store_nbr memberNo phone_number msisdn ean user_hash PLZ"""
 WORDS = """paid bid grid humid valid solid rapid fluid acid age price visits width mid android void
-hybrid distance clicks identity idle"""
+hybrid distance clicks identity idle number_of_items order_number page_number visit_number casino
+bid_1 price_x humid2 x y ship zipped phones_sold"""
 
 
 @pytest.mark.parametrize("name", IDENTIFIERS.split())
@@ -110,6 +131,13 @@ def test_numbers_with_a_word_for_missing_are_numbers(word, tmp_path):
     assert shown.missing == pytest.approx(0.02)
 
 
+def test_infinity_in_text_is_a_missing_number(tmp_path):
+    schema = prepared(frame(price=["inf", "-inf", *(row / 7 for row in range(48))]), tmp_path)
+
+    assert kinds(schema) == {"price": "numeric"}
+    assert None in values(tmp_path, "price")
+
+
 def test_another_word_for_missing_is_an_option(tmp_path):
     schema = prepared(
         frame(price=["n.b.", *(row / 7 for row in range(49))], city=["n.b.", "Lima"]),
@@ -137,6 +165,8 @@ def test_words_among_categories_are_missing_but_namibia(tmp_path):
     ("write", "remark"),
     [
         (lambda n: f"{n},50", "numbers written as '0,50'"),
+        (lambda n: f"{n}.5%", "numbers written as '0.5%'"),
+        (lambda n: f"{n},5 %", "numbers written as '0,5 %'"),
         (lambda n: f"${n}.5", "numbers written as '$0.5'"),
         (lambda n: f" {n}.5", ""),
         (lambda n: f"{n + 1}.234,5", "numbers written as '1.234,5'"),
@@ -148,7 +178,7 @@ def test_numbers_in_other_dress_are_numbers(write, remark, tmp_path):
     written = [write(number) for number in range(50)]
     schema = prepared(frame(price=written), tmp_path)
 
-    plain = [text.strip("$ ").replace(" ", "") for text in written]
+    plain = [text.strip("$ %").replace(" ", "") for text in written]
     marks = plain[0].replace("0", "").strip("123456789")
     if marks.count(",") == 1 and not marks.endswith("."):
         plain = [text.replace(".", "").replace(",", ".") for text in plain]
@@ -184,6 +214,26 @@ def test_a_version_that_is_a_number_is_named(tmp_path):
     assert schema.fields[0].remark == (
         "67% numbers, else '4.4.2'; '1.10' and '1.1' are one value, as numbers are"
     )
+
+
+@pytest.mark.parametrize(
+    ("numbers", "remark"),
+    [
+        ([20240101 + day for day in range(28)], "x: one bucket in all"),
+        ([row / 50 for row in range(50)], "x: one bucket in all"),
+        ([None, *(row / 50 for row in range(50))], "x: two buckets in all"),
+    ],
+)
+def test_numbers_that_the_buckets_do_not_tell_apart_are_named(numbers, remark, tmp_path):
+    schema = prepared(frame(x=numbers), tmp_path)
+    shown = preview(tmp_path / "rows.csv", table(), tmp_path)
+
+    assert any(line.startswith(remark) for line in dataset_remarks(schema))
+    assert any(line.startswith(remark) for line in shown.remarks)
+    (tmp_path / "more").mkdir()
+    schema = prepared(frame(x=numbers), tmp_path / "more", numeric_rule="as_is")
+    assert schema.fields[0].cardinality > 20
+    assert not any("in all" in line for line in dataset_remarks(schema))
 
 
 def test_five_and_five_point_nought_are_one_slot(tmp_path):
@@ -249,6 +299,36 @@ def test_the_hour_of_a_moment_is_the_local_one_as_written(format, text, tmp_path
 
     assert values(tmp_path, "when_hour") == {str(WEDNESDAY.hour)}
     assert values(tmp_path, "when_weekday") == {str(WEDNESDAY.isoweekday())}
+
+
+def test_days_that_became_floats_beside_a_gap_are_days(tmp_path):
+    days = [20240501.0, None, 20240501.0]
+    prepared(frame(when=days), tmp_path, dates={"when": "%Y%m%d"})
+
+    assert values(tmp_path, "when_weekday") == {"3", None}
+    field = Schema.load(tmp_path / "data").fields[1]
+    for text in ("20240501.0", "20240501"):
+        assert bundle_ids(field, tmp_path, [text])[0] == bundle_ids(field, tmp_path, [20240501])[0]
+
+
+def test_a_moment_that_stands_for_missing_is_missing(tmp_path):
+    texts = ["2024-05-01 05:00:00", "1900-01-01 00:00:00"]
+    prepared(frame(when=texts), tmp_path, dates={"when": "iso"}, missing=("1900-01-01",))
+
+    assert values(tmp_path, "when_hour") == {"5", None}
+    field = Schema.load(tmp_path / "data").fields[0]
+    ids = Encoder.load(tmp_path / "data").encode(pl.DataFrame({"when": texts}))[:, 0]
+    assert bundle_ids(field, tmp_path, texts) == ids.tolist()
+    typed = pl.DataFrame({"when": pl.Series(texts).str.to_datetime()})
+    assert Encoder.load(tmp_path / "data").encode(typed)[:, 0].tolist() == ids.tolist()
+
+
+@pytest.mark.parametrize("wish", ["categorical_columns", "numeric_columns", "dates"])
+def test_lists_are_of_no_kind_of_single_values(wish):
+    said = ReadOptions(**{wish: {"x": "s"} if wish == "dates" else ("x",)})
+
+    with pytest.raises(DataError, match="column 'x' must be multivalued, for it holds lists"):
+        tell_columns(pl.DataFrame({"x": [[1]]}), None, said)
 
 
 @pytest.mark.parametrize(
@@ -325,12 +405,69 @@ def test_the_classifier_reads_a_column_or_names_it(name):
         assert model.fit(rows, [0, 1] * 20).predict_proba(rows).shape == (40, 2)
 
 
-@pytest.mark.parametrize("label", [None, float("nan"), pd.NaT, 3])
+@pytest.mark.parametrize("label", [None, float("nan"), pd.NaT, pd.NA, 3])
 def test_odd_labels_of_the_classifier_are_one_line(label):
     labels = np.array(["a", "b"] * 19 + [label, "a"], dtype=object)
 
     with pytest.raises(InputError, match="y must be labels"):
         me.ClickClassifier("dnn").fit(pd.DataFrame({"a": ["x", "y"] * 20}), labels)
+
+
+def test_the_classifier_warns_of_values_that_fit_never_saw():
+    model = me.ClickClassifier("dnn", dim=2, options={"hidden": [2]}, training={"max_epochs": 1})
+    rows = pd.DataFrame({"vip": [True, False] * 40})
+    model.fit(rows, [0, 1] * 40)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.predict_proba(rows.astype(str))
+    with pytest.warns(UnseenWarning, match="vip: 100% of values never seen, 0% in training"):
+        model.predict(rows["vip"].map({True: "yes", False: "no"}).to_frame())
+
+
+GAPS = [
+    ["a", float("nan")] * 20,
+    ["a", None] * 20,
+    pd.Series([True, None] * 20, dtype="boolean"),
+    pd.Series(["a", None] * 20, dtype="string"),
+    [[1], [1, 2]] * 20,
+]
+
+
+@pytest.mark.parametrize("labels", GAPS)
+def test_a_gap_among_labels_is_no_class(labels):
+    with pytest.raises(DataError, match=r"^y (must be|should be a 1d array of) labels"):
+        read_classes(labels, rows=40)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([[1, "a"], [float("nan"), "b"]], [["1", ""], ["a", "b"]]),
+        (np.array([[True], [None]], object), [["true", ""]]),
+        (np.array([[2**60 + 1], [pd.NA]], object), [[str(2**60 + 1), ""]]),
+        (np.ma.array([[1.5], [2.5]], mask=[[False], [True]]), [["1.5", ""]]),
+        (np.array([["2024-06-01"]], "M8[D]"), [["2024-06-01"]]),
+    ],
+)
+def test_a_matrix_keeps_its_gaps_and_values(rows, expected):
+    table = settled(read_table(rows).rows)
+
+    assert [category_text(column).to_list() for column in table] == expected
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        (pd.Series([1, 2]), r"rows must be a table, got one column; .to_frame\(\)"),
+        (pl.Series([1, 2]), "rows must be a table, got one column"),
+        ([[1, 2], [3]], "rows must be a table of plain values, got setting an array"),
+        (np.array([[1], [2]], "m8[D]"), "column '0' must hold plain values"),
+    ],
+)
+def test_what_is_no_table_of_plain_values_is_one_line(rows, line):
+    with pytest.raises(DataError, match=line):
+        settled(read_table(rows).rows)
 
 
 def loaded(bundle):

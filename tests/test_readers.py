@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from multiembed.base.errors import DataError
 from multiembed.diagnosis.readers.cardinalities import parse_cardinalities
@@ -231,23 +231,47 @@ def test_torchrec_tables_come_out_of_a_distributed_checkpoint(tmp_path):
     assert_tables(checkpoint, expected)
 
 
-def test_the_parts_of_a_sharded_tensor_come_back_in_their_places(tmp_path):
-    from multiembed.diagnosis.readers.distributed import _Part, _ShardedTensor
+@pytest.mark.parametrize("written", ["dtensor", "fsdp2", "torchrec_sharded"])
+def test_tables_that_two_processes_wrote_are_put_together(written, monkeypatch):
+    monkeypatch.setattr("multiembed.diagnosis.readers.table.CHUNK_BYTES", 8 * 4 * 3)
+    weights = load_file(CHECKPOINTS / f"{written}.safetensors")
 
-    matrix = table(10, 4)
-    corners = [(0, 0), (0, 2), (6, 0), (6, 2)]
-    parts = []
-    with (tmp_path / "shard").open("wb") as file:
-        for row, column in corners:
-            piece = matrix[row : row + 6, column : column + 2].clone()
-            start = file.tell()
-            torch.save(piece, file)
-            size = tuple(piece.shape)
-            parts.append(_Part((row, column), size, tmp_path / "shard", start, file.tell() - start))
+    found = whole(read(CHECKPOINTS / written))
 
-    rows = _ShardedTensor((10, 4), torch.float32, parts).read(4, 9)
+    expected = {
+        name.removesuffix(".weight").rpartition(".")[2]: matrix.double()
+        for name, matrix in weights.items()
+        if not name.startswith("fc")
+    }
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], matrix) for name, matrix in expected.items())
 
-    assert torch.equal(rows, matrix[4:9])
+
+def test_sharded_moments_tell_which_rows_were_trained():
+    users = read(CHECKPOINTS / "fsdp2").counts["user_emb"]
+
+    assert np.flatnonzero(users).tolist() == [0, 1, 2, 5]  # what write_distributed.py looked up
+
+
+def test_one_processs_part_of_a_table_is_named_and_not_taken_for_the_table():
+    checkpoint = read(CHECKPOINTS / "dtensor_rank0.pt")
+
+    assert [t.name for t in checkpoint.tables] == ["by_none_emb", "on_one_emb"]
+    parts = {s.name: s.shape for s in checkpoint.skipped if "one process's part" in s.reason}
+    assert parts == {"by_rows_emb": (7, 4), "by_columns_emb": (6, 5), "by_both_emb": (5, 4)}
+
+
+@pytest.mark.filterwarnings("ignore")  # torch says that such tensors are deprecated
+def test_other_kinds_of_tensors_are_read_or_named(tmp_path):
+    scales, zeros = torch.rand(9) + 0.1, torch.arange(9)
+    by_row = torch.quantize_per_channel(table(), scales, zeros, 0, torch.qint8)
+    alike = torch.quantize_per_tensor(table(), 0.05, 3, torch.quint8)
+    odd = {"sparse": table().to_sparse(), "none": table().to("meta"), "complex": table() * 1j}
+
+    checkpoint = read(saved(tmp_path, {"a_emb": by_row, "b_emb": alike, **odd}))
+
+    assert_tables(checkpoint, {"a_emb": by_row.dequantize(), "b_emb": alike.dequantize()})
+    assert {s.name for s in checkpoint.skipped} == {*odd}
 
 
 def test_token_embeddings_come_out_of_a_sharded_hugging_face_model(tmp_path):

@@ -187,6 +187,26 @@ def test_a_tensor_of_two_names_is_one_table(tmp_path):
     assert reasons(found)["lm_head.weight"] == "the same tensor as tok_emb.weight"
 
 
+@pytest.mark.parametrize("memory", [True, False])
+def test_sizes_cut_whatever_table_they_add_up_to_and_are_never_ignored(tmp_path, memory):
+    table = random(27, 4).double().numpy()
+    np.save(tmp_path / "all.npy", table)
+    np.savez(tmp_path / "two.npz", all_emb=table, other_emb=table[:9])
+    alone = table if memory else tmp_path / "all.npy"
+    two = {"all_emb": table, "other_emb": table[:9]} if memory else tmp_path / "two.npz"
+
+    found = diagnose(alone, cardinalities={"a": 7, "b": 20}).fields
+    assert [(f.name, f.cardinality) for f in found] == [("a", 7), ("b", 20)]
+    values = np.linalg.svd(table[7:], compute_uv=False)
+    np.testing.assert_allclose(found[1].singular_values, values, rtol=1e-6)
+    found = diagnose(two, cardinalities=[7, 20]).fields
+    assert [(f.name, f.cardinality) for f in found] == [("0", 7), ("1", 20), ("other_emb", 9)]
+    with pytest.raises(DataError, match="must add up to the table's 27 rows, got 8"):
+        diagnose(alone, cardinalities=[7, 1])
+    with pytest.raises(DataError, match=r"rows of the tables \(all_emb 27, .*got 7, 1"):
+        diagnose(two, cardinalities=[7, 1])
+
+
 def counted(tmp_path, kind):
     import polars as pl
 

@@ -19,8 +19,10 @@ from multiembed.data.encoding.vocabulary import Encoder
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
 from multiembed.data.store.dataset import open_dataset
+from multiembed.data.store.kept import groups_of
 from multiembed.data.store.schema import Schema
 from multiembed.runs.compress import compress_run
+from multiembed.runs.evaluation import Scores, measure
 from multiembed.runs.run import load_run
 from multiembed.runs.unseen import CHANCE, UnseenTally, UnseenWarning, is_far_beyond
 from multiembed.serving.calibrate import calibrate
@@ -185,6 +187,44 @@ def test_numbers_in_buckets_are_groups_only_where_they_are_kept(folder, tmp_path
             assert measured["group_auc_left_out"] == rows[column].isna().sum()
     with pytest.raises(DataError, match=r"one of the fields and kept columns .*, got 'none'"):
         run.evaluate("test", group="none")
+
+
+def test_kept_values_are_groups_however_they_are_written(tmp_path):
+    user = np.random.default_rng(1).integers(0, 9, 400)
+    dress = ["{}", "{}.0", " {}", "{}.00 "]
+    written = [dress[row % 4].format(number) for row, number in enumerate(user)]
+    for row, word in enumerate(["NULL", "None", "", "\\N", "anon"] * 8):
+        written[9 * row] = word
+    frame = pd.DataFrame({"click": [0, 1] * 200, "store": "s", "user": written})
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    asked = options(keep=("user",), drop=("user",), missing=("anon",))
+
+    prepare(tmp_path / "rows.csv", tmp_path / "data", asked)
+
+    dataset = open_dataset(tmp_path / "data")
+    assert dataset.field_names == ("store",)
+    user[np.arange(40) * 9] = -1
+    for code, split in enumerate(("train", "valid", "test")):
+        here = user[split_codes(np.arange(400), 0) == code]
+        groups = groups_of(dataset, split, "user")
+        assert ((groups == -1) == (here == -1)).all()
+        assert len(set(zip(groups, here, strict=True))) == len(set(here)) == len(set(groups))
+
+
+def test_rows_that_are_all_in_no_group_have_no_group_auc(tmp_path):
+    frame = pd.DataFrame({"click": [0, 1] * 200, "store": "s", "user": [None] * 400})
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    prepare(tmp_path / "rows.csv", tmp_path / "data", options(keep=("user",)))
+    labels, even = np.array([0, 1] * 20), np.full(40, 0.5)
+
+    dataset = open_dataset(tmp_path / "data")
+    measured = measure(Scores(dataset, "test", labels, even), group="user")
+
+    assert (measured["group_auc"], measured["group_auc_rows"]) == (None, 0)
+    assert measured["group_auc_left_out"] == 40
+    few = options(split_by_group="store")
+    with pytest.raises(DataError, match=r"must have enough 'store' for every split, got 400 rows"):
+        prepare(tmp_path / "rows.csv", tmp_path / "few", few)
 
 
 def test_hashed_categories_are_no_groups(folder, tmp_path):

@@ -250,9 +250,12 @@ def test_columns_of_a_file_without_a_header_are_named(frame, tmp_path):
     assert sum(split.rows for split in schema.splits.values()) == ROWS
     assert_holds(opened(tmp_path / "rows.csv", tmp_path, **named), frame)
     assert_holds(opened(tmp_path / "new.csv", tmp_path, **named), frame.drop(columns="y"))
+    frame.to_csv(tmp_path / "headed.csv", index=False)
+    with pytest.raises(DataError, match=r"line 1: must hold values, got column names \(no_header"):
+        opened(tmp_path / "headed.csv", tmp_path, **named)
     for wrong, message in (
         ({"no_header": True}, "columns must name the 3 columns of .*, got 0 names"),
-        ({"columns": ("y", "a")}, "columns must be left out unless no_header is on, got y, a"),
+        ({"no_header": True, "columns": ("y", "a")}, "columns must name the 3 .*, got 2 names"),
     ):
         with pytest.raises(ConfigError, match=message):
             opened(tmp_path / "rows.csv", tmp_path, **wrong)
@@ -337,3 +340,32 @@ def test_a_bad_item_of_an_array_is_named_by_its_line(tmp_path):
     (tmp_path / "rows.json").write_text(text[:-3])
     with pytest.raises(DataError, match="line 4: a JSON array must be closed"):
         rows_of(opened(tmp_path / "rows.json", tmp_path))
+
+
+def test_lists_may_stand_beside_single_values(tmp_path):
+    found = [["x", 'a "b", ü'], "z", 3, [3, None], None, [], "[x"]
+    rows = [{"y": 1, "tags": one} for one in found]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    tags = rows_of(opened(tmp_path / "rows.jsonl", tmp_path))["tags"]
+
+    listed = [["x", 'a "b", ü'], ["z"], ["3"], ["3", None], None, [], ["[x"]]
+    assert tags.to_list() == listed
+
+
+@pytest.mark.parametrize("header", ["y;a, b, c", 'a,b;"y"', "'y';a,b"])
+def test_the_label_tells_which_mark_separates(header, tmp_path):
+    (tmp_path / "rows.csv").write_text(f"{header}\n1;2\n")
+    quote = "'" if "'" in header else None
+
+    reader = opened(tmp_path / "rows.csv", tmp_path, quote=quote)
+
+    assert rows_of(reader)["y"].to_list() == ["2" if header.startswith("a") else "1"]
+
+
+def test_a_first_value_may_be_an_object_where_values_are_separated(tmp_path):
+    (tmp_path / "rows").write_text('{"a": 1}\t1\n{"a": 2}\t0\n')
+
+    reader = opened(tmp_path / "rows", tmp_path, no_header=True, columns=("a", "y"))
+
+    assert rows_of(reader)["a"].to_list() == ['{"a": 1}', '{"a": 2}']

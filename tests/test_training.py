@@ -125,12 +125,17 @@ class Killer:
             raise KeyboardInterrupt
 
 
+@pytest.fixture(scope="module")
+def whole(dataset, tmp_path_factory):
+    settings = config(max_epochs=3, evaluate_every=20, negative_rate=0.5)
+    return train(settings, dataset=dataset, run=tmp_path_factory.mktemp("runs") / "whole")
+
+
 @pytest.mark.parametrize("at_step", [1, 21, 26, 40])
-def test_a_killed_run_goes_on_to_the_same_weights(dataset, tmp_path, monkeypatch, at_step):
+def test_a_killed_run_goes_on_to_the_same_weights(dataset, tmp_path, monkeypatch, at_step, whole):
     monkeypatch.setattr("multiembed.training.trainer.CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr("multiembed.training.trainer.REPORT_STEPS", 1)
-    settings = config(max_epochs=3, evaluate_every=20, negative_rate=0.5)
-    whole = train(settings, dataset=dataset, run=tmp_path / "whole")
+    settings = whole.config.model_copy(update={"dataset": None})
     with pytest.raises(KeyboardInterrupt):
         train(settings, dataset=dataset, run=tmp_path / "killed", observer=Killer(at_step))
 
@@ -140,7 +145,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(dataset, tmp_path, monkeypatch
     for ours, theirs in zip(resumed.records, whole.records, strict=True):
         assert all(ours[key] == theirs[key] for key in ours if key not in timed)
     for file in ("best.safetensors", "last.safetensors"):
-        ours, theirs = (load_file(tmp_path / name / file) for name in ("killed", "whole"))
+        ours, theirs = (load_file(path / file) for path in (resumed.path, whole.path))
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
@@ -148,7 +153,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(dataset, tmp_path, monkeypatch
 def test_a_process_killed_outright_goes_on_to_the_same_weights(dataset, tmp_path):
     command = [
         *(sys.executable, "-m", "multiembed", "train", str(dataset.path), str(tmp_path / "killed")),
-        *("--architecture", "dnn", "--dim", "4", "--set", "training.max_epochs=6"),
+        *("--architecture", "dnn", "--dim", "4", "--set", "training.max_epochs=2"),
         *("--set", "training.batch_size=64", "--set", "training.threads=1"),
         *("--set", "training.evaluate_every=25"),
     ]

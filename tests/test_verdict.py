@@ -130,8 +130,9 @@ def test_a_field_never_met_is_untrained_and_not_collapsed():
     assert verdict_of(planted(rank=1), trained(2000, 0.0)).label == "untrained rows"
 
 
-def test_fewer_trained_rows_than_columns_are_too_wide():
-    assert verdict_of(planted(), trained(2000, 0.004)).label == "too wide"
+@pytest.mark.parametrize(("rows", "label"), [(2000, "untrained rows"), (12, "too wide")])
+def test_fewer_trained_rows_than_columns_are_too_wide_only_if_they_are_most_rows(rows, label):
+    assert verdict_of(planted(rows), trained(rows, 8 / rows)).label == label
 
 
 @settings(max_examples=40, deadline=None)

@@ -1,6 +1,6 @@
 """What `diagnose` does with several checkpoints of one model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from multiembed.base.errors import ConfigError
@@ -13,14 +13,15 @@ from multiembed.diagnosis.readers.layouts import Cardinalities
 def show_over_time(
     sources: Sequence[Path],
     cardinalities: Cardinalities | None,
-    split_sets: int | None,
+    one_model: Mapping[str, object],
     *,
     html: Path | None,
     json_: str | None,
 ) -> None:
     """Compare checkpoints in order of time; print and write what was found."""
-    if split_sets is not None:
-        raise ConfigError("split_sets must be said of one model, got several checkpoints")
+    for option, given in one_model.items():
+        if given:
+            raise ConfigError(f"{option} must be said of one model, got several checkpoints")
     with Watcher() as watcher:
         found = diagnose_over_time(
             sources,

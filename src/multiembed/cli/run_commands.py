@@ -200,7 +200,8 @@ def diagnose_command(
     """Say whether embeddings are collapsed, where, and because of whom; or how they changed."""
     sizes = None if cardinalities is None else parse_cardinalities(cardinalities)
     if len(source) > 1:
-        return show_over_time(source, sizes, split_sets, html=html, json_=json_)
+        one = {"--counts": counts, "--tables": tables, "--not": not_, "--split-sets": split_sets}
+        return show_over_time(source, sizes, one, html=html, json_=json_)
     with Watcher() as watcher:
         diagnosis = diagnose_tables(
             source[0],

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field as Limited
 from pydantic import field_validator, model_serializer
+from typing_extensions import override
 
 from multiembed.base.errors import DataError
 from multiembed.base.flags import Flag
@@ -87,6 +88,7 @@ class PrepareOptions(ReadOptions):
         return self.split_by or self.split_by_group
 
     @property
+    @override
     def extra_columns(self) -> tuple[str, ...]:
         """Columns read that need be no field: the one that rows are split by, then those kept."""
         return (*(() if self.split_column is None else (self.split_column,)), *self.keep)

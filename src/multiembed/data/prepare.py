@@ -5,6 +5,7 @@ counted on the distinct values (`counting`). Ids are looked up for the distinct 
 shard by shard (`sharding`). A journal says what is finished.
 """
 
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +24,13 @@ from multiembed.data.encoding.journal import (
     resumable_folder,
 )
 from multiembed.data.encoding.ordering import tell_order
-from multiembed.data.encoding.reading import PrepareProgress, StageReport, write_parts
+from multiembed.data.encoding.reading import (
+    Extras,
+    PrepareProgress,
+    Rejects,
+    StageReport,
+    write_parts,
+)
 from multiembed.data.encoding.sharding import encode_rows
 from multiembed.data.encoding.values import read_labels, read_values, split_cells
 from multiembed.data.encoding.vocabulary import Encoder, build_vocabulary
@@ -34,7 +41,7 @@ from multiembed.data.sources.formats import FORMATS
 from multiembed.data.sources.found_files import RawSource
 from multiembed.data.sources.read_options import ReadOptions
 from multiembed.data.sources.source import RowSource
-from multiembed.data.store.schema import Field, Schema
+from multiembed.data.store.schema import BadRows, Field, Schema
 from multiembed.data.store.vocabularies import read_vocabulary
 
 SAMPLE_ROWS = 100_000
@@ -212,32 +219,36 @@ def preview(
         DataError: If the source cannot be read as asked.
     """
     raw = open_source(source, options, downloads)
+    plain, order = plain_fields(raw.columns, options), tell_order(raw.reader, options)
+    extras = Extras(order, options)
+    rejects = Rejects(sys.maxsize, BadRows(), 0, dates=extras.dates)
     blocks: list[pl.DataFrame] = []
-    bad = 0
     for block in raw.blocks():
+        labels = read_labels(block.rows, raw.label, options.positive, options.missing)
+        _, unreadable = extras.read(block.rows)
+        found = read_values(block.rows, plain).unreadable
+        unreadable |= {field.column: found[field.name] for field in plain if field.name in found}
+        rejects.add(block, labels, unreadable)
         blocks.append(block.rows)
-        bad += block.bad_count
         if sum(part.height for part in blocks) >= rows:
             break
     sample = pl.concat(blocks).head(rows) if blocks else pl.DataFrame()
     if sample.height == 0:
         raise DataError(f"{raw.files[0]} must hold rows, got none that can be read")
-    labels = read_labels(sample, raw.label, options.positive)
+    labels = read_labels(sample, raw.label, options.positive, options.missing)
     known = labels.drop_nulls()
-    fields = [_field_preview(sample, field) for field in plain_fields(raw.columns, options)]
-    order = tell_order(raw.reader, options)
-    keys, odd = pl.Series(dtype=pl.Float64), labels.is_null().to_numpy()
-    if order is not None:
-        keys, unreadable = order.keys(sample[order.column])
-        odd = odd | unreadable
-    distinct = [(one.field.name, one.values) for one in fields]
+    fields = [_field_preview(sample, field) for field in plain]
+    keys = pl.Series(dtype=pl.Float64) if order is None else order.keys(sample[order.column])[0]
+    distinct = [(one.field, one.values) for one in fields]
     return Preview(
         raw.label,
         sample.height,
-        bad + int(odd.sum()),
+        rejects.record.count,
         float(known.sum()) / max(1, len(known)),
         tuple(fields),
         (
+            *rejects.record.first,
+            *rejects.advice,
             *sample_remarks(labels, distinct, keys, order),
             *field_remarks(one.field for one in fields),
             *raw.reader.remarks,

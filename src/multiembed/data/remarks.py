@@ -14,8 +14,9 @@ def dataset_remarks(schema: Schema) -> list[str]:
     for field in schema.fields:
         if field.cardinality == 1:
             lines.append(f"{field.name}: no value occurs {field.min_count} times, all are other")
-        elif field.cardinality == 2 and not field.other.get("train", 0) and field.slots == 1:
-            lines.append(f"{field.name}: one value in all rows that train")
+        elif field.slots == 1:
+            other = field.other.get("train", 0) > 0
+            lines += _few_values(field, field.cardinality - 1 + other, "rows that train")
     for name, split in schema.splits.items():
         if split.rows and split.positives in (0, split.rows):
             what = "AUC is undefined there" if name == "test" else "training needs both classes"
@@ -33,23 +34,38 @@ def dataset_remarks(schema: Schema) -> list[str]:
     return lines
 
 
+def _few_values(field: Field, count: int, where: str) -> list[str]:
+    """Say of a field that it has one value, or numbers that its buckets do not tell apart.
+
+    These take logarithms, or four digits: days such as 20240131 and epochs are one number to them.
+    """
+    if field.bucketed and field.kind == "numeric" and count <= 2:
+        kept = "one bucket" if count == 1 else "two buckets"
+        ways = "another --numeric-rule, --date or --categorical tells more apart"
+        return [f"{field.name}: {kept} in all {where}; {ways}"]
+    return [f"{field.name}: one value in all {where}"] if count == 1 else []
+
+
 def field_remarks(fields: Iterable[Field]) -> list[str]:
     """Return what telling the kinds of columns found odd."""
     return [f"{field.name}: {field.remark}" for field in fields if field.remark]
 
 
 def sample_remarks(
-    labels: pl.Series, distinct: Sequence[tuple[str, int]], keys: pl.Series, order: RowOrder | None
+    labels: pl.Series,
+    distinct: Sequence[tuple[Field, int]],
+    keys: pl.Series,
+    order: RowOrder | None,
 ) -> list[str]:
     """Return the same of the first rows, as far as these show it.
 
     Args:
         labels: 0, 1 or null.
-        distinct: Name of every field, and how many values it has.
+        distinct: Every field, and how many values it has.
         keys: What `order` makes of the column to split by, if there is one.
         order: How rows would be ordered.
     """
-    lines = [f"{name}: one value in all these rows" for name, count in distinct if count == 1]
+    lines = [line for field, count in distinct for line in _few_values(field, count, "these rows")]
     if labels.drop_nulls().n_unique() == 1:
         lines.append(f"label {labels.name}: {labels.drop_nulls()[0]} in all these rows")
     if order is not None and keys.drop_nulls().len():

@@ -52,7 +52,9 @@ class FieldShift:
     kept: int
     """Those of both at less than 45 degrees."""
     lost: tuple[LastingDirection, ...]
+    """Those of before alone."""
     gained: tuple[LastingDirection, ...]
+    """Those of after alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,11 +98,15 @@ class DriftDiagnosis:
     """
 
     version: str
+    """Of multiembed."""
     date: str
+    """When it was written."""
     sources: tuple[str, ...]
     """The checkpoints, in order."""
     headline: str
+    """All together in one sentence."""
     findings: tuple[str, ...]
+    """A sentence for every field that changed."""
     alarm: bool
     """Whether a step stands out in some field."""
     p_value: float

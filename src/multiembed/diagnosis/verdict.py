@@ -70,6 +70,12 @@ def _low_rank(case: Case) -> bool:
     return case.trained != 0 and (case.spread == "low rank" or (mostly_dead and case.view.rows > 1))
 
 
+def _too_wide(case: Case) -> bool:
+    """Whether rows are too few for the columns, and not since most were never met, or are zero."""
+    most = case.view.rows >= ENOUGH_TRAINED * case.cardinality
+    return case.trained != 0 and case.view.rows < case.dim and (most or case.cardinality < case.dim)
+
+
 def _common_mean(case: Case) -> bool:
     raw = case.judged.normalized_information_abundance
     centered = case.judged.centered_normalized_information_abundance
@@ -101,7 +107,9 @@ VERDICTS: dict[str, Label] = {
     "few rows dominate": Label(
         holds=lambda case: case.long_rows_decide,
         finding=findings.few_rows,
-        rests_on=lambda case: f"{case.dominated:.0%} in {case.dominating:,} rows",
+        rests_on=lambda case: (
+            f"{case.dominated:.0%} in {case.dominating:,} row{'s' * (case.dominating != 1)}"
+        ),
         means="a few long rows hide what the others are like",
         rule=(
             "The energy is spread otherwise where rows longer than four medians weigh less; if it "
@@ -118,12 +126,14 @@ VERDICTS: dict[str, Label] = {
         style="bold yellow",
     ),
     "too wide": Label(
-        holds=lambda case: case.trained != 0 and case.view.rows < case.dim,
+        holds=_too_wide,
         finding=lambda case: f"{case.view.rows:,} {case.rows} cannot span the columns of one set.",
-        rests_on=lambda case: f"{case.view.rows:,} rows, {case.dim} columns",
+        rests_on=lambda case: (
+            f"{case.view.rows:,} row{'s' * (case.view.rows != 1)}, {case.dim} columns"
+        ),
         means="it has fewer rows than columns",
         rule="Fewer rows than the columns of one set, of which some cannot be used then.",
-        advice="Fewer values than columns cannot use them all: give it a smaller embedding.",
+        advice="Fewer values than columns cannot use them all: fewer columns would do.",
         phrase="too wide for the number of rows",
         color="#0072b2",
         mark="✚",
@@ -163,8 +173,8 @@ VERDICTS: dict[str, Label] = {
             f"{_part(ENOUGH_TRAINED)} of its rows."
         ),
         advice=(
-            "Raise the minimum count so that rare values share one row, and read the trained-rows "
-            "numbers rather than those over all rows."
+            "Unless this is a checkpoint of the first steps, raise the minimum count so that rare "
+            "values share one row. Read the trained-rows numbers, not those over all rows."
         ),
         phrase="mostly untrained",
         color="#cc79a7",
@@ -241,7 +251,7 @@ VERDICTS: dict[str, Label] = {
             "directions that differ no more than chance makes them."
         ),
         advice=(
-            "Make sure that it was trained, and that this is the checkpoint you meant: of an "
+            "Make sure that this is the checkpoint you meant, and that it was trained: of an "
             "untrained table nothing can be said."
         ),
         phrase="not to be told from a random table",

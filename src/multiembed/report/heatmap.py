@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -19,6 +20,8 @@ CIVIDIS = (
 )
 """Nuñez, Anderton & Renslow (2018): even steps to all readers, whatever colours they see."""
 NO_CELL = 0xFFFFFF
+PACKED_FROM = 100
+"""Rows from which on numbers are packed."""
 NAMED_CELLS = 60
 """So many rows can carry their names."""
 _NAME_LETTERS = 11
@@ -66,7 +69,7 @@ def heatmap(drawn: HeatmapChart) -> str:
     data = {
         "names": list(drawn.names),
         "short": [short[name] for name in drawn.names],
-        "views": [{"values": rounded(v.values), "unit": v.unit} for v in drawn.views],
+        "views": [{**numbers(v.values), "unit": v.unit} for v in drawn.views],
         "orders": [list(map(int, order)) for _, order in drawn.orders],
         "joined": drawn.joined,
         "ends": [drawn.low, drawn.high],
@@ -85,9 +88,21 @@ def heatmap(drawn: HeatmapChart) -> str:
     )
 
 
-def rounded(values: Sequence[Sequence[float | None]]) -> list[list[float | None]]:
-    """Keep four digits of every number: 200 fields have 40,000 pairs in every view."""
-    return [[None if v is None else float(f"{v:.4g}") for v in row] for row in values]
+def numbers(values: Sequence[Sequence[float | None]]) -> dict[str, Any]:
+    """Return numbers for the page: four digits of each; of many, codes of two bytes.
+
+    200 fields have 40,000 pairs in every view. A code is a place between lowest and highest, in
+    65,534 steps from 1; 0 is where there is nothing.
+    """
+    if len(values) < PACKED_FROM:
+        rows = [[None if v is None else float(f"{v:.4g}") for v in row] for row in values]
+        return {"values": rows}
+    array = np.array(values, dtype=np.float64)
+    known = np.isfinite(array)
+    low, high = map(float, (array[known].min(), array[known].max()) if known.any() else (0, 0))
+    codes = np.zeros(array.shape, dtype="<u2")
+    codes[known] = 1 + np.round((array[known] - low) / ((high - low) or 1) * 65533)
+    return {"low": low, "high": high, "codes": base64.b64encode(codes.tobytes()).decode()}
 
 
 def _ends(drawn: HeatmapChart, values: Float[np.ndarray, "rows columns"]) -> tuple[float, float]:

@@ -178,9 +178,22 @@ all("svg.plot[data-x]").forEach((plot) => {
   plot.addEventListener("pointerleave", () => say("", null));
 });
 
-// Heatmaps: their numbers lie beside them.
+// Heatmaps: their numbers lie beside them; many of them as codes of two bytes, 0 for nothing.
+function unpacked({ low, high, codes }, side) {
+  const bytes = Uint8Array.from(atob(codes), (letter) => letter.charCodeAt(0));
+  const places = new DataView(bytes.buffer);
+  const number = (at) => {
+    const code = places.getUint16(2 * at, true);
+    return code ? Number((low + ((code - 1) / 65533) * (high - low)).toPrecision(4)) : null;
+  };
+  return [...Array(side).keys()].map((i) =>
+    [...Array(side).keys()].map((j) => number(i * side + j)),
+  );
+}
+
 function heatmap(figure) {
   const data = JSON.parse(figure.querySelector("script").textContent);
+  data.views.forEach((view) => (view.values ??= unpacked(view, data.names.length)));
   const plot = figure.querySelector("svg.plot");
   const image = plot.querySelector("image");
   const menu = (name) => figure.querySelector(`select[name="${name}"]`)?.selectedIndex ?? 0;

@@ -52,8 +52,8 @@ class Scores(NamedTuple):
 def measure(scores: Scores, *, group: str | None = None) -> dict[str, float | None]:
     """Return the quality of scored rows; with `group`, also the AUC within that column's values.
 
-    What rows of one class leave undefined is None. Rows without a value of the group, or whose
-    value is not known, are in no group: `group_auc_left_out` of them.
+    What rows of one class, or in no group, leave undefined is None. Rows without a value of the
+    group, or whose value is not known, are in no group: `group_auc_left_out` of them.
 
     Raises:
         DataError: If the dataset cannot tell the group's values apart, or none of them has rows of
@@ -73,7 +73,7 @@ def measure(scores: Scores, *, group: str | None = None) -> dict[str, float | No
         groups = groups_of(scores.dataset, scores.split, group)
         known = groups >= 0
         result |= {"group_auc": None, "group_auc_rows": 0.0}
-        if both:
+        if both and known.any():
             result["group_auc"], counted = group_auc(
                 labels[known], probabilities[known], groups[known]
             )

@@ -1,6 +1,5 @@
 """A trained run: its model, its probabilities, its evaluation."""
 
-import warnings
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from multiembed.runs.calibration import Calibration, read_calibration, weights_n
 from multiembed.runs.directory import RunDirectory, load_tensors
 from multiembed.runs.evaluation import Scores, measure
 from multiembed.runs.scoring import EVALUATION_BATCH, predict_batches, predict_ids
-from multiembed.runs.unseen import FieldShares, UnseenTally, UnseenWarning, remarks_of
+from multiembed.runs.unseen import FieldShares, UnseenTally, warn_of
 
 
 def build_model(
@@ -184,8 +183,7 @@ class Run:
         """
         tally = UnseenTally(self.schema, self.vocabularies)
         probabilities = self.score_rows(as_polars(rows), tally)
-        for remark in remarks_of(tally.fields):
-            warnings.warn(remark, UnseenWarning, stacklevel=2)
+        warn_of(tally.fields, stacklevel=2)
         return probabilities
 
     def unseen(self, rows: ArrowTable) -> tuple[FieldShares, ...]:

@@ -1,5 +1,6 @@
 """Values that training never saw: how many rows have now, beside how many they had then."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -40,6 +41,12 @@ class FieldShares:
     trained_missing: float
     remark: str | None
     """One line, if the rows are far beyond that."""
+
+
+def warn_of(fields: Sequence[FieldShares], *, stacklevel: int) -> None:
+    """Warn once for every field that is far beyond training."""
+    for remark in remarks_of(fields):
+        warnings.warn(remark, UnseenWarning, stacklevel=stacklevel + 1)
 
 
 def remarks_of(fields: Sequence[FieldShares]) -> tuple[str, ...]:
@@ -129,6 +136,8 @@ class UnseenTally:
         what = "could not be read" if 2 * unreadable > unseen else "never seen"
         had = self._vocabularies[field.name].filter(pl.col("value").is_not_null())["value"].head(1)
         known = repr(had[0]) if len(had) else "none of its own"
+        if field.hash_size is not None:
+            known = "others, hashed"
         if field.parsed:
             known = "dates" if field.date else "numbers"
         return (

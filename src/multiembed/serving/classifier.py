@@ -16,6 +16,7 @@ from multiembed.data.options import PrepareOptions
 from multiembed.data.store.dataset import open_dataset
 from multiembed.runs.run import Run
 from multiembed.runs.scoring import predict_ids
+from multiembed.runs.unseen import UnseenTally, warn_of
 from multiembed.serving.tabular import (
     FeatureTable,
     read_classes,
@@ -85,15 +86,23 @@ class ClickClassifier:
             encoder = write_table(table.rows, labels, self._options(), folder, seed=seed)
             run = train(config, dataset=open_dataset(folder), run=Path(name) / "run")
             self.n_iter_ = int(run.records[-1]["epoch"])
-        self._keep(run, table)
+            self._keep(run, table)
         self.classes_ = classes
         self._encoder = encoder
         return self
 
     def predict_proba(self, X: object) -> Float[np.ndarray, "rows 2"]:
-        """Return the probabilities of both classes, in the order of `classes_`."""
+        """Return the probabilities of both classes, in the order of `classes_`.
+
+        Warns:
+            UnseenWarning: For each field that has far more values which `fit` never saw, or missing
+                ones, than the rows of `fit` had.
+        """
         table = self._table(X)
         ids = self._encoder.encode(table.rows)
+        tally = UnseenTally(*self._trained)
+        tally.add(table.rows, ids)
+        warn_of(tally.fields, stacklevel=2)
         positive = predict_ids(self._model, ids, negative_rate=self._negative_rate)
         return np.stack([1 - positive, positive], axis=1).astype(np.float64)
 
@@ -160,6 +169,7 @@ class ClickClassifier:
 
     def _keep(self, run: Run, table: FeatureTable) -> None:
         self._model = run.model
+        self._trained = run.schema, run.vocabularies
         self._negative_rate = run.config.training.negative_rate
         self.n_features_in_ = table.rows.width
         if table.names is not None:

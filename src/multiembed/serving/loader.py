@@ -9,17 +9,13 @@ import bisect
 import hashlib
 import json
 import math
-import re
 import runpy
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-
-HOUR, DAY = 3_600_000_000, 86_400_000_000
 
 
 class Bundle:
@@ -53,7 +49,7 @@ class Bundle:
     def _ids(self, field, column):
         try:
             return self.rules.ids(field, column)
-        except (pa.ArrowException, AttributeError, TypeError):
+        except (pa.ArrowException, AttributeError, KeyError, TypeError):
             name = repr(field["column"])
             raise ValueError(f"column {name} must hold plain values, got {column.type}") from None
 
@@ -73,7 +69,7 @@ class Rules:
     def ids(self, field, column):
         """Return a column of ids, or as many as the field has slots."""
         rule = field["date"]
-        texts, places, typed = _distinct(column, self.of["BETWEEN"], local=rule is not None)
+        texts, places, typed = _distinct(column, self.of, local=rule is not None)
         format = None if rule is None else "iso" if typed else rule["format"]
         cells = ([*self.cell(field, text, format), *[-1] * field["slots"]] for text in texts)
         filled = [cell[: field["slots"]] for cell in cells]
@@ -113,35 +109,14 @@ class Rules:
 
     def moment(self, field, text, format):
         """Return the id of the hour or the day of a moment, local as written."""
-        if text in self.absent or text in field["absent"]:
+        if text in self.absent or not self.of["canonical_text"](text, field["absent"]):
             return field["known"].get("", 0)
         try:
-            hour, day = self.hour_and_day(text, format)
+            hour, day = self.of["hour_and_day"](text, format)
         except (ValueError, OverflowError):
             return 0
         part = {"hour": hour, "weekday": day, "weekend": int(day >= 6)}[field["date"]["part"]]
         return field["known"].get(str(part), 0)
-
-    def hour_and_day(self, text, format):
-        """Return the hour of a moment, and its day of the week, 1 for Monday."""
-        of = self.of
-        if format in of["SINCE_1970"]:
-            since = float(text if of["PLAIN"].fullmatch(text) else "nan") * of["SINCE_1970"][format]
-            if not of["LASTS"][0] <= since < of["LASTS"][1]:
-                raise ValueError
-            return int(since) % DAY // HOUR, (int(since) // DAY + 3) % 7 + 1
-        plain, fraction, offset = of["plain_format"](format)
-        if offset or format == "iso":
-            text = re.sub(of["OFFSET"], r"\1", text)
-        if fraction:
-            text = re.sub(of["FRACTION"], "", text)
-        if format != "iso":
-            moment = datetime.strptime(text, plain)
-        elif re.fullmatch(of["ISO"], text := text.replace(" ", "T", 1)):
-            moment = datetime.fromisoformat(text[:16])
-        else:
-            raise ValueError
-        return moment.hour, moment.isoweekday()
 
 
 def _scorer(file):
@@ -156,46 +131,56 @@ def _scorer(file):
     return lambda ids: module(torch.from_numpy(ids)).detach().numpy()
 
 
-def _distinct(column, between, *, local):
+def _plain(array):
+    """Return an array of the type that stands behind those that only say how it is stored."""
+    kind, of = array.type, pa.types
+    if isinstance(kind, pa.BaseExtensionType):
+        if kind.extension_name == "arrow.uuid":
+            return pa.array([str(value or "") for value in array.to_pylist()], pa.string())
+        plain = {"arrow.bool8": pa.bool_(), "arrow.json": pa.string()}
+        return array.storage.cast(plain[kind.extension_name])
+    if of.is_run_end_encoded(kind):
+        return _plain(pc.run_end_decode(array))
+    if of.is_dictionary(kind):
+        return _plain(array.dictionary).take(array.indices)
+    if of.is_list_view(kind) or of.is_large_list_view(kind):
+        return pa.array(array.to_pylist(), pa.large_list(kind.value_type))
+    if of.is_float16(kind):
+        halves = array.fill_null(np.float16(np.nan)).to_numpy(zero_copy_only=False)
+        return pa.array([str(value) for value in halves])
+    as_text = of.is_null(kind) or of.is_decimal(kind) or kind == pa.string_view()
+    return array.cast(pa.string()) if as_text else array
+
+
+def _distinct(column, rules, *, local):
     """Return the distinct texts of a column, where each row's is, and whether it has moments."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks)
-    if isinstance(array, pa.DictionaryArray):
-        plain = pa.string() if array.type.value_type == pa.string_view() else array.type.value_type
-        array = array.dictionary.cast(plain).take(array.indices)
-    kind = array.type
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+    parts = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    array = pa.concat_arrays([_plain(part) for part in parts or [pa.nulls(0, column.type)]])
+    kind, of = array.type, pa.types
+    if of.is_list(kind) or of.is_large_list(kind) or of.is_fixed_size_list(kind):
+        if of.is_nested(kind.value_type):
+            raise TypeError
         texts = np.full(len(array), "", object)
-        elements, places, _ = _distinct(pc.list_flatten(array), between, local=local)
+        elements, places, _ = _distinct(pc.list_flatten(array), rules, local=local)
         for row, place in zip(pc.list_parent_indices(array).to_pylist(), places, strict=True):
-            texts[row] += between + elements[place]
+            texts[row] += rules["BETWEEN"] + elements[place]
         array = pa.array(texts, pa.string())
-    if pa.types.is_float16(kind):
-        array = pa.array([None if value is None else str(np.float16(value)) for value in array])
-    elif pa.types.is_null(kind) or pa.types.is_decimal(kind) or kind == pa.string_view():
-        array = array.cast(pa.string())
+    elif of.is_duration(kind) or of.is_interval(kind):
+        raise TypeError
     array = array.dictionary_encode()
-    texts = [text or "" for text in _texts(array.dictionary, local=local)]
+    texts = [text or "" for text in _texts(array.dictionary, rules, local=local)]
     places = array.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
-    return [*texts, ""], places, pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+    return [*texts, ""], places, of.is_timestamp(kind) or of.is_date(kind)
 
 
-def _texts(values, *, local):
+def _texts(values, of, *, local):
     """Return text that means the same as values of any plain type."""
     kind = values.type
     if pa.types.is_floating(kind):
         return [str(value) for value in values.to_numpy(zero_copy_only=False)]
     if "binary" in str(kind):
-        return [_decoded(value) for value in values.cast(pa.binary()).to_pylist()]
+        return [of["text_of_bytes"](value) for value in values.cast(pa.binary()).to_pylist()]
     if pa.types.is_timestamp(kind) and kind.tz:
         zone = pa.timestamp(kind.unit, "UTC")
         values = pc.local_timestamp(values) if local else values.cast(zone)
     return values.cast(pa.string()).to_pylist()
-
-
-def _decoded(value):
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.hex()

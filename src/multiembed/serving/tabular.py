@@ -13,7 +13,7 @@ from jaxtyping import Int64, Shaped, UInt8
 
 from multiembed.base.errors import DataError
 from multiembed.data.encoding.frames import ArrowTable, as_polars
-from multiembed.data.encoding.typed import settled
+from multiembed.data.encoding.typed import about_column, settled
 from multiembed.data.encoding.values import read_values, split_cells
 from multiembed.data.encoding.vocabulary import Encoder, Vocabulary, build_vocabulary
 from multiembed.data.options import PrepareOptions, plain_fields
@@ -65,7 +65,7 @@ def read_classes(
     """
     if labels is None:
         raise DataError("y should be a 1d array of labels, got None")
-    column = np.asarray(labels)
+    column = _array(labels, "y should be a 1d array of labels")
     if column.ndim == 2 and column.shape[1] == 1:
         column = column[:, 0]
     if column.ndim != 1:
@@ -136,7 +136,11 @@ def _vocabulary(values: pl.Series, field: Field) -> Vocabulary:
 def _matrix_frame(rows: object) -> pl.DataFrame:
     if type(rows).__module__.startswith("scipy.sparse"):
         raise DataError("rows must be dense, got a sparse matrix")
-    matrix = np.asarray(rows)
+    if np.ma.isMaskedArray(rows):
+        values = np.ma.getdata(rows).astype(object)
+        values[np.ma.getmaskarray(rows)] = None
+        rows = values
+    matrix = _array(rows, "rows must be a table of plain values")
     if np.iscomplexobj(matrix):
         raise DataError("Complex data not supported: rows must be real numbers or text")
     if matrix.ndim != 2:
@@ -148,8 +152,28 @@ def _matrix_frame(rows: object) -> pl.DataFrame:
     if not names:
         raise _no_columns(matrix.shape)
     if matrix.dtype != object:
-        return pl.DataFrame(matrix, schema=names)
+        with about_column(", ".join(names)):
+            return pl.DataFrame(matrix, schema=names)
     return pl.DataFrame([pl.Series(n, _plain(matrix[:, at])) for at, n in enumerate(names)])
+
+
+def _array(values: object, rule: str) -> Shaped[np.ndarray, "..."]:
+    """Return an array; a list with a gap is one of objects, for NumPy makes text of gaps."""
+    try:
+        found = np.asarray(values)
+        of_text = found.dtype.kind in "US" and isinstance(values, list | tuple)
+        objects = np.asarray(values, object) if of_text else found
+        gap = of_text and any(_is_absent(value) for value in objects.flat)
+    except ValueError as error:  # rows of several lengths
+        raise DataError(f"{rule}, got {str(error).split('.')[0].lower()}") from None
+    return objects if gap else found
+
+
+def _is_absent(value: object) -> bool:
+    try:
+        return value is None or bool(value != value)
+    except (TypeError, ValueError):  # pandas' NA is not equal to anything, nor different
+        return type(value).__name__ == "NAType"
 
 
 def _no_columns(shape: tuple[int, ...]) -> DataError:
@@ -159,23 +183,21 @@ def _no_columns(shape: tuple[int, ...]) -> DataError:
     )
 
 
-def _plain(column: Shaped[np.ndarray, " rows"]) -> list[object]:
-    """Return the values of a column of objects: numbers where all are, else text."""
-    values = [None if value is None or value != value else value for value in column]
+def _plain(column: Shaped[np.ndarray, " rows"]) -> list[str | None]:
+    """Return the values of a column of objects as they are written."""
+    values = [None if _is_absent(value) else value for value in column]
     for value in values:
         if not isinstance(value, str | int | float | np.generic | None):
             raise DataError(
                 f"a value must be a string or a number: argument must be a string or a number, "
                 f"got {type(value).__name__}"
             )
-    if any(isinstance(value, str) for value in values):
-        return [None if value is None else str(value) for value in values]
-    return [None if value is None else float(value) for value in values]  # pyright: ignore
+    return [None if value is None else str(value) for value in values]
 
 
 def _check_labels(column: Shaped[np.ndarray, " rows"]) -> None:
     if column.dtype == object:
-        absent = [value for value in column if value is None or not bool(value == value)]
+        absent = [value for value in column if _is_absent(value)]
         kinds = sorted({type(value).__name__ for value in column})
         if absent:
             raise DataError(f"y must be labels, got {absent[0]!r} among them")

@@ -16,16 +16,21 @@ What is written looks at one text alone, never at its column: `1e5` and `12e45`,
 of a hash, stay as they are, for no library writes a number so; `007` is a code.
 """
 
+import ast
+import json
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Literal
 
 BLANKS = " \t\n\r\v\f"
-MISSING = ("", "NULL", "null", "\\N", "NaN", "nan", "None", "<NA>", "NaT")
+MISSING = (
+    *("", "NULL", "null", "\\N", "NaN", "nan", "-nan", "None", "<NA>", "NaT"),
+    *("N/A", "n/a", "#N/A"),
+)
 """Texts that stand for a missing value in any column; `NA` is no such: it is Namibia."""
-NO_NUMBER = ("NA", "N/A", "#N/A", "n/a", "na", "none", "?", "-", "--", ".")
+NO_NUMBER = ("NA", "na", "none", "?", "-", "--", ".")
 """More of them, where a number or a moment should stand."""
 WORDS = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
 WORDS |= dict.fromkeys(MISSING, "")
@@ -33,6 +38,8 @@ NUMBER = re.compile(
     r"-?(0|[1-9][0-9]*)(\.[0-9]+([eE][+-]?[0-9]{1,3})?|[eE][+-][0-9]{1,3})|-0", re.ASCII
 )
 """Numbers that libraries write: with a point, or with a sign in the exponent."""
+WHOLE_TEXT = r"^(-?(?:0|[1-9][0-9]*))\.0+$"
+"""A whole number that had to be a float, for one is missing beside it."""
 MOMENT = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([0-9]{2}:[0-9]{2})(:[0-9]{2})?(\.[0-9]+)?"
     r" ?(Z|[+-][0-9]{2}(?::?[0-9]{2})?)?",
@@ -52,31 +59,39 @@ ASKING = "|".join(
     ]
 )
 """What every text that is not its own canonical one looks like, for a quick search; few others."""
-CURRENCY = re.compile(r"^([+-]?)\s*(?:[$€£¥₹]|USD|EUR|GBP)\s*|\s*(?:[$€£¥₹]|USD|EUR|GBP)$")
+MONEY = (
+    r"(?:(?:[A-Z]{1,2})?\$|[€£¥₹₽₩₺₫₪₴₱฿]|USD|EUR|GBP|CHF|JPY|CNY|INR|BRL|CAD|AUD|SEK|NOK|DKK|PLN|"
+    r"kr\.?|zł|Kč)"
+)
+CURRENCY = re.compile(rf"^([+-]?)\s*{MONEY}\s*|\s*{MONEY}$")
 PLAIN = re.compile(
     r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan)", re.ASCII | re.IGNORECASE
 )
 SPACED = re.compile(r"[+-]?\d{1,3}(?:[ '\u00a0\u202f\u2019]\d{3})+(?:[.,]\d+)?", re.ASCII)
-DRESSES: dict[Literal["", ".", ","], re.Pattern[str]] = {
+DRESSES: dict[str, re.Pattern[str]] = {
     "": re.compile(r"(?!)"),
-    ".": re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?", re.ASCII),
+    ".": re.compile(r"[+-]?\d{1,3}(?:,\d{2,3})*,\d{3}(?:\.\d*)?", re.ASCII),
     ",": re.compile(r"[+-]?(?:\d{1,3}(?:\.\d{3})+|\d+)(?:,\d*)?|[+-]?,\d+", re.ASCII),
 }
-"""Numbers with a comma, by the mark before their fraction; none without one."""
+DRESSES |= {"%": DRESSES[""], ",%": DRESSES[","]}
+"""Numbers with a comma, by the mark before their fraction; and the same all in percent."""
 SINCE_1970 = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
 """Microseconds in a unit of numbers that count from 1970."""
+HOUR, DAY = 3_600_000_000, 86_400_000_000
 LASTS = (631_152_000_000_000, 4_102_444_800_000_000)
-"""Numbers are moments from 1990 to 2099 only, in microseconds: others count another unit."""
+"""Moments are from 1990 to 2099 only, in microseconds: others count another unit."""
 ISO = (
     "[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:[.][0-9]+)?)?)?"
 )
 OFFSET = "(:[0-9]{2}(?:[.][0-9]+)?) ?(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)$"
 """An offset behind a time: it is left out, for hours are local."""
 FRACTION = "[.][0-9]+$"
-LIST = re.compile(r"\[[^\[\]]*\]")
-"""A cell that is a list as Python, JSON or NumPy write it."""
-ELEMENT = r"""'[^']*'|"[^"]*"|[^, \t\n\r\x0b\x0c'"]+"""
+QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+LIST = re.compile(rf"""\[(?:{QUOTED}|[^\[\](){{}}'"])*\]""")
+"""A cell that is a list of plain values as Python, JSON or NumPy write it."""
+ELEMENT = rf"""{QUOTED}|[^, \t\n\r\x0b\x0c'"]+"""
 """An element of a list in which something stands in quotes."""
+WHOLE_OF_NUMPY = r"^(-?[0-9]+)\.$"
 BETWEEN = "\x1f"
 """Stands before every value of a cell that came as a list."""
 
@@ -84,8 +99,15 @@ BETWEEN = "\x1f"
 def canonical_text(text: str, missing: Collection[str] = ()) -> str:
     """Return the one text of the value that a text is; `missing` are more words of `MISSING`."""
     text = text.strip(BLANKS)
-    if text in missing or text in WORDS:
-        return "" if text in missing else WORDS[text]
+    if text in missing:
+        return ""
+    found = _canonical(text)
+    return "" if found in missing else found
+
+
+def _canonical(text: str) -> str:
+    if text in WORDS:
+        return WORDS[text]
     if NUMBER.fullmatch(text):
         digits = format(Decimal(text), "f")
         digits = digits.rstrip("0").rstrip(".") if "." in digits else digits
@@ -96,27 +118,37 @@ def canonical_text(text: str, missing: Collection[str] = ()) -> str:
     return text if parts is None else _moment(text, *parts.groups(""))
 
 
-def number_of(
-    text: str, decimal: Literal["", ".", ","] = "", missing: Collection[str] = ()
-) -> float | None:
+def number_of(text: str, decimal: str = "", missing: Collection[str] = ()) -> float | None:
     """Return the number that a text is: nan where it is missing, none where it is no number.
 
     Args:
         text: As it is written; a currency and spaces between thousands are always read.
-        decimal: The mark before a fraction where commas are read, one of `DRESSES`.
+        decimal: How it is written, one of `DRESSES`.
         missing: More words of `MISSING`.
     """
     text = text.strip(BLANKS)
-    if text in missing or text in MISSING or text in NO_NUMBER:
+    number = float("nan") if text in missing else _number(text, decimal)
+    absent = number is not None and number in [_number(word, decimal) for word in missing]
+    return float("nan") if absent else number
+
+
+def _number(text: str, decimal: str) -> float | None:
+    if text in MISSING or text in NO_NUMBER:
         return float("nan")
     if WORDS.get(text, text) in ("true", "false"):
         return float(WORDS.get(text, text) == "true")
+    text = text.replace("\u2212", "-")
+    if decimal.endswith("%"):
+        if not text.endswith("%"):
+            return None
+        text = text[:-1].rstrip(BLANKS)
+    text = re.sub(r"^\((.*)\)$", r"-\1", text)  # as accountants write debts
     text = CURRENCY.sub(r"\1", CURRENCY.sub(r"\1", text))
     if SPACED.fullmatch(text):
         text = re.sub(r"[ '\u00a0\u202f\u2019]", "", text)
     if DRESSES[decimal].fullmatch(text):
         text = text.replace("," if decimal == "." else ".", "").replace(",", ".")
-    elif decimal == "," and "." in text:
+    elif decimal.startswith(",") and "." in text:
         return None
     return float(text) if PLAIN.fullmatch(text) else None
 
@@ -137,8 +169,20 @@ def list_elements(cell: str) -> list[str]:
     """Return the elements of a list as Python, JSON or NumPy write it."""
     inside = cell.strip(BLANKS)[1:-1]
     if "'" in inside or '"' in inside:
-        return [part.strip("'\"") for part in re.findall(ELEMENT, inside)]
-    return inside.split(",") if "," in inside else re.findall(f"[^{BLANKS}]+", inside)
+        return [_unquoted(part) for part in re.findall(ELEMENT, inside)]
+    parts = inside.split(",") if "," in inside else re.findall(f"[^{BLANKS}]+", inside)
+    return [re.sub(WHOLE_OF_NUMPY, r"\1", part.strip(BLANKS)) for part in parts]
+
+
+def _unquoted(part: str) -> str:
+    if part[0] not in "'\"":
+        return part
+    for read in (json.loads, ast.literal_eval) if "\\" in part else ():
+        with suppress(ValueError, SyntaxError):
+            found = read(part)
+            found.encode()  # half a character has no bytes
+            return found
+    return part[1:-1]
 
 
 def plain_format(format: str) -> tuple[str, bool, bool]:
@@ -152,6 +196,44 @@ def plain_format(format: str) -> tuple[str, bool, bool]:
     plain = format.removesuffix("%z").rstrip() if format.endswith("%z") else format
     whole = plain.removesuffix("%.f").removesuffix(".%f")
     return whole, whole != plain, plain != format
+
+
+def hour_and_day(text: str, format: str) -> tuple[int, int]:
+    """Return the hour of a moment, local as written, and its day of the week, 1 for Monday.
+
+    Raises:
+        ValueError: If the text is no moment in this format: `iso`, a unit, or one of `strptime`.
+        OverflowError: If it counts beyond all years.
+    """
+    if format in SINCE_1970:
+        since = float(text if PLAIN.fullmatch(text) else "nan") * SINCE_1970[format]
+        if not LASTS[0] <= since < LASTS[1]:
+            raise ValueError
+        return int(since) % DAY // HOUR, (int(since) // DAY + 3) % 7 + 1
+    plain, fraction, offset = plain_format(format)
+    if offset or format == "iso":
+        text = re.sub(OFFSET, r"\1", text)
+    text = re.sub(FRACTION, "", text) if fraction else text
+    text = text if "." in plain else re.sub(WHOLE_TEXT, r"\1", text)
+    if format != "iso":
+        moment = datetime.strptime(text, plain)
+    elif re.fullmatch(ISO, text := text.replace(" ", "T", 1)):
+        moment = datetime.fromisoformat(text[:16])
+    else:
+        raise ValueError
+    if not 1990 <= moment.year < 2100:
+        raise ValueError
+    return moment.hour, moment.isoweekday()
+
+
+def text_of_bytes(value: bytes | None) -> str | None:
+    """Return the text of bytes, or their hexadecimal digits where they are none."""
+    if value is None:
+        return None
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.hex()
 
 
 def _moment(text: str, day: str, minute: str, second: str, fraction: str, offset: str) -> str:

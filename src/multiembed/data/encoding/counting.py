@@ -43,7 +43,7 @@ def count_values(
         codes = _split(part, len(fields), options, cuts, given=source.reader.given)
         np.save(split_path(folder, place), codes)
         sizes += np.bincount(2 * codes + part.labels, minlength=2 * len(SPLITS)).reshape(-1, 2)
-    _check_splits(source, sizes, journal.bad_rows)
+    _check_splits(source, sizes, journal.bad_rows, options.split_by_group)
     if options.vocabulary == "train":
         chosen = [np.load(split_path(folder, place)) == 0 for place in range(len(parts))]
     else:
@@ -152,13 +152,14 @@ def _counts(column: Interned, rows: Bool[np.ndarray, " rows"] | None) -> pl.Data
 
 
 def _check_splits(
-    source: RowSource, sizes: Int64[np.ndarray, "splits classes"], bad: BadRows
+    source: RowSource, sizes: Int64[np.ndarray, "splits classes"], bad: BadRows, group: str | None
 ) -> None:
+    enough = "rows for every split (10 do)" if group is None else f"{group!r} for every split"
     for name, rows in zip(SPLITS, sizes.sum(axis=1).tolist(), strict=True):
         if rows == 0:
             raise DataError(
-                f"{source.files[0]} must have enough rows for every split (10 do), got "
-                f"{sizes.sum()} and none for {name}"
+                f"{source.files[0]} must have enough {enough}, got {sizes.sum()} rows and none "
+                f"for {name}"
             )
     classes = np.flatnonzero(sizes.sum(axis=0))
     if len(classes) == 1:

@@ -17,9 +17,10 @@ from multiembed.data.encoding.canonical import (
     NO_NUMBER,
     OFFSET,
     SINCE_1970,
+    WHOLE_TEXT,
     plain_format,
 )
-from multiembed.data.encoding.typed import canonical
+from multiembed.data.encoding.typed import as_written, canonical, category_text
 from multiembed.data.store.schema import DateRule
 
 UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
@@ -32,6 +33,8 @@ def read_part(
 ) -> tuple[pl.Series, Bool[np.ndarray, " rows"]]:
     """Return the hour or the day of moments, null where there is none, and which cannot be read.
 
+    Moments before 1990 or after 2099 cannot: most count in another unit than was read.
+
     Args:
         column: A settled column.
         rule: How its moments are written, and the part that is wanted.
@@ -40,19 +43,22 @@ def read_part(
     Raises:
         DataError: If the column is of a type that holds no moments.
     """
-    moment = _moments(column, rule.format)
+    moment = _of_our_time(_moments(column, rule.format))
     absent = column.is_null()
     if column.dtype == pl.String:
         absent |= column.str.strip_chars(BLANKS).is_in([*MISSING, *NO_NUMBER, *missing])
     elif column.dtype.is_float():
         absent |= column.is_nan()
+    if missing:
+        absent |= category_text(column, missing) == ""
     parts = {"hour": moment.dt.hour, "weekday": moment.dt.weekday}
     found = moment.dt.weekday() >= 6 if rule.part == "weekend" else parts[rule.part]()
-    return found.cast(pl.Int64), (moment.is_null() & ~absent.fill_null(True)).to_numpy()
+    found = found.set(absent.fill_null(True), None).cast(pl.Int64)
+    return found, (moment.is_null() & ~absent.fill_null(True)).to_numpy()
 
 
 def read_moments(column: pl.Series, format: str) -> pl.Series:
-    """Return moments of one time line, in microseconds; null where there is none.
+    """Return moments of one time line, in microseconds; null where `read_part` reads none.
 
     Unlike parts, which are local as written, moments with an offset or a zone are of UTC.
 
@@ -62,24 +68,25 @@ def read_moments(column: pl.Series, format: str) -> pl.Series:
     """
     if isinstance(column.dtype, pl.Datetime) and column.dtype.time_zone is not None:
         column = column.dt.convert_time_zone("UTC")
-    if column.dtype.is_temporal() or format in SINCE_1970:
-        return _moments(column, format)
+    known = column.dtype.is_temporal() or format in SINCE_1970
+    if known or not (format == "iso" or plain_format(format)[2]):
+        return _of_our_time(_moments(column, format))
     text = column.cast(pl.String).str.strip_chars(BLANKS)
     if format == "iso":
         text = canonical(text).str.strip_suffix("Z")
         text = (text + "T00:00:00").zip_with(text.str.len_chars() == len("2024-06-01"), text)
-        return _parsed(text, "%Y-%m-%dT%H:%M:%S%.f")
-    if plain_format(format)[2]:
-        return text.str.to_datetime(format, strict=False, time_unit="us").dt.replace_time_zone(None)
-    return _moments(column, format)
+        return _of_our_time(_parsed(text, "%Y-%m-%dT%H:%M:%S%.f"))
+    return _of_our_time(_parsed(text, format).dt.replace_time_zone(None))
 
 
 def unit_hint(value: object) -> str:
-    """Return a question for a number that is a moment of our time in another unit."""
+    """Return a question for what is a moment of our time in another unit."""
     try:
         number = float(str(value))
     except ValueError:
-        return ""
+        found = re.match(r"(\d{4})-\d\d-", str(value))
+        other = found and not 1990 <= int(found[1]) < 2100
+        return " (moments are from 1990 to 2099: are these milliseconds?)" if other else ""
     for unit, size in SINCE_1970.items():
         if LASTS[0] <= number * size < LASTS[1]:
             return f" (are these {UNIT_NAMES[unit]}? say {unit})"
@@ -111,9 +118,8 @@ def _moments(column: pl.Series, format: str) -> pl.Series:
     if format in SINCE_1970:
         text = column.str.strip_chars(BLANKS) if dtype == pl.String else column
         number = text.cast(pl.Float64, strict=False) * SINCE_1970[format]
-        inside = (number >= LASTS[0]) & (number < LASTS[1])
-        return number.set(~inside, None).cast(pl.Int64).cast(pl.Datetime("us"))
-    text = column.cast(pl.String).str.strip_chars(BLANKS)
+        return number.cast(pl.Int64, strict=False).cast(pl.Datetime("us"))
+    text = as_written(column).str.strip_chars(BLANKS)
     if format == "iso":
         text = text.str.replace(OFFSET, "$1").str.replace(" ", "T", literal=True)
         text = text.set(~text.str.contains(f"^(?:{ISO})$"), None)
@@ -124,9 +130,15 @@ def _moments(column: pl.Series, format: str) -> pl.Series:
     plain, fraction, offset = plain_format(format)
     text = text.str.replace(OFFSET, "$1") if offset else text
     text = text.str.replace(FRACTION, "") if fraction else text
+    text = text if "." in plain else text.str.replace(WHOLE_TEXT, "$1")
     if "%H" in plain and "%M" not in plain:
         return _parsed(text + "00", plain + "%M")  # polars wants minutes beside hours
     return _parsed(text, plain)
+
+
+def _of_our_time(moments: pl.Series) -> pl.Series:
+    since = moments.cast(pl.Int64)
+    return moments.set(~((since >= LASTS[0]) & (since < LASTS[1])), None)
 
 
 def _parsed(text: pl.Series, format: str) -> pl.Series:

@@ -7,12 +7,15 @@ import polars as pl
 from jaxtyping import Bool, UInt8
 
 from multiembed.base.errors import DataError
-from multiembed.data.encoding.moments import read_moments
+from multiembed.data.encoding.canonical import BLANKS, MISSING, NO_NUMBER
+from multiembed.data.encoding.moments import read_moments, unit_hint
+from multiembed.data.encoding.typed import category_text, settled
 from multiembed.data.options import PrepareOptions
 from multiembed.data.sources.source import RowReader
 from multiembed.data.store.schema import SplitOrder
 
 Key = float | int
+_LOOKED_AT = 1000
 
 
 class RowOrder(NamedTuple):
@@ -22,22 +25,26 @@ class RowOrder(NamedTuple):
     read_as: Literal["number", "moment"]
     format: str = "iso"
     """Of moments, where they are text."""
+    absent: tuple[str, ...] = ()
+    """Texts that stand for no value, beside the usual ones."""
 
     def keys(self, values: pl.Series) -> tuple[pl.Series, Bool[np.ndarray, " rows"]]:
-        """Return numbers that rise as the values do, null where there is none, and what is odd.
+        """Return numbers that rise as settled values do, null where is none, and what is odd.
 
         Odd is what is written where no number or moment can be read.
         """
-        text = values.cast(pl.String) if values.dtype in (pl.Categorical, pl.Enum) else values
-        missing = text.is_null()
-        if text.dtype == pl.String:
-            missing |= text.str.strip_chars().str.to_lowercase().is_in(["", "nan"])
+        values = values.fill_nan(None) if values.dtype.is_float() else values
+        missing = values.is_null()
+        if values.dtype == pl.String:
+            missing |= values.str.strip_chars(BLANKS).is_in([*MISSING, *NO_NUMBER])
+        if self.absent:
+            missing |= category_text(values, self.absent) == ""
         if self.read_as == "moment":
-            keys = read_moments(text, self.format).cast(pl.Int64)
+            keys = read_moments(values, self.format).cast(pl.Int64)
         else:
-            number = _numbers(text)
-            keys = number.to_frame("k").select(pl.when(pl.col("k").is_finite()).then("k"))
-            keys = keys.to_series()
+            number = _numbers(values)
+            keys = number.set(~number.is_finite(), None)
+        keys = keys.set(missing, None)
         return keys.alias(self.column), (keys.is_null() & ~missing).to_numpy()
 
     def text(self, key: Key) -> str:
@@ -71,22 +78,24 @@ def tell_order(reader: RowReader, options: PrepareOptions) -> RowOrder | None:
     if column is None:
         return None
     if column in options.dates:
-        return RowOrder(column, "moment", options.dates[column])
-    ways = RowOrder(column, "number"), RowOrder(column, "moment")
+        return RowOrder(column, "moment", options.dates[column], options.missing)
+    ways = [RowOrder(column, kind, absent=options.missing) for kind in ("number", "moment")]
     for block in reader.blocks([column]):
-        values = block.rows[column]
-        if values.dtype.is_temporal() and values.dtype not in (pl.Time, pl.Duration):
+        values = settled(block.rows)[column]
+        if values.dtype.is_temporal() and values.dtype != pl.Time:
             return ways[1]
         read = [way.keys(values) for way in ways]
         counts = [len(keys) - keys.null_count() for keys, _ in read]
-        if any(counts):
+        days = _are_days(read[0][0].drop_nulls())
+        if any(counts) and not days:
             return ways[int(np.argmax(counts))]
-        odd = np.flatnonzero(read[0][1])
+        odd = np.flatnonzero(read[0][0].is_not_null() if days else read[0][1])
         if len(odd):
+            got = values[int(odd[0])]
+            hint = " (a day in digits: say their format)" if days else unit_hint(got)
             raise DataError(
                 f"{block.place} {block.lines[odd[0]]}: split_by must be a column of numbers, or of "
-                f"dates: ISO ones or with their format in dates, got {values[int(odd[0])]!r} "
-                f"in {column!r}"
+                f"dates: ISO ones or with their format in dates, got {got!r} in {column!r}{hint}"
             )
     return ways[0]
 
@@ -127,9 +136,14 @@ def cut_order(counts: pl.DataFrame, order: RowOrder) -> tuple[Cuts, SplitOrder]:
     )
 
 
+def _are_days(numbers: pl.Series) -> bool:
+    """Say whether numbers are days such as 31122023, whose order is not that of numbers."""
+    text = numbers.head(_LOOKED_AT).cast(pl.Int64, strict=False).cast(pl.String).str.zfill(8)
+    days = [read_moments(text, format) for format in ("%d%m%Y", "%m%d%Y")]
+    return any(len(text) > 0 == found.null_count() for found in days)
+
+
 def _numbers(values: pl.Series) -> pl.Series:
-    if values.dtype.is_temporal():  # a time of day, a duration
-        values = values.cast(pl.Int64)
     if values.dtype == pl.String:
         values = values.str.strip_chars()
     return values.cast(pl.Float64, strict=False)

@@ -16,7 +16,7 @@ from multiembed.data.encoding.journal import PARTS, Journal, PartRecord, part_pa
 from multiembed.data.encoding.moments import unit_hint
 from multiembed.data.encoding.ordering import RowOrder, tell_order
 from multiembed.data.encoding.parts import PartBuilder
-from multiembed.data.encoding.typed import as_text, category_text
+from multiembed.data.encoding.typed import category_text
 from multiembed.data.encoding.values import read_labels
 from multiembed.data.options import PrepareOptions, plain_fields
 from multiembed.data.sources.source import BAD_ROWS_SHOWN, BadRow, Block, RowSource, ahead
@@ -87,11 +87,15 @@ class Rejects:
         return rejected
 
     def _refusal(self) -> str:
-        more = "".join(f"; {line}" for line in self._first[1:])
         rows = "1 bad row" if self._count == 1 else f"{self._count} bad rows"
-        told = f"{self._first[0]}{more} ({rows} so far, max_bad_rows is {self._limit})"
-        odd_label = any(" must be 0 or 1, got " in line for line in self._first)
-        return told + (f"; {OTHER_LABELS}" if odd_label else "")
+        told = f"{'; '.join(self._first)} ({rows} so far, max_bad_rows is {self._limit})"
+        return "; ".join([told, *self.advice])
+
+    @property
+    def advice(self) -> list[str]:
+        """What to do where labels are others than 0 and 1."""
+        labels = [line for line in self._first if " must be 0 or 1, got " in line]
+        return [] if all(line.endswith("got nothing") for line in labels) else [OTHER_LABELS]
 
 
 def write_parts(
@@ -116,7 +120,7 @@ def write_parts(
         for block in ahead(source.blocks(journal.after)):
             if journal.after.number == 0 and builder.rows == 0:
                 check_space(block, source, fields, folder)
-            labels = read_labels(block.rows, source.label, options.positive)
+            labels = read_labels(block.rows, source.label, options.positive, options.missing)
             _add(block, labels, builder, rejects, extras=extras)
             report.add(len(block.numbers), block.position)
             if builder.rows >= options.shard_rows:
@@ -162,15 +166,16 @@ class Extras(NamedTuple):
     def read(self, rows: pl.DataFrame) -> tuple[list[pl.Series], Flags]:
         """Return the column that rows are split by and those kept; and where one is unreadable.
 
-        An order is read as numbers, anything else as text.
+        An order is read as numbers, anything else as canonical text.
         """
-        split, unreadable = [], {}
+        split, unreadable, missing = [], {}, self.options.missing
         if self.order is not None:
             keys, unreadable[self.order.column] = self.order.keys(rows[self.order.column])
             split = [keys]
         elif self.options.split_by_group is not None:
-            split = [category_text(rows[self.options.split_by_group])]
-        return [*split, *as_text(rows.select(self.options.keep)).get_columns()], unreadable
+            split = [category_text(rows[self.options.split_by_group], missing)]
+        kept = [category_text(rows[name], missing) for name in self.options.keep]
+        return [*split, *kept], unreadable
 
 
 def _add(
@@ -207,7 +212,9 @@ def _named(
         rule = f"{{}} must be {kind} or empty" if name else "label {} must be 0 or 1"
         for row in np.flatnonzero(rows)[:BAD_ROWS_SHOWN]:
             got = block.rows[name or label][int(row)]
-            reason = f"{rule.format(name or label)}, got {'nothing' if got is None else repr(got)}"
+            shown = "nothing" if got is None else repr(got) if isinstance(got, str) else got
+            reason = f"{rule.format(name or label)}, got {shown}"
             reason += unit_hint(got) if name in dates else ""
+            reason += " (the header again)" if not name and got == label else ""
             named.setdefault(int(row), BadRow(int(block.lines[row]), reason))
     return [named[row] for row in sorted(named)][:BAD_ROWS_SHOWN]

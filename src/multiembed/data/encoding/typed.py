@@ -12,13 +12,20 @@ import polars as pl
 import pyarrow as pa
 
 from multiembed.base.errors import DataError
-from multiembed.data.encoding.canonical import ASKING, BETWEEN, canonical_text
+from multiembed.data.encoding.canonical import (
+    ASKING,
+    BETWEEN,
+    WHOLE_TEXT,
+    canonical_text,
+    text_of_bytes,
+)
 
-WHOLE_TEXT = r"^(-?(?:0|[1-9][0-9]*))\.0+$"
 LARGEST_WHOLE = 2.0**53
 TIME_FORMAT = "%H:%M:%S%.f"
 """A cast of times of day to text leaves their fraction out."""
 PLAIN_TYPES = (pl.String, pl.Boolean, pl.Decimal, pl.Date, pl.Datetime, pl.Time)
+EXTENSIONS = ("arrow.bool8", "arrow.json")
+"""Types beyond Arrow's own that are as plain as what they are stored as."""
 LIBRARY_ERRORS = (
     *(pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException),
     *(TypeError, ValueError, OverflowError, NotImplementedError),
@@ -111,11 +118,14 @@ def _plain(column: pl.Series) -> pl.Series:
     dtype = column.dtype
     if isinstance(dtype, pl.Categorical | pl.Enum | pl.Null | pl.Int128 | pl.UInt128):
         return column.cast(pl.String)
+    if isinstance(dtype, pl.BaseExtension) and dtype.ext_name() in EXTENSIONS:
+        truth = dtype.ext_name() == "arrow.bool8"
+        return column.ext.storage().cast(pl.Boolean if truth else pl.String)
     if isinstance(dtype, pl.Float16):
         shortest = [None if x is None else float(str(np.float16(x))) for x in column.to_list()]
         return pl.Series(column.name, shortest, dtype=pl.Float64)
     if isinstance(dtype, pl.Binary):
-        return pl.Series(column.name, [_decoded(x) for x in column.to_list()], dtype=pl.String)
+        return pl.Series(column.name, [text_of_bytes(x) for x in column.to_list()], dtype=pl.String)
     if isinstance(dtype, pl.Array):
         return _plain(column.arr.to_list())
     if _has_plain_elements(column):
@@ -124,13 +134,3 @@ def _plain(column: pl.Series) -> pl.Series:
         return column.list.eval(pl.lit(BETWEEN) + text.fill_null("")).list.join("")
     mend = "; .dt.total_seconds() makes it a number" if dtype == pl.Duration else ""
     raise DataError(f"column {column.name!r} must hold plain values, got {dtype}{mend}")
-
-
-def _decoded(value: bytes | None) -> str | None:
-    """Return the text of bytes, or their hexadecimal digits where they are none."""
-    if value is None:
-        return None
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.hex()

@@ -6,14 +6,22 @@ other. A cell may hold several values.
 
 import hashlib
 from collections.abc import Collection, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from jaxtyping import Bool, Int32, Int64
 
 from multiembed.base.errors import DataError
-from multiembed.data.encoding.canonical import BETWEEN, BLANKS, ELEMENT, LIST, number_of
+from multiembed.data.encoding.canonical import (
+    BETWEEN,
+    BLANKS,
+    ELEMENT,
+    LIST,
+    WHOLE_OF_NUMPY,
+    list_elements,
+    number_of,
+)
 from multiembed.data.encoding.moments import read_part
 from multiembed.data.encoding.typed import (
     about_column,
@@ -22,14 +30,14 @@ from multiembed.data.encoding.typed import (
     canonical,
     category_text,
 )
-from multiembed.data.store.schema import Field, NumericRule
+from multiembed.data.store.schema import Dress, Field, NumericRule
 
 QUANTILES = 32
 QUANTILE_DIGITS = 4
 """Significant digits kept before quantiles are taken, so that counting them needs little memory."""
 NO_VALUE = -1
 """Stands in the slots behind the last value of a cell."""
-NO_LABEL = ("", "nan", "null", "none", "na", "n/a", "\\n")
+NO_LABEL = ("", "nan", "null", "none", "na", "n/a", "\\n", "<na>", "nat")
 """What is written where no label is."""
 
 
@@ -98,13 +106,13 @@ def read_values(rows: pl.DataFrame, fields: Sequence[Field]) -> Values:
 
 
 def read_numbers(
-    column: pl.Series, decimal: Literal["", ".", ","], missing: Collection[str] = ()
+    column: pl.Series, decimal: Dress, missing: Collection[str] = ()
 ) -> tuple[pl.Series, Bool[np.ndarray, " rows"]]:
     """Return numbers, null where they are missing or infinite, and which cannot be read.
 
     Args:
         column: A settled column.
-        decimal: The mark before a fraction where text has commas, one of `DRESSES`.
+        decimal: How it is written in text, one of `DRESSES`.
         missing: Texts that stand for a missing value, beside the usual ones.
 
     Raises:
@@ -122,7 +130,7 @@ def read_numbers(
     else:
         text = column.str.strip_chars(BLANKS)
         number = text.cast(pl.Float64, strict=False)
-        asks = text.is_not_null() if decimal == "," else number.is_null() & (text != "")
+        asks = text.is_not_null() if decimal not in ("", ".") else number.is_null() & (text != "")
         asks = (asks | text.is_in(list(missing)) if missing else asks).fill_null(False)
         if asks.any():
             asking = text.filter(asks).unique()
@@ -132,14 +140,20 @@ def read_numbers(
             )
             number = again.zip_with(asks, number)
             unreadable = (asks & number.is_null()).to_numpy()
+    if missing:
+        absent = [number_of(word, decimal) for word in missing]
+        number = number.set(number.is_in([one for one in absent if one is not None]), None)
     return number.set(~number.is_finite(), None), unreadable
 
 
-def read_labels(rows: pl.DataFrame, name: str, positive: str | None = None) -> pl.Series:
+def read_labels(
+    rows: pl.DataFrame, name: str, positive: str | None = None, missing: Collection[str] = ()
+) -> pl.Series:
     """Read a column of any type as labels 0 or 1, null where it says neither.
 
     1 and 0 may be written as any number is, or as true and false. With `positive` 1 is what equals
-    it, and 0 every other value that is there.
+    it, and 0 every other value that is there; a row that repeats the header holds none. `missing`
+    are more texts that stand for no value.
 
     Raises:
         DataError: If no label is of such a type.
@@ -158,9 +172,12 @@ def read_labels(rows: pl.DataFrame, name: str, positive: str | None = None) -> p
         said = [None if one is None else one.decode(errors="replace") for one in column]
         column = pl.Series(name, said, dtype=pl.String)
     text = as_text(column.to_frame()).to_series().fill_null("")
+    if (text == name).any() and set(rows.dtypes) == {pl.String}:
+        again = rows.select(pl.all_horizontal(pl.col(n) == n for n in rows.columns)).to_series()
+        text = text.set(again, "")
     distinct = text.unique()
-    labels = pl.Series([_label(one.strip(), positive) for one in distinct], dtype=pl.UInt8)
-    return text.replace_strict(distinct, labels)
+    labels = [_label(one.strip(), positive, missing) for one in distinct]
+    return text.replace_strict(distinct, pl.Series(labels, dtype=pl.UInt8))
 
 
 def cut_quantiles(counts: pl.DataFrame) -> tuple[NumericRule, pl.DataFrame]:
@@ -185,7 +202,7 @@ def cut_values(values: pl.Series, field: Field) -> pl.Series:
 
 def split_cells(column: pl.Series, field: Field) -> Cells:
     """Take the text of cells apart: at the delimiter, or as a list; what is empty is no value."""
-    parts = _parts(column.str.strip_chars(BLANKS), field.delimiter)
+    parts = _parts(_unescaped(column.str.strip_chars(BLANKS)), field.delimiter)
     owners = np.repeat(np.arange(len(parts)), parts.list.len().to_numpy())
     values = canonical(parts.explode(), field.missing)
     there = (values != "").to_numpy()
@@ -201,6 +218,14 @@ def split_cells(column: pl.Series, field: Field) -> Cells:
     return Cells(kept, np.clip(counts, 1, field.slots), counts > field.slots)
 
 
+def _unescaped(text: pl.Series) -> pl.Series:
+    """Take lists with backslashes apart, which few have."""
+    odd = text.filter(text.str.contains("\\", literal=True)).unique()
+    odd = odd.filter(odd.str.contains(f"^{LIST.pattern}$"))
+    found = [BETWEEN + BETWEEN.join(list_elements(cell)) for cell in odd]
+    return text.replace(odd, pl.Series(found, dtype=pl.String)) if found else text
+
+
 def _parts(text: pl.Series, delimiter: str | None) -> pl.Series:
     """Return what stands between delimiters, or in lists; one empty text at least."""
     one = pl.concat_list(pl.col("text"))
@@ -208,13 +233,14 @@ def _parts(text: pl.Series, delimiter: str | None) -> pl.Series:
     marked = pl.col("text").str.starts_with(BETWEEN)
     listed = pl.col("text").str.contains(f"^{LIST.pattern}$")
     inside = pl.col("text").str.slice(1).str.head(-1)
-    unquoted = pl.element().str.strip_chars("'\"")
+    unquoted = pl.element().str.replace(r"""^['"]((?s:.*))['"]$""", "$1")
+    whole = pl.element().str.strip_chars(BLANKS).str.replace(WHOLE_OF_NUMPY, "$1")
     elements = (
         pl.when(inside.str.contains("['\"]"))
         .then(inside.str.extract_all(ELEMENT).list.eval(unquoted))
         .when(inside.str.contains(","))
-        .then(inside.str.split(","))
-        .otherwise(inside.str.extract_all(f"[^{BLANKS}]+"))
+        .then(inside.str.split(",").list.eval(whole))
+        .otherwise(inside.str.extract_all(f"[^{BLANKS}]+").list.eval(whole))
     )
     parts = (
         pl.when(marked)
@@ -246,19 +272,21 @@ def _zero_or_one(column: pl.Series, one: list, zero: list) -> pl.Series:
     return pl.select(label.alias("label")).to_series()
 
 
-def _label(text: str, positive: str | None) -> int | None:
-    if text.lower() in NO_LABEL:
+def _label(text: str, positive: str | None, missing: Collection[str]) -> int | None:
+    number = _number(text)
+    if positive is not None and (text == positive or number == _number(positive) is not None):
+        return 1
+    if text.lower() in NO_LABEL or text in missing:
         return None
     if positive is not None:
-        return int(text == positive or _number(text) == _number(positive) is not None)
-    number = {"true": 1.0, "false": 0.0}.get(text.lower(), _number(text))
+        return 0
     return int(number) if number in (0.0, 1.0) else None
 
 
 def _number(text: str) -> float | None:
     try:
-        return float(text)
-    except ValueError:
+        return {"true": 1.0, "false": 0.0}[text.lower()] if text.isalpha() else float(text)
+    except (KeyError, ValueError):
         return None
 
 

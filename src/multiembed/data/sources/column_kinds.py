@@ -2,19 +2,19 @@
 
 import re
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import polars as pl
 from jaxtyping import Bool
 
 from multiembed.base.errors import DataError
-from multiembed.data.encoding.canonical import BETWEEN, BLANKS, DRESSES, LIST, MISSING, NO_NUMBER
+from multiembed.data.encoding.canonical import BETWEEN, BLANKS, LIST, MISSING, NO_NUMBER
 from multiembed.data.encoding.typed import LARGEST_WHOLE, canonical, settled
 from multiembed.data.encoding.values import read_numbers
 from multiembed.data.sources.read_options import ReadOptions
 from multiembed.data.sources.source import Column
-from multiembed.data.store.schema import DateRule
+from multiembed.data.store.schema import DateRule, Dress
 
 KIND_ROWS = 10_000
 SHOWN = 3
@@ -36,11 +36,20 @@ THINGS = (
     "unit|user|vehicle|vendor|venue|video|visit|visitor|zone"
 )
 KEYS = (
-    "id|ids|uid|uuid|guid|pid|cid|gid|sid|tid|iid|nid|oid|code|codes|zip|zipcode|postcode|sku|isbn"
+    "id|ids|uid|uuid|guid|pid|cid|gid|sid|tid|iid|nid|oid|code|codes|zip|zipcode|postcode|sku|isbn|"
+    "asin|ean|gtin|hash|idfa|gaid|imei|ip|mac|msisdn|phone|pincode|plz|upc"
 )
 """Words that make an identifier of a column when they stand alone or last."""
 CODED = "zip|postal|country|area|product|region|city|state|item|airport|airline|promo|coupon|bar"
-ONE_WORD = re.compile(f"(?:{THINGS})s?(?:id|ids|uid|key)|(?:{CODED})codes?")
+NUMBERED = (
+    "account|card|contract|customer|employee|invoice|item|member|part|patient|phone|policy|product|"
+    "serial|shop|store|ticket"
+)
+"""Things that have numbers; those of orders, pages and visits often count."""
+ONE_WORD = re.compile(
+    f"(?:{THINGS})s?(?:id|ids|uid|key)|id(?:{THINGS})|(?:{CODED})codes?|"
+    f"(?:{NUMBERED})(?:no|nr|nbr|number)"
+)
 """An identifier in one word, such as userid; paid, bid, grid, humid and valid are none."""
 ALONE = re.compile(
     "user|item|movie|song|product|customer|client|advertiser|campaign|creative|store"
@@ -51,7 +60,7 @@ class _Look(NamedTuple):
     """What a sample of a column looks like."""
 
     numeric: bool
-    decimal: Literal["", ".", ","] = ""
+    decimal: Dress = ""
     remark: str = ""
 
 
@@ -80,11 +89,17 @@ def tell_columns(rows: pl.DataFrame, label: str | None, options: ReadOptions) ->
         column = rows.select(name)[name]
         listed = isinstance(column.dtype, pl.List | pl.Array)
         column = settled(column.to_frame())[name]
+        if listed and name in (
+            *options.categorical_columns,
+            *options.numeric_columns,
+            *options.dates,
+        ):
+            raise DataError(f"column {name!r} must be multivalued, for it holds lists")
         if name in options.dates:
             columns += _date_columns(name, options.dates[name])
         elif name in options.multivalued:
             columns.append(Column(name, "multivalued", delimiter=options.multivalued[name]))
-        elif name in options.categorical_columns and not listed:
+        elif name in options.categorical_columns:
             columns.append(Column(name, "categorical", remark=_same_number(column)))
         elif listed or (name not in options.numeric_columns and _holds_lists(column)):
             columns.append(Column(name, "multivalued"))
@@ -98,9 +113,13 @@ def tell_columns(rows: pl.DataFrame, label: str | None, options: ReadOptions) ->
 def is_identifier(name: str) -> bool:
     """Say whether a column is an identifier by its name, however that is written."""
     words = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
-    words = re.split(r"[^0-9a-z]+", words.lower())
-    last, whole = words[-1], "".join(words)
-    known = re.fullmatch(KEYS, last) or ONE_WORD.fullmatch(last) or ONE_WORD.fullmatch(whole)
+    words = re.split(r"[^0-9a-z]+", words.lower().rstrip("_"))
+    if len(words) > 1 and re.fullmatch("[0-9]+|x|y", words[-1]):  # a second one, or pandas' merge
+        words.pop()
+    last, whole = words[-1].rstrip("0123456789"), "".join(words)
+    known = re.fullmatch(KEYS, last) or any(
+        ONE_WORD.fullmatch(text) for text in (last, whole, "".join(words[-2:]))
+    )
     return bool(known) or bool(ALONE.fullmatch(whole))
 
 
@@ -152,7 +171,7 @@ def _look(column: pl.Series, options: ReadOptions, *, wanted: bool) -> _Look:
         _else(share, others) if others.height else "",
         "" if unread.any() else _dressed(present[column.name]),
         _repeated(
-            values.repeat_by(present.filter(~pl.Series(unread))["rows"]).explode(), wanted=wanted
+            values.repeat_by(present["rows"].filter(numbers.is_not_null())).explode(), wanted=wanted
         ),
     ]
     return _Look(True, decimal, "; ".join(filter(None, remarks)))
@@ -160,10 +179,10 @@ def _look(column: pl.Series, options: ReadOptions, *, wanted: bool) -> _Look:
 
 def _in_some_dress(
     counts: pl.DataFrame,
-) -> tuple[Literal["", ".", ","], pl.Series, Bool[np.ndarray, " values"]]:
+) -> tuple[Dress, pl.Series, Bool[np.ndarray, " values"]]:
     """Return the mark before fractions that makes most rows numbers, these, and the other texts."""
     found = []
-    for decimal in DRESSES:
+    for decimal in get_args(Dress):
         numbers, unread = read_numbers(counts.to_series(0), decimal)
         found.append((int(counts["rows"].to_numpy() @ unread), decimal, numbers, unread))
         if not unread.any():

@@ -1,6 +1,7 @@
 """Tables with column names: how their files are opened, and what the user says of them."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,14 @@ import pyarrow.parquet as pq
 from typing_extensions import override
 
 from multiembed.base.errors import ConfigError, DataError
-from multiembed.data.sources.arrow_streams import StreamReader, nested_columns, pandas_index
+from multiembed.data.encoding.frames import polars_reads
+from multiembed.data.sources.arrow_streams import (
+    ROWS_PER_BLOCK,
+    BatchReader,
+    evenly,
+    nested_columns,
+    pandas_index,
+)
 from multiembed.data.sources.column_kinds import KIND_ROWS, tell_columns
 from multiembed.data.sources.contents import look_into
 from multiembed.data.sources.formats import Choice, RawFormat
@@ -20,6 +28,7 @@ from multiembed.data.sources.read_options import ReadOptions
 from multiembed.data.sources.source import (
     SAMPLE_PLACES,
     START,
+    UNREADABLE,
     Block,
     FileReader,
     Mark,
@@ -28,23 +37,19 @@ from multiembed.data.sources.source import (
 )
 
 JSON = (".jsonl", ".ndjson", ".json")
-ROWS_PER_BLOCK = 65_536
 
 
 class ColumnarReader(FileReader):
-    """One Parquet or Arrow file."""
+    """One Parquet file."""
 
-    def __init__(self, file: Path, kind: str) -> None:
+    def __init__(self, file: Path, arrow: pa.Schema | None) -> None:
         self.files = (file,)
-        parquet = kind == "parquet"
         with reading([file]):
-            scan = pl.scan_parquet if parquet else pl.scan_ipc
-            self._lazy = scan(file, glob=False, hive_partitioning=False)
+            self._lazy = pl.scan_parquet(file, glob=False, hive_partitioning=False)
             self._schema = self._lazy.collect_schema()
             self._height = int(self._lazy.select(pl.len()).collect().item())
-            arrow = pq.read_schema(file) if parquet else pa.ipc.open_file(file).schema
         self.names = tuple(self._schema.names())
-        self.asides = pandas_index(arrow)
+        self.asides = {} if arrow is None else pandas_index(arrow)
         self.nested = nested_columns(self._schema)
 
     @property
@@ -63,24 +68,26 @@ class ColumnarReader(FileReader):
             with reading(self.files):
                 rows = next(batches, None)
             if rows is None:
-                return
+                break
             numbers = number + np.arange(rows.height)
             number += rows.height
             after = start._replace(offset=start.offset + number - start.number, number=number)
             lines = numbers - after.number + after.offset + 1
             position = size * after.offset // max(1, self._height)
             yield Block(rows, numbers, lines, f"{self.files[0]} row", position, after)
+        read = number - start.number + start.offset
+        if read != self._height:  # polars ends batches without a word where a thread of its panics
+            raise DataError(
+                f"{self.files[0]} must be readable, got {read} of its {self._height} rows"
+            )
 
     @override
     def sample(self, rows: int) -> pl.DataFrame:
         size = -(-rows // SAMPLE_PLACES)
-        last = max(0, self._height - size)
-        begins = np.unique(np.linspace(0, last, SAMPLE_PLACES).astype(int)).tolist()
-        ends = [*begins[1:], self._height]
         with reading(self.files):
             return pl.concat(
                 self._lazy.slice(begin, min(size, end - begin)).collect()
-                for begin, end in zip(begins, ends, strict=True)
+                for begin, end in evenly(self._height, size)
             )
 
 
@@ -104,7 +111,7 @@ class TableFormat(RawFormat):
             )
         if len(reader.names) < 2:
             raise DataError(f"{file} must have columns beside the label, got {label!r} alone")
-        rows = reader.sample(KIND_ROWS)
+        rows = reader.sample(KIND_ROWS).drop(reader.unlearned)
         if not rows.height:
             raise DataError(_first_bad(reader))
         columns = tell_columns(rows, label, options)
@@ -132,10 +139,16 @@ def _first_bad(reader: RowReader) -> str:
 def _open_table(file: Path, options: ReadOptions) -> FileReader:
     """Open a file with column names; its name only tells one kind of text from another."""
     contents = look_into(file)
-    if contents.kind == "stream":
-        return StreamReader(file)
-    if contents.kind in ("parquet", "arrow"):
-        return ColumnarReader(file, contents.kind)
-    if any(suffix in JSON for suffix in Path(contents.name).suffixes):
+    if contents.kind in ("stream", "arrow"):
+        return BatchReader(file, contents.kind)
+    if contents.kind == "parquet":
+        arrow = None
+        with suppress(*UNREADABLE):  # what is wrong with it, polars says
+            arrow = pq.read_schema(file)
+        read = arrow is None or all(map(polars_reads, arrow.types))
+        return ColumnarReader(file, arrow) if read else BatchReader(file, "parquet")
+    delimited = options.no_header or options.separator  # a first value may be an object
+    named = any(suffix in JSON for suffix in Path(contents.name).suffixes)
+    if named or (contents.kind == "json" and not delimited):
         return open_json(file, contents, options)
     return open_delimited(file, contents, options)

@@ -25,7 +25,11 @@ TABLES = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "stream"}
 UNREAD = {
     **{b"ORC": "ORC", b"Obj\x01": "Avro", b"FEA1": "Feather 1", b"\x89HDF": "HDF5"},
     **{b"SQLite format 3": "SQLite", b"\x93NUMPY": "NumPy", b"%PDF": "PDF", b"7z\xbc\xaf": "7-Zip"},
-    **{b"\x80\x04": "pickle", b"\x80\x05": "pickle", b"Rar!": "RAR", b"\x1f\x9d": "compress"},
+    **{b"Rar!": "RAR", b"\x1f\x9d": "compress", b"\x5d\0\0": "LZMA", b"PARE": "encrypted Parquet"},
+    **dict.fromkeys([b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"ccopy_reg"], "pickle"),
+    **{b"\xd0\xcf\x11\xe0": "Excel", b"SEQ\x06": "a Hadoop sequence", b"<stata_dta>": "Stata"},
+    **{b"version https://git-lfs": "a pointer of Git LFS", b"<?xml": "XML"},
+    **dict.fromkeys([b"<!DOCTYPE", b"<!doctype", b"<html", b"<HTML"], "HTML"),
 }
 """How others begin, whose name is better than a complaint about their bytes."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -34,6 +38,8 @@ BYTE_ORDERS = {
     **{b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"},
 }
 """How text in other encodings begins that says so."""
+_JSON = re.compile(rb"(\xef\xbb\xbf)?\s*(\[\s*)?\{\s*\"")
+"""How objects begin, on lines or in an array; no name of a column begins so."""
 _UNDECODABLE = "multiembed.undecodable"
 
 
@@ -41,7 +47,7 @@ class FileContents(NamedTuple):
     """What a file holds."""
 
     kind: str
-    """text, parquet, arrow, stream (Arrow's), or nothing."""
+    """text, json, parquet, arrow, stream (Arrow's), or nothing."""
     name: str = ""
     """The text's name, in lower case and without what a compression added."""
     encoding: str = ""
@@ -58,8 +64,10 @@ def look_into(file: Path) -> FileContents:
         first = stream.read(FIRST_BYTES)
         name = stream.name if isinstance(stream, zipfile.ZipExtFile) else file.name
     kind = next((kind for magic, kind in TABLES.items() if first.startswith(magic)), "text")
-    if raw is not stream and kind != "text":
-        raise DataError(f"{file} must be unpacked first, got {kind} inside a compressed file")
+    packed = next((name for name, magic, _ in _COMPRESSIONS if re.match(magic, first)), "")
+    if raw is not stream and (packed or kind != "text"):
+        got = packed or kind
+        raise DataError(f"{file} must be unpacked first, got {got} inside a compressed file")
     if first[257:262] == b"ustar":
         raise DataError(f"{file} must be unpacked first, got a tar archive")
     unread = next((kind for magic, kind in UNREAD.items() if first.startswith(magic)), None)
@@ -67,6 +75,7 @@ def look_into(file: Path) -> FileContents:
         raise DataError(
             f"{file} must be text, JSON, Parquet or Arrow, plain or compressed, got {unread}"
         )
+    kind = "json" if kind == "text" and _JSON.match(first) else kind
     blank = len(first) < FIRST_BYTES and not first.removeprefix(BYTE_ORDER_MARK).strip()
     encoding = next((name for mark, name in BYTE_ORDERS.items() if first.startswith(mark)), "")
     return FileContents("nothing" if blank else kind, name.lower(), encoding)
@@ -126,7 +135,7 @@ def _decompressed(file: Path) -> Iterator[tuple[io.BufferedReader, Stream]]:
     with file.open("rb") as raw:
         first = raw.read(16)
         raw.seek(0)
-        through = next((open for magic, open in _COMPRESSIONS if re.match(magic, first)), None)
+        through = next((open for _, magic, open in _COMPRESSIONS if re.match(magic, first)), None)
         if through is None:
             yield raw, raw
             return
@@ -147,6 +156,8 @@ def _only_member(raw: io.BufferedReader, file: Path) -> zipfile.ZipExtFile:
         if not (member.is_dir() or member.filename.startswith("__MACOSX/"))
     ]
     names = ", ".join(member.filename for member in members[:3]) or "none"
+    if names.startswith(("[Content_Types].xml", "mimetype")):
+        raise DataError(f"{file} must be text, JSON, Parquet or Arrow, got a spreadsheet")
     if len(members) != 1:
         raise DataError(f"{file} must hold one file or be unpacked, got {len(members)}: {names}")
     if members[0].flag_bits & 1:
@@ -154,12 +165,12 @@ def _only_member(raw: io.BufferedReader, file: Path) -> zipfile.ZipExtFile:
     return archive.open(members[0])  # pyright: ignore
 
 
-_COMPRESSIONS: tuple[tuple[bytes, Callable[[io.BufferedReader, Path], Stream]], ...] = (
-    (rb"\x1f\x8b", _by_arrow("gzip")),
-    (rb"\x28\xb5\x2f\xfd", _by_arrow("zstd")),
-    (rb"\x04\x22\x4d\x18", _by_arrow("lz4")),
-    (rb"BZh[1-9](1AY&SY|\x17rE8P\x90)", lambda raw, _: bz2.BZ2File(raw)),
-    (rb"\xfd7zXZ\0", lambda raw, _: lzma.LZMAFile(raw)),  # noqa: SIM115
-    (rb"PK(\x03\x04|\x05\x06)", _only_member),
+_COMPRESSIONS: tuple[tuple[str, bytes, Callable[[io.BufferedReader, Path], Stream]], ...] = (
+    ("gzip", rb"\x1f\x8b", _by_arrow("gzip")),
+    ("zstd", rb"\x28\xb5\x2f\xfd", _by_arrow("zstd")),
+    ("lz4", rb"\x04\x22\x4d\x18", _by_arrow("lz4")),
+    ("bzip2", rb"BZh[1-9](1AY&SY|\x17rE8P\x90)", lambda raw, _: bz2.BZ2File(raw)),
+    ("xz", rb"\xfd7zXZ\0", lambda raw, _: lzma.LZMAFile(raw)),  # noqa: SIM115
+    ("zip", rb"PK(\x03\x04|\x05\x06)", _only_member),
 )
 """How compressed files begin, and what reads them."""

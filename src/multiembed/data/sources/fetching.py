@@ -43,6 +43,11 @@ def scheme_of(source: object) -> str:
     return found[0].lower() if found else ""
 
 
+def is_hidden(path: PurePosixPath | str) -> bool:
+    """Say whether what lies there is passed over: a step begins with a point or a line."""
+    return any(step.startswith((".", "_")) for step in PurePosixPath(path).parts)
+
+
 def fetch(url: str, downloads: Path) -> dict[Path, str]:
     """Download what a URL leads to, unless it is there already; return the files and their names.
 
@@ -60,6 +65,8 @@ def fetch(url: str, downloads: Path) -> dict[Path, str]:
             _keep(target, lambda partial: _fetch_web(url, partial))
             return {target: shown}
         return _fetch_stored(url, shown.partition("?")[0], folder)
+    except InputError:
+        raise
     except (OSError, HTTPException, ValueError, pa.ArrowException, ImportError) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         line = " ".join(str(reason).splitlines()[:1])
@@ -93,18 +100,17 @@ def _fetch_stored(url: str, shown: str, folder: Path) -> dict[Path, str]:
         inside = system.get_file_info(filesystems.FileSelector(path, recursive=True))
         start = path.strip("/") + "/"
         below = {
-            info.path.strip("/").removeprefix(start): info
+            name: info
             for info in inside
             if info.type == filesystems.FileType.File
+            and not is_hidden(name := info.path.strip("/").removeprefix(start))
         }
     names: dict[Path, str] = {}
     for name, info in sorted(below.items()):
-        if any(step.startswith((".", "_")) for step in PurePosixPath(name).parts):
-            continue
         names[folder / name] = shown if info is found else f"{shown.rstrip('/')}/{name}"
 
         def write(partial: Path, info: filesystems.FileInfo = info) -> None:
-            with system.open_input_stream(info.path) as stream:
+            with system.open_input_stream(info.path, compression=None) as stream:
                 _save(stream, partial, info.size)
 
         _keep(folder / name, write)

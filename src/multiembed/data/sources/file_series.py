@@ -1,5 +1,6 @@
 """Several files as one: the columns of all, those that directories name, and those left out."""
 
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from typing_extensions import override
 
 from multiembed.base.errors import DataError
 from multiembed.data.encoding.typed import as_text
+from multiembed.data.sources.arrow_streams import PANDAS_INDEX
 from multiembed.data.sources.found_files import FoundFile, RawSource, find_files, without_empty
 from multiembed.data.sources.source import (
     SAMPLE_PLACES,
@@ -19,6 +21,11 @@ from multiembed.data.sources.source import (
     RowReader,
 )
 
+_POLARS_PATTERN = re.compile(r"\*|\^.*\$", re.DOTALL)
+"""Names that polars takes for those of several columns."""
+_INDEX_NAME = re.compile(r"Unnamed: 0(\.\d+)*|__index_level_\d+__")
+"""What pandas calls the index of a frame without a name, when it writes it or reads it again."""
+
 
 class FileSeries(RowReader):
     """Files with the same columns, read one after the other.
@@ -26,13 +33,15 @@ class FileSeries(RowReader):
     Args:
         members: A reader of every file.
         found: The files.
-        wanted: Columns that somebody asks for by name; one of a directory far above a file, or
+        wanted: Columns that somebody asks for by name; one of a directory above all files, or
             one that a file would rather leave out, is there only then.
-        dropped: Columns that are left out.
+        extra: Columns that are read for another use than to be learned from.
+        chosen: If given, the only columns to be learned from, beside those wanted.
+        dropped: Columns that are not to be learned from.
 
     Raises:
-        DataError: If a wanted column cannot be read, a dropped one is not there or wanted, or
-            files have different columns.
+        DataError: If a wanted column cannot be read, a chosen one is not there, a dropped one is
+            not there or wanted, or files have different columns.
     """
 
     def __init__(
@@ -41,24 +50,39 @@ class FileSeries(RowReader):
         found: Sequence[FoundFile],
         *,
         wanted: Collection[str] = (),
+        extra: Collection[str] = (),
+        chosen: Collection[str] = (),
         dropped: Collection[str] = (),
     ) -> None:
+        wanted = {*wanted, *chosen}
         self.files = tuple(file for member in members for file in member.files)
         self.given = any(file.split is not None for file in found)
         self._members = tuple(members)
         self._found = tuple(found)
+        far = _told_apart(found)
         self._partitions = [
-            _partitions(member, file, wanted) for member, file in zip(members, found, strict=True)
+            _partitions(member, file, {*wanted, *extra, *far})
+            for member, file in zip(members, found, strict=True)
         ]
-        aside = _asides(members, wanted, dropped)
-        self.names = self._shared_names(aside)
+        asides = _asides(members, wanted, extra)
+        self.names = self._shared_names(set(asides) - set(extra))
+        known = dict.fromkeys((*self.names, *asides))
+        for name in chosen:
+            if name not in known:
+                raise DataError(f"columns must be among {', '.join(known)}, got {name!r}")
         for name in dropped:
-            known = (*self.names, *aside)
             if name not in known or name in wanted:
                 got = f"{name!r}, which has a use" if name in wanted else repr(name)
                 raise DataError(f"drop must name columns of {', '.join(known)}, got {got}")
-        self.names = tuple(name for name in self.names if name not in dropped)
-        self.remarks = tuple(aside[name] for name in aside if name not in dropped)
+        if chosen:
+            dropped = {*dropped, *(name for name in known if name not in wanted)}
+        self.names = tuple(n for n in self.names if n not in dropped or n in extra)
+        odd = [name for name in self.names if _POLARS_PATTERN.fullmatch(name) or "\0" in name]
+        if odd:
+            raise DataError(f"{self.files[0]}: a column must have a plain name, got {odd[0]!r}")
+        constant = {n for file in found for n in file.all_partitions if n not in file.partitions}
+        self.unlearned = {*dropped, *asides, *constant - far} & set(extra) - set(wanted)
+        self.remarks = tuple(asides[name] for name in asides if name not in (*dropped, *extra))
         self._mixed = self._mixed_types()
 
     def _shared_names(self, aside: Collection[str]) -> tuple[str, ...]:
@@ -146,6 +170,8 @@ def open_files(
     opener: Callable[[Path], FileReader],
     *,
     wanted: Collection[str] = (),
+    extra: Collection[str] = (),
+    chosen: Collection[str] = (),
     dropped: Collection[str] = (),
 ) -> FileSeries:
     """Open all files of a source as one, but for empty ones among others.
@@ -155,16 +181,25 @@ def open_files(
         downloads: Directory for what comes from URLs.
         opener: Opens one of them.
         wanted: Columns that somebody asks for by name.
-        dropped: Columns that are left out.
+        extra: Columns that are read for another use than to be learned from.
+        chosen: If given, the only columns to be learned from, beside those wanted.
+        dropped: Columns that are not to be learned from.
 
     Raises:
         DataError: If there are none, a split is missing, or their columns do not fit.
     """
     found, remarks = without_empty(find_files(source, downloads))
     members = [opener(file.path) for file in found]
-    series = FileSeries(members, found, wanted=wanted, dropped=dropped)
+    series = FileSeries(members, found, wanted=wanted, extra=extra, chosen=chosen, dropped=dropped)
     series.remarks = (*remarks, *series.remarks)
     return series
+
+
+def _told_apart(found: Sequence[FoundFile]) -> set[str]:
+    """Return the columns whose values differ between the directories that files train from."""
+    values = [file.all_partitions for file in found if file.split == found[0].split]
+    shared = set(values[0]).intersection(*values)
+    return {name for name in shared if len({one[name] for one in values}) > 1}
 
 
 def _partitions(
@@ -180,19 +215,21 @@ def _partitions(
 
 
 def _asides(
-    members: Sequence[FileReader], wanted: Collection[str], dropped: Collection[str]
+    members: Sequence[FileReader], wanted: Collection[str], extra: Collection[str]
 ) -> dict[str, str]:
     """Return the columns that files leave out, and a line about each."""
     found: dict[str, str] = {}
     for member in members:
         file = member.files[0]
         for name, kind in member.nested.items():
-            if name in wanted:
+            if name in wanted or name in extra:
                 raise DataError(
                     f"{file}: column {name!r} must hold plain values or lists of them, got {kind}"
                 )
             found.setdefault(name, f"{file}: column {name!r} holds {kind} and is left out")
-        for name, reason in member.asides.items():
+        indices = [name for name in member.names if _INDEX_NAME.fullmatch(name)]
+        by_name = dict.fromkeys(indices, PANDAS_INDEX)
+        for name, reason in (by_name | dict(member.asides)).items():
             if name not in wanted:
                 found.setdefault(name, f"{file}: column {name!r} {reason} and is left out")
     return found

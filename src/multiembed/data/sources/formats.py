@@ -68,6 +68,8 @@ class RawFormat(ABC):
             downloads,
             lambda file: self.open_file(file, options),
             wanted=_named_by(options),
+            extra=options.extra_columns,
+            chosen=() if options.no_header else options.columns,
             dropped=options.drop,
         )
 
@@ -152,7 +154,7 @@ def _named_by(options: ReadOptions) -> set[str]:
     """Return the columns that options name, and other texts of theirs."""
     named: set[str] = set()
     for option, value in options:
-        if option not in ("drop", "columns"):
+        if option not in ("drop", "columns", "keep", "split_by", "split_by_group"):
             named |= {value} if isinstance(value, str) else set()
             named |= set(value) if isinstance(value, tuple | dict) else set()
     return named

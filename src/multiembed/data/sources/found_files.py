@@ -10,7 +10,7 @@ from urllib.request import url2pathname
 
 from multiembed.base.errors import DataError
 from multiembed.data.sources.contents import look_into
-from multiembed.data.sources.fetching import fetch, scheme_of
+from multiembed.data.sources.fetching import fetch, is_hidden, scheme_of
 from multiembed.data.store.schema import SPLITS
 
 RawSource = str | Path | Sequence[str | Path] | Mapping[str, "str | Path | Sequence[str | Path]"]
@@ -33,15 +33,17 @@ class FoundFile(NamedTuple):
     @property
     def partitions(self) -> dict[str, str | None]:
         """Values of columns by the directories below what the user gave: `country=de`."""
-        return self._values(len(self.path.parts) - 1 - self.depth)
+        return self._values(self.depth)
 
     @property
     def all_partitions(self) -> dict[str, str | None]:
         """The same by all of its directories."""
-        return self._values(0)
+        return self._values(None)
 
-    def _values(self, first: int) -> dict[str, str | None]:
-        pairs = (step.partition("=") for step in self.path.parts[first:-1])
+    def _values(self, depth: int | None) -> dict[str, str | None]:
+        steps = self.url.partition("?")[0].split("/") if self.url else self.path.parts
+        first = 0 if depth is None else len(steps) - 1 - depth
+        pairs = (step.partition("=") for step in steps[first:-1])
         return {
             unquote(key): None if value == NO_PARTITION else unquote(value)
             for key, mark, value in pairs
@@ -57,23 +59,24 @@ def find_files(source: RawSource, downloads: Path) -> list[FoundFile]:
         downloads: Directory for what comes from URLs.
 
     Raises:
-        DataError: If there are none, a split is missing, or a file is given for two.
+        DataError: If there are none, a split is missing, or a file is given twice.
     """
-    if not isinstance(source, Mapping):
-        return list(_every(source, downloads))
-    missing = [name for name in SPLITS if not source.get(name)]
-    unknown = sorted(set(source) - set(SPLITS))
-    if missing or unknown:
-        got = f"none for {missing[0]}" if missing else f"one for {unknown[0]!r}"
-        raise DataError(f"files must be given for {', '.join(SPLITS)}, got {got}")
-    found = [
-        file._replace(split=code)
-        for code, name in enumerate(SPLITS)
-        for file in _every(source[name], downloads)
-    ]
+    if isinstance(source, Mapping):
+        missing = [name for name in SPLITS if not source.get(name)]
+        unknown = sorted(set(source) - set(SPLITS))
+        if missing or unknown:
+            got = f"none for {missing[0]}" if missing else f"one for {unknown[0]!r}"
+            raise DataError(f"files must be given for {', '.join(SPLITS)}, got {got}")
+        found = [
+            file._replace(split=code)
+            for code, name in enumerate(SPLITS)
+            for file in _every(source[name], downloads)
+        ]
+    else:
+        found = list(_every(source, downloads))
     for path, count in Counter(file.path for file in found).items():
         if count > 1:
-            raise DataError(f"{path} must be given for one split only, got two")
+            raise DataError(f"{path} must be given once and for one split only, got it twice")
     return found
 
 
@@ -95,7 +98,10 @@ def _every(source: str | Path | Sequence[str | Path], downloads: Path) -> Iterat
     for one in [source] if isinstance(source, str | Path) else source:
         scheme = scheme_of(one)
         if scheme == "file":
-            yield from _found(Path(url2pathname(urlsplit(str(one)).path)))
+            parts = urlsplit(str(one))
+            if parts.netloc not in ("", "localhost"):
+                raise DataError(f"{one} must be file:///PATH, got the machine {parts.netloc!r}")
+            yield from _found(Path(url2pathname(parts.path)))
         elif scheme:
             for path, name in fetch(str(one), downloads).items():
                 depth = len(path.relative_to(downloads).parts) - 2
@@ -113,8 +119,10 @@ def _found(path: Path) -> Iterator[FoundFile]:
         wild = [place for place, step in enumerate(path.parts) if any(c in step for c in "*?[")]
         if not wild:
             raise DataError(f"{path} must be a file, a directory or a pattern, got nothing there")
-        root = Path(*path.parts[: wild[0]])
-        tops = list(root.glob(str(Path(*path.parts[wild[0] :]))))
+        root, pattern = Path(*path.parts[: wild[0]]), path.parts[wild[0] :]
+        found = list(root.glob(str(Path(*pattern))))
+        asked = is_hidden("/".join(pattern))
+        tops = [top for top in found if asked or not is_hidden(top.relative_to(root).as_posix())]
     files = sorted({file for top in tops for file in _below(top)})
     if not files:
         raise DataError(f"{path} must lead to files, got none")
@@ -127,5 +135,5 @@ def _below(top: Path) -> Iterator[Path]:
     if top.is_file():
         yield top
     for folder, folders, names in os.walk(top):
-        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
-        yield from (Path(folder, name) for name in names if not name.startswith((".", "_")))
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        yield from (Path(folder, name) for name in names if not is_hidden(name))

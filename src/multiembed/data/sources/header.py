@@ -15,8 +15,6 @@ from multiembed.data.sources.scanning import BROKEN
 from multiembed.data.sources.text import HINTS, MALFORMED, NOT_UTF8, SEPARATORS, TextReader
 
 TABBED = (".tsv", ".tab")
-PANDAS_INDEX = re.compile(r"Unnamed: 0(\.\d+)*")
-"""What pandas calls the column without a name that it wrote before."""
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 _UNSEPARATED = re.compile(rb"::|[\x00-\x08\x0b-\x1f^~]|[^ ]+ +[^ ]+ +[^ ]")
 _STEP = 1 << 20
@@ -29,10 +27,7 @@ class HeadedReader(TextReader):
 
     def __init__(self, file: Path, dialect: Dialect, names: tuple[str, ...]) -> None:
         super().__init__(file, dialect, names, header=True)
-        indices = [name for name in self.names if PANDAS_INDEX.fullmatch(name)]
-        self.asides = dict.fromkeys(indices, "is the index of a frame of pandas")
-        if "" in names:
-            self.asides[""] = "has no name"
+        self.asides = {"": "has no name"} if "" in names else {}
 
 
 def open_delimited(file: Path, contents: FileContents, options: ReadOptions) -> TextReader:
@@ -43,11 +38,6 @@ def open_delimited(file: Path, contents: FileContents, options: ReadOptions) -> 
         DataError: If they have none of their own, or it cannot be read as asked.
     """
     dialect = _dialect(file, contents, options)
-    if options.columns and not options.no_header:
-        raise ConfigError(
-            f"columns must be left out unless no_header is on, got {', '.join(options.columns)}; "
-            "drop leaves columns out"
-        )
     if not options.no_header:
         names, rows = read_header(file, dialect)
         _check_names(file, names, rows, options.label)
@@ -60,6 +50,8 @@ def open_delimited(file: Path, contents: FileContents, options: ReadOptions) -> 
         raise ConfigError(
             f"columns must name the {width} columns of {file}, got {len(options.columns)} names"
         )
+    if read_header(file, dialect)[0] == names:
+        raise DataError(f"{file} line 1: must hold values, got column names (no_header is on)")
     return TextReader(file, dialect, names, header=False)
 
 
@@ -71,11 +63,10 @@ def read_header(file: Path, dialect: Dialect) -> tuple[tuple[str, ...], pl.DataF
     """
     first = _first_record(file, dialect)
     place = f"{file} line {first.lines[0]}"
-    try:
-        decoded = first.text.decode()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{place}: {NOT_UTF8.format(first.text[error.start])}") from None
-    if "\0" in decoded:
+    byte = _undecodable(first.text)
+    if byte is not None:
+        raise DataError(f"{place}: {NOT_UTF8.format(byte)}")
+    if b"\0" in first.text:
         raise DataError(f"{place}: text must hold no NUL, got one (encoding may be utf-16-le)")
     width = int(first.columns[0])
     rows = pl.DataFrame()
@@ -83,7 +74,7 @@ def read_header(file: Path, dialect: Dialect) -> tuple[tuple[str, ...], pl.DataF
         rows = TextReader(file, dialect, [str(n) for n in range(width)], header=False).head(SEEN)
     if not rows.height:
         raise DataError(f"{place}: {MALFORMED}{HINTS}")
-    return tuple(name or "" for name in rows.row(0)), rows[1:]
+    return tuple((name or "").rstrip("\r") for name in rows.row(0)), rows[1:]
 
 
 def _dialect(file: Path, contents: FileContents, options: ReadOptions) -> Dialect:
@@ -112,12 +103,15 @@ def _dialect(file: Path, contents: FileContents, options: ReadOptions) -> Dialec
     enclosed = re.escape(quote.encode())
     unquoted = re.sub(b"%b[^%b]*%b" % ((enclosed,) * 3), b"", text) if quote else text
     counts = {mark: unquoted.count(mark.encode()) for mark in SEPARATORS}
-    if not any(counts.values()) and _UNSEPARATED.search(unquoted):
+    one = not any(counts.values()) and b"\0" not in text and _undecodable(text) is None
+    if one and _UNSEPARATED.search(unquoted):
         raise DataError(
             f"{file} line 1: columns must be separated by {', '.join(SEPARATORS.values())} or what "
             f"separator says, got {unquoted.decode(errors='replace').strip()[:60]!r}"
         )
-    return dialect._replace(separator=max(counts, key=counts.__getitem__))
+    names = {m: [n.strip(b"\r\n" + quote.encode()) for n in text.split(m.encode())] for m in counts}
+    label = (options.label or "").encode()
+    return dialect._replace(separator=max(counts, key=lambda m: (label in names[m], counts[m])))
 
 
 def _first_record(file: Path, dialect: Dialect) -> Records:
@@ -126,6 +120,15 @@ def _first_record(file: Path, dialect: Dialect) -> Records:
         if len(filled):
             return records.cut(np.arange(len(records.ends)) == filled[0])
     raise DataError(f"{file} must hold column names and rows, got an empty file")
+
+
+def _undecodable(text: bytes) -> int | None:
+    """Return the first byte that is no UTF-8, if there is one."""
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        return text[error.start]
+    return None
 
 
 def _check_names(file: Path, names: tuple[str, ...], rows: pl.DataFrame, label: str | None) -> None:

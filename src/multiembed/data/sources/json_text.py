@@ -20,6 +20,7 @@ from multiembed.data.sources.json_scanning import (
     LISTS_TEXT,
     MOST_KEYS,
     NESTED,
+    PLAIN_JSON,
     scan_keys,
     write_nulls,
 )
@@ -28,6 +29,7 @@ from multiembed.data.sources.records import JSON_LINES, Dialect, Records, read_r
 from multiembed.data.sources.text import TextReader
 
 NO_OBJECT = "a line must be one JSON object, got something else"
+_SEVERAL = pl.List(pl.String)
 _NOT_JSON = (b"NaN", b"Infinity")
 """What Python and others write for numbers that JSON has not."""
 
@@ -47,8 +49,10 @@ class JsonReader(TextReader):
         if not kinds:
             raise DataError(f"{file} must hold JSON objects, one per line or in an array, got none")
         super().__init__(file, dialect, tuple(kinds), header=False)
-        self.nested = {name: "objects" for name, found in kinds.items() if NESTED in found}
+        nested = [name for name, found in kinds.items() if NESTED in found]
+        self.nested = dict.fromkeys(nested, "objects or lists of lists")
         self._lists = {name for name, found in kinds.items() if LISTS_TEXT in found}
+        self._mixed = {name for name in self._lists if PLAIN_JSON in kinds[name]}
 
     @property
     @override
@@ -62,13 +66,14 @@ class JsonReader(TextReader):
 
     @override
     def _parse(self, records: Records, columns: Sequence[str]) -> pl.DataFrame:
-        text, several = records.text, pl.List(pl.String)
-        schema = pl.Schema({n: several if n in self._lists else pl.String() for n in columns})
+        text, lists = records.text, self._lists - self._mixed
+        schema = pl.Schema({n: _SEVERAL if n in lists else pl.String() for n in columns})
         if not text:  # polars refuses that
-            return pl.DataFrame(schema=schema)
+            return pl.DataFrame(schema=schema | dict.fromkeys(self._mixed & {*columns}, _SEVERAL))
         if any(word in text for word in _NOT_JSON):
             text = _without_them(text)
-        return pl.read_ndjson(text, schema=schema)
+        rows = pl.read_ndjson(text, schema=schema)
+        return rows.with_columns(_as_lists(n) for n in columns if n in self._mixed)
 
 
 def open_json(file: Path, contents: FileContents, options: ReadOptions) -> JsonReader:
@@ -82,6 +87,14 @@ def open_json(file: Path, contents: FileContents, options: ReadOptions) -> JsonR
     is_array = first.removeprefix(BYTE_ORDER_MARK).lstrip().startswith(b"[")
     layout = "array" if is_array else "lines"
     return JsonReader(file, JSON_LINES._replace(encoding=encoding, json=layout))
+
+
+def _as_lists(name: str) -> pl.Expr:
+    """Return lists of text that holds lists, or single values."""
+    cell = pl.col(name)
+    listed = pl.when(cell.str.contains(r"^\[.*\]$")).then(cell).str.json_decode(_SEVERAL)
+    single = pl.when(cell.is_not_null()).then(pl.concat_list(cell))
+    return pl.when(listed.is_not_null()).then(listed).otherwise(single).alias(name)
 
 
 def _without_them(text: bytes) -> bytes:

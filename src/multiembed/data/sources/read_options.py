@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from pydantic import Field as Limited
 
 from multiembed.base.flags import Flag
+from multiembed.data.encoding.canonical import canonical_text
 from multiembed.data.encoding.moments import is_format
 
 _ESCAPED = re.compile(r"\\(t|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|0)")
@@ -39,17 +40,18 @@ class ReadOptions(BaseModel):
     """Columns of a table whose cells hold several values, and what stands between these, such as
     genres='|'; a model reads their mean or sum. Lists, as a type or as text, need no word."""
     missing: Annotated[tuple[str, ...], Flag("--missing", "TEXT")] = ()
-    """Texts that stand for a missing value in every column, beside the empty one, NULL, \\N, NaN
-    and None."""
+    """Texts that stand for a missing value in every column, beside the empty one, NULL, \\N, NaN,
+    None and N/A."""
     split_by: str | None = None
     """Column of times, or anything in an order: the first 80% of the rows train, the next 10%
     validate, the last 10% test. Rows of equal value stay together."""
     drop: Annotated[tuple[str, ...], Flag("--drop", "COLUMN")] = ()
     """Columns of a table that are left out: row numbers, what is known only after the click."""
     no_header: bool = False
-    """Files of a table have no line with names; --columns names their columns."""
+    """Files of a table have no line with names; --columns names them all."""
     columns: Annotated[tuple[str, ...], Flag("--columns", "A,B,...")] = ()
-    """Names of the columns of files without a header, in order."""
+    """The only columns of a table to learn from, beside those that other options name; of files
+    without a header, the names of all columns in order."""
     encoding: str | None = None
     """Encoding of text that is not UTF-8 and does not say so: latin-1, gb18030, utf-16-le, ..."""
     separator: str | None = None
@@ -63,6 +65,17 @@ class ReadOptions(BaseModel):
     does: a quote inside quotes is written twice."""
     comment: str | None = None
     """How lines begin that are no rows, such as '#'. By default all lines are rows."""
+
+    @field_validator("missing")
+    @classmethod
+    def _add_canonical(cls, missing: tuple[str, ...]) -> tuple[str, ...]:
+        """Let -999 stand for -999.0 too."""
+        return tuple(dict.fromkeys([*missing, *filter(None, map(canonical_text, missing))]))
+
+    @property
+    def extra_columns(self) -> tuple[str, ...]:
+        """Columns read that need be no field."""
+        return () if self.split_by is None else (self.split_by,)
 
     @field_validator("columns", mode="before")
     @classmethod

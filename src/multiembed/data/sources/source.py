@@ -5,12 +5,12 @@ import lzma
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -19,7 +19,7 @@ from jaxtyping import Int64
 
 from multiembed.base.errors import DataError
 from multiembed.data.encoding.typed import settled
-from multiembed.data.store.schema import DateRule, Kind, SourceFile
+from multiembed.data.store.schema import DateRule, Dress, Kind, SourceFile
 
 BAD_ROWS_SHOWN = 5
 """Bad rows named one by one; the rest are counted."""
@@ -31,7 +31,7 @@ SAMPLE_PLACES = 5
 
 UNREADABLE = (
     *(OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError),
-    *(pa.ArrowException, pl.exceptions.PolarsError),
+    *(pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException),
 )
 """What goes wrong where files are read."""
 
@@ -91,8 +91,8 @@ class Column(NamedTuple):
     """How it is made from another column, if it is."""
     delimiter: str | None = None
     """What stands between the values of a cell, if there are several."""
-    decimal: Literal["", ".", ","] = ""
-    """For numbers in text with commas: the mark before the fraction."""
+    decimal: Dress = ""
+    """For numbers in text that are no plain ones: how they are written."""
     remark: str = ""
     """What is worth a look in how the column is read."""
 
@@ -111,6 +111,8 @@ class RowReader(ABC):
     """The columns that there are."""
     given: bool = False
     """Whether the files say which rows train, validate and test."""
+    unlearned: Set[str] = frozenset()
+    """Columns that are read for another use, and are no fields."""
     remarks: tuple[str, ...] = ()
     """Lines about what was left out or skipped when they were opened."""
 

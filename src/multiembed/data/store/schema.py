@@ -24,6 +24,10 @@ FILE_NAME = "schema.json"
 SplitName = Literal["train", "valid", "test"]
 
 
+Dress = Literal["", ".", ",", "%", ",%"]
+"""How numbers are written in text: the mark before a fraction where commas stand, and percent."""
+
+
 class _Frozen(BaseModel):
     """A frozen part of the schema that refuses keys it does not know."""
 
@@ -77,8 +81,8 @@ class Field(_Frozen):
     """Columns of the id matrix: the most values of a cell. Behind fewer stands -1."""
     cut: int = 0
     """Rows, of all splits, whose cell has more values than that; the first were kept."""
-    decimal: Literal["", ".", ","] = ""
-    """For numbers in text with commas: the mark before the fraction."""
+    decimal: Dress = ""
+    """For numbers in text that are no plain ones: how they are written."""
     missing: tuple[str, ...] = ()
     """Texts that stand for a missing value, beside the usual ones."""
     remark: str = ""

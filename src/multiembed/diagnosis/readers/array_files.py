@@ -2,6 +2,7 @@
 
 import json
 import math
+from io import BufferedIOBase
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from multiembed.base.errors import DataError
-from multiembed.diagnosis.readers.nested import of_array
-from multiembed.diagnosis.readers.pickles import first_line
+from multiembed.diagnosis.readers.nested import contents_of, of_array
+from multiembed.diagnosis.readers.pickles import first_line, load_stream
 from multiembed.diagnosis.readers.table import Contents, Skipped, StoredTensor, Tensors
 
 _DTYPES = {
@@ -67,7 +68,11 @@ def read_array(path: Path) -> Contents:
     """Read one array of NumPy; its rows stay in the file until they are asked for."""
     try:
         # Copy-on-write, because torch warns about arrays that cannot be written.
+        if _of_objects(path):
+            return _objects(path)
         array = np.load(path, mmap_mode="c", allow_pickle=False)
+    except DataError:
+        raise
     except Exception as error:  # NumPy fails in many ways on broken files
         raise DataError(f"{path}: must be one plain array of NumPy, got {_said(error)}") from error
     stored = of_array(array)
@@ -79,17 +84,43 @@ def read_array(path: Path) -> Contents:
     return Contents(tensors={path.stem: stored}, tables=frozenset([path.stem]))
 
 
+def _of_objects(path: Path) -> bool:
+    with path.open("rb") as file:
+        return _dtype_of(file).kind == "O"
+
+
+def _dtype_of(file: BufferedIOBase) -> np.dtype:
+    """Read the header of an array, to where its numbers begin."""
+    version = np.lib.format.read_magic(file)
+    header = np.lib.format.read_array_header_1_0
+    return (header if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)[2]
+
+
+def _objects(path: Path) -> Contents:
+    """Read what `numpy.save` pickles, such as a dictionary of arrays, and run nothing of it."""
+    with path.open("rb") as file:
+        _dtype_of(file)
+        return contents_of(load_stream(file), str(path))
+
+
 def read_archive(path: Path) -> Contents:
     """Read the arrays of a NumPy archive, each by its name."""
     tensors, skipped = {}, []
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            if {"indices", "indptr", "format"} <= {*archive.files}:
+                raise DataError(
+                    f"{path} must hold tables, got a sparse matrix of SciPy: write it by "
+                    "numpy.save(file, matrix.toarray())"
+                )
             for name in archive.files:
                 stored = _of_archive(archive, name)
                 if isinstance(stored, str):
                     skipped.append(Skipped(name, (), stored))
                 else:
                     tensors[name] = stored
+    except DataError:
+        raise
     except Exception as error:  # NumPy and zipfile fail in many ways on broken files
         said = _said(error)
         raise DataError(f"{path}: must be a NumPy archive of plain arrays, got {said}") from error

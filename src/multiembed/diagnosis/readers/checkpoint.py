@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from multiembed.base.errors import DataError
 from multiembed.diagnosis.readers.asked import Asked, choose
 from multiembed.diagnosis.readers.cardinalities import Cardinalities
 from multiembed.diagnosis.readers.feature_map import in_order
@@ -28,10 +29,15 @@ def read_source(source: object, asked: Asked) -> Checkpoint:
     if not isinstance(source, str | Path):
         return from_memory(source, asked)
     path = Path(source)
-    if is_run(path):
-        return choose(read_run(path), asked)
-    if (path / "manifest.json").is_file() and (bundle := read_bundle(path)) is not None:
-        return choose(bundle, asked)
+    own = read_run(path) if is_run(path) else None
+    if own is None and (path / "manifest.json").is_file():
+        own = read_bundle(path)
+    if own is not None:
+        if asked.cardinalities is not None:
+            raise DataError(
+                f"cardinalities must be of a foreign checkpoint, got {path}: it has them"
+            )
+        return choose(own, asked)
     contents = open_tensors(path)
     feature_map = (path if path.is_dir() else path.parent) / "feature_map.json"
     checkpoint = recognise(contents, asked)

@@ -17,6 +17,7 @@ from torch import Tensor
 from multiembed.base.errors import DataError
 from multiembed.diagnosis.readers.pickles import load_pickle
 from multiembed.diagnosis.readers.table import StoredTensor
+from multiembed.diagnosis.readers.torch_files import load_torch
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,9 @@ class _Part:
         """Read the rectangle."""
         with self.file.open("rb") as file:
             file.seek(self.start)
-            data = io.BytesIO(file.read(self.length))
-        try:
-            tensor = torch.load(data, map_location="cpu", weights_only=True)
-        except Exception as error:  # a truncated shard can fail in any way
-            raise DataError(f"{self.file}: must hold whole tensors, got a broken part") from error
-        if tuple(tensor.shape) != self.sizes:
-            raise DataError(f"{self.file}: a part must be {self.sizes}, got {tuple(tensor.shape)}")
+            tensor = load_torch(io.BytesIO(file.read(self.length)), f"{self.file}, a part")
+        if not isinstance(tensor, Tensor) or tuple(tensor.shape) != self.sizes:
+            raise DataError(f"{self.file}: a part must be {self.sizes}, got another")
         return tensor
 
 

@@ -52,10 +52,7 @@ def read_csv(path: Path) -> Contents:
     """Read the vectors of a file of delimited text, with or without a heading."""
     first = _first_line_of(path)
     separator = separator_of(first) or ","
-    headed = not all(_is_number(cell) for cell in first.strip().split(separator))
-    first_row = first.strip().split(separator)
-    # A first cell that is a name beside numbers is what the vector is of, not a heading.
-    headed = headed and not all(_is_number(cell) for cell in first_row[1:] or [""])
+    headed = _is_heading([cell.strip().strip('"') for cell in first.strip("\r\n").split(separator)])
     return _framed(
         path,
         "a whole file of delimited text",
@@ -63,6 +60,18 @@ def read_csv(path: Path) -> Contents:
             path, separator=separator, has_header=headed, infer_schema_length=None
         ).pipe(_without_ids, headed=headed),
     )
+
+
+def _is_heading(cells: list[str]) -> bool:
+    """Say whether the first line names columns, also by numbers as pandas does (`,0,1,2`).
+
+    A first cell that is a name beside other numbers is what the vector is of.
+    """
+    rest = cells if _is_number(cells[0]) else cells[1:]
+    counted = [str(number) for number in range(len(rest) + 1)]
+    if len(rest) > 1 and rest in (counted[:-1], counted[1:]):
+        return True
+    return not (rest and all(map(_is_number, rest)))
 
 
 def _without_ids(frame: pl.DataFrame, *, headed: bool) -> pl.DataFrame:
@@ -88,14 +97,13 @@ def read_json(path: Path) -> Contents:
             path, "rows of one form", lambda: pl.DataFrame(loaded, infer_schema_length=None)
         )
     contents = contents_of({path.stem: loaded} if isinstance(loaded, list) else loaded, str(path))
-    return Contents(
-        tensors=contents.tensors, tables=frozenset(contents.tensors), skipped=contents.skipped
-    )
+    tensors = {path.stem if n == "vectors" else n: of for n, of in contents.tensors.items()}
+    return Contents(tensors=tensors, tables=frozenset(tensors), skipped=contents.skipped)
 
 
 def _first_line_of(path: Path) -> str:
     with path.open("rb") as file:
-        return file.readline(2**20).decode("utf-8", errors="replace")
+        return file.readline(2**20).decode("utf-8-sig", errors="replace")
 
 
 def _is_number(cell: str) -> bool:

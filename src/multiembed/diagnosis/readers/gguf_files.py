@@ -1,9 +1,15 @@
-"""Reads the tensors of GGUF files; of packed ones, those in blocks of eight bits."""
+"""Reads the tensors of GGUF files.
 
+Of packed ones, blocks of eight bits; token embeddings in other packings by the package gguf, where
+it is installed.
+"""
+
+import importlib
+import importlib.util
 import struct
 from io import BufferedIOBase
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +25,7 @@ _BLOCK = np.dtype([("scale", "<f2"), ("codes", "i1", 32)])
 _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 """Bytes of the values of metadata, by their kind."""
 _TEXT, _LIST = 8, 9
+_TOKENS = "token_embd.weight"
 
 
 def read_gguf(path: Path) -> Contents:
@@ -35,13 +42,15 @@ def read_gguf(path: Path) -> Contents:
             tensors[name] = rows_of_file(path, shape, _PLAIN[kind], start + offset)
         elif kind == _EIGHT_BITS and len(shape) == 2:
             tensors[name] = _blocks(path, shape, start + offset)
+        elif name == _TOKENS and importlib.util.find_spec("gguf") is not None:
+            tensors[name] = _unpacked(path, shape, kind, start + offset)
         else:
             skipped.append(Skipped(name, shape, f"packed in a way that is not read (kind {kind})"))
-    tables = frozenset(name for name in tensors if name == "token_embd.weight")
-    if not tables and any(item.name == "token_embd.weight" for item in skipped):
+    tables = frozenset(name for name in tensors if name == _TOKENS)
+    if not tables and any(item.name == _TOKENS for item in skipped):
         raise DataError(
             f"{path}: token embeddings must be F32, F16, BF16 or Q8_0, got another packing: "
-            "convert by llama-quantize --token-embedding-type f16"
+            "pip install gguf reads it, llama-quantize --token-embedding-type f16 converts it"
         )
     return Contents(tensors=tensors, tables=tables, skipped=tuple(skipped))
 
@@ -104,5 +113,21 @@ def _blocks(path: Path, shape: tuple[int, ...], offset: int) -> StoredTensor:
         blocks = np.fromfile(path, _BLOCK, count=(stop - start) * a_row, offset=place)
         rows = blocks["codes"] * blocks["scale"].astype(np.float32)[:, None]
         return torch.from_numpy(rows.reshape(stop - start, shape[1]))
+
+    return StoredTensor(shape, torch.float32, read)
+
+
+def _unpacked(path: Path, shape: tuple[int, ...], kind: int, offset: int) -> StoredTensor:
+    """Read rows of a packing that the package gguf knows."""
+    gguf: Any = importlib.import_module("gguf")
+    packing = gguf.GGMLQuantizationType(kind)
+    numbers, size = gguf.GGML_QUANT_SIZES[packing]
+    a_row = shape[1] // numbers * size
+
+    def read(start: int, stop: int) -> Tensor:
+        place = offset + start * a_row
+        data = np.fromfile(path, np.uint8, count=(stop - start) * a_row, offset=place)
+        rows = gguf.quants.dequantize(data.reshape(stop - start, a_row), packing)
+        return torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32))
 
     return StoredTensor(shape, torch.float32, read)

@@ -1,6 +1,7 @@
 """What is in memory, as a checkpoint: a module, its weights, a table, or tables by name."""
 
 from collections.abc import Mapping
+from dataclasses import astuple, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from multiembed.diagnosis.readers.asked import Asked, choose
 from multiembed.diagnosis.readers.layouts import recognise
 from multiembed.diagnosis.readers.nested import contents_of, of_array, of_tensor
 from multiembed.diagnosis.readers.own_runs import of_model
+from multiembed.diagnosis.readers.quantised import dequantised
 from multiembed.diagnosis.readers.roles import told_by_modules
-from multiembed.diagnosis.readers.table import Checkpoint, Contents, StoredTensor, Table
+from multiembed.diagnosis.readers.table import Checkpoint, Contents, Skipped, StoredTensor, Table
 from multiembed.diagnosis.readers.vector_columns import contents_of_frame
 from multiembed.models.click_model import ClickModel
 
@@ -37,15 +39,25 @@ def from_memory(source: object, asked: Asked) -> Checkpoint:
     """
     if isinstance(source, ClickModel):
         return choose(of_model(source), asked)
+    if isinstance(source, list | tuple) and source and all(map(_is_whole_table, source)):
+        source = {str(number): table for number, table in enumerate(source)}
     if isinstance(source, nn.Module):
-        return recognise(_of_module(source), asked)
+        source = {"": source}
     if not isinstance(source, Mapping):
         return _of_tables({"table": source}, asked)
+    modules = {str(name): part for name, part in source.items() if isinstance(part, nn.Module)}
+    if modules and len(modules) == len(source):
+        return recognise(_of_modules(modules), asked)
     if not source:
         raise DataError("tables must name at least one table, got none")
     if _is_checkpoint(source):
         return recognise(contents_of(source, "the mapping"), asked)
     return _of_tables(source, asked)
+
+
+def _is_whole_table(given: Any) -> bool:  # noqa: ANN401
+    """Whether an element of a list is a table, and not a row."""
+    return isinstance(given, nn.Module) or len(getattr(given, "shape", ())) == 2
 
 
 def _is_checkpoint(source: Mapping[Any, Any]) -> bool:
@@ -55,30 +67,28 @@ def _is_checkpoint(source: Mapping[Any, Any]) -> bool:
     return nested or named or hasattr(source, "_metadata")
 
 
-def _of_module(module: nn.Module) -> Contents:
-    """Name the weights of a live module; what its modules are says what the weights are for."""
-    tensors: dict[str, Tensor] = {}
+def _of_modules(modules: Mapping[str, nn.Module]) -> Contents:
+    """Name the weights of live modules; what their parts are says what the weights are for."""
+    tensors: dict[str, object] = {}
     owners: dict[str, str] = {}
-    for path, part in module.named_modules():
-        kind = "Embedding" if _is_embedding(part) else type(part).__name__
-        for name, tensor in part.named_parameters(recurse=False):
-            full = f"{path}.{name}" if path else name
-            tensors[full], owners[full] = tensor, kind
+    for start, module in modules.items():
+        parts = dict(module.named_modules())
+        # By state dict, where tables that are spread over processes say so.
+        for name, value in module.state_dict(keep_vars=True).items():
+            full = f"{start}.{name}" if start else name
+            part = parts.get(name.rpartition(".")[0])
+            tensors[full] = value
+            owners[full] = "Embedding" if _is_embedding(part) else type(part).__name__
     if not tensors:
-        raise DataError("a module must have parameters, got none")
+        raise DataError("a module must have parameters or buffers, got none")
     contents = contents_of(tensors, "the module")
     tables, reasons = told_by_modules(owners)
-    wide = frozenset(n for n in tables if n in tensors and tensors[n].shape[1:] != (1,))
-    return Contents(
-        tensors=contents.tensors,
-        tables=frozenset(name for name in wide if name in contents.tensors),
-        reasons=reasons,
-        same=contents.same,
-        skipped=contents.skipped,
-    )
+    held = contents.tensors
+    wide = frozenset(n for n in tables if n in held and held[n].shape[1:] != (1,))
+    return replace(contents, tables=wide, reasons=reasons)
 
 
-def _is_embedding(module: nn.Module) -> bool:
+def _is_embedding(module: nn.Module | None) -> bool:
     """Whether a module looks rows up by ids: torch's own, and others that have the same sizes."""
     if isinstance(module, nn.Embedding | nn.EmbeddingBag):
         return True
@@ -97,14 +107,22 @@ def _of_tables(source: Mapping[Any, Any], asked: Asked) -> Checkpoint:
     ):
         rows = torch.stack([tensor.whole() for tensor in found.values()])
         found = {"vectors": StoredTensor.of(rows)} if len(rows) > 1 else found
-    for name, tensor in found.items():
-        if len(tensor.shape) != 2 or 0 in tensor.shape:
-            raise DataError(f"table '{name}' must have rows and columns, got shape {tensor.shape}")
-    contents = Contents(tensors=found, tables=frozenset(found))
-    if asked.cardinalities is not None and len(found) == 1:
-        return recognise(contents, asked)
-    tables = tuple(Table(name, (tensor,)) for name, tensor in found.items())
-    return choose(Checkpoint(layout="tables", tables=tables), asked)
+    contents = dequantised(Contents(tensors=found))
+    skipped, tensors = [], dict(contents.tensors)
+    for name, tensor in contents.tensors.items():
+        reason = contents.reasons.get(name)
+        if reason or len(tensor.shape) != 2 or 0 in tensor.shape:
+            del tensors[name]
+            what = "empty" if 0 in tensor.shape else "not a matrix"
+            skipped.append(Skipped(name, tensor.shape, reason or what))
+    if not tensors:
+        name, shape, _ = astuple(skipped[0])
+        raise DataError(f"table '{name}' must have rows and columns, got shape {shape}")
+    if asked.cardinalities is not None:
+        sure = Contents(tensors=tensors, tables=frozenset(tensors), skipped=tuple(skipped))
+        return recognise(sure, asked)
+    tables = tuple(Table(name, (tensor,)) for name, tensor in tensors.items())
+    return choose(Checkpoint(layout="tables", tables=tables, skipped=tuple(skipped)), asked)
 
 
 def _tables(name: str, given: Any) -> dict[str, StoredTensor]:  # noqa: ANN401
@@ -119,7 +137,8 @@ def _tables(name: str, given: Any) -> dict[str, StoredTensor]:  # noqa: ANN401
     elif hasattr(given, "toarray"):  # SciPy's sparse matrices
         stored = of_array(given.toarray())
     else:
-        stored = of_array(_as_array(name, given))
+        array = _as_array(name, given)
+        stored = of_array(array) if array.ndim else f"{type(given).__name__}, which is no array"
     if isinstance(stored, str):
         raise DataError(f"table '{name}' must hold real numbers, got {stored}")
     return {name: stored}
@@ -140,10 +159,13 @@ def _as_frame(given: Any) -> pl.DataFrame | None:  # noqa: ANN401
 
 
 def _as_array(name: str, given: Any) -> np.ndarray:  # noqa: ANN401
+    if isinstance(given, np.ma.MaskedArray):
+        given = np.ma.filled(given.astype(np.float64), np.nan)
     try:
         array = np.asarray(given)
-    except ValueError as error:  # rows of several lengths
-        raise DataError(f"table '{name}' must have rows of one length") from error
-    if array.dtype == object and array.ndim == 1 and len(array):
-        return _as_array(name, [np.asarray(row) for row in array])
-    return array
+        if array.dtype == object and array.ndim == 1 and len(array):  # of rows
+            array = np.stack([np.asarray(row) for row in array])
+        return array.astype(np.float64) if array.dtype == object and array.ndim == 2 else array
+    except (ValueError, TypeError) as error:  # rows of several lengths, or no numbers
+        what = "rows of one length, all of them numbers"
+        raise DataError(f"table '{name}' must have {what}, got {type(given).__name__}") from error

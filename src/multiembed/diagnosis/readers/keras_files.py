@@ -3,7 +3,10 @@
 import importlib
 import importlib.util
 import io
+import json
+import re
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,24 @@ def read_hdf5(path: Path) -> Contents:
 def read_keras(path: Path) -> Contents:
     """Name the weights of a `.keras` file."""
     with zipfile.ZipFile(path) as archive:
-        return _read(io.BytesIO(archive.read(WEIGHTS)), path)
+        contents = _read(io.BytesIO(archive.read(WEIGHTS)), path)
+        try:
+            layers = json.loads(archive.read("config.json"))["config"]["layers"]
+            named = {_place(layers, at): str(of["config"]["name"]) for at, of in enumerate(layers)}
+        except (KeyError, TypeError, ValueError, RecursionError):  # a model of a class of its own
+            return contents
+    tensors = {}
+    for name, tensor in contents.tensors.items():
+        start, layer, *rest = name.split("/")
+        tensors["/".join((start, named.get(layer, layer), *rest))] = tensor
+    return replace(contents, tensors=tensors)
+
+
+def _place(layers: Any, at: int) -> str:  # noqa: ANN401
+    """Return what weights are filed under: a layer's class and its number among those of it."""
+    kinds = [of["class_name"] for of in layers[: at + 1]]
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", kinds[-1]).lower()
+    return words if kinds.count(kinds[-1]) == 1 else f"{words}_{kinds.count(kinds[-1]) - 1}"
 
 
 def _read(file: Path | io.BytesIO, path: Path) -> Contents:

@@ -17,7 +17,7 @@ from multiembed.diagnosis.readers.cardinalities import (
     sizes_by_name,
 )
 from multiembed.diagnosis.readers.quantised import dequantised
-from multiembed.diagnosis.readers.roles import Role, beside, objection, role_of
+from multiembed.diagnosis.readers.roles import Role, bare, beside, is_moment, objection, role_of
 from multiembed.diagnosis.readers.second_moments import MOMENTS_TELL, trained_rows
 from multiembed.diagnosis.readers.table import (
     Checkpoint,
@@ -60,6 +60,11 @@ LAYOUTS: dict[str, Layout] = {
         r"(?P<field>shared|wte|word_embeddings|embed_tokens|tok_embeddings)\.weight"
     ),
     "a list of tables": Layout(r"[^.]*(?:emb|table|lookup)[^.]*\.(?P<field>\d+)\.weight"),
+    "Keras": Layout(r"(?:model_weights/)?(?P<field>[^/.]+)/(?:.+/)?embeddings(?::0)?"),
+    # TorchRec's EmbeddingCollection, and whoever keeps modules in a dictionary of this name
+    "tables by name": Layout(
+        r"embeddings\.(?P<field>(?!\w*(?:proj|linear|dense|mapping))[^.]+)\.weight"
+    ),
 }
 """Layouts by name: a tensor is the first's whose pattern its name fits."""
 
@@ -111,12 +116,18 @@ def recognise(contents: Contents, asked: Asked) -> Checkpoint:
     reasons = _reasons(contents, asked, short)
     groups, unknown = _groups(contents, asked, reasons, short)
     if not groups:
-        groups, unknown = [_Group(_BY_SHAPE, "one per field", {n: short[n] for n in unknown})], []
+        tall = [n for n in unknown if tensors[n].shape[0] > tensors[n].shape[1]] or unknown
+        groups = [_Group(_BY_SHAPE, "one per field", {name: short[name] for name in tall})]
+        unknown = [name for name in unknown if name not in tall]
     if not groups[0].fields:
+        left = (Skipped(name, tensors[name].shape, why) for name, why in reasons.items())
+        found = sorted((*contents.skipped, *left), key=lambda of: len(of.shape) != 2)
         raise DataError(
-            f"a checkpoint must hold embedding tables, got {len(tensors)} tensors of which none "
-            "looks like one"
+            f"a checkpoint must hold embedding tables, got {len(found)} tensors of which none "
+            f"looks like one{''.join(f' ({of.name}: {of.reason})' for of in found[:1])}"
         )
+    if asked.cardinalities is not None:
+        groups = _cut_by(groups, tensors, sizes_by_name(asked.cardinalities))
     cut = [(group, group.tables(tensors, asked.cardinalities)) for group in groups]
     tables = [table for _, tables in cut for table in tables]
     ordered = contents.ordered or all(table.name.isdigit() for table in tables)
@@ -144,6 +155,25 @@ def recognise(contents: Contents, asked: Asked) -> Checkpoint:
 _BY_SHAPE = "unknown, tables told by their shape"
 
 
+def _cut_by(groups: list[_Group], tensors: Tensors, sizes: Mapping[str, int]) -> list[_Group]:
+    """Have sizes cut the one table that they add up to; they may also be those of the tables."""
+    rows = {name: tensors[name].shape[0] for group in groups for name in group.fields}
+    if any(g.kind != "one per field" for g in groups) or [*rows.values()] == [*sizes.values()]:
+        return groups
+    fitting = [name for name in rows if len(rows) == 1 or rows[name] == sum(sizes.values())]
+    if len(fitting) != 1:
+        some = ", ".join(f"{name} {count:,}" for name, count in [*rows.items()][:3])
+        raise DataError(
+            f"cardinalities must be the rows of the tables ({some}), or add up to those of one of "
+            f"them, got {', '.join(map(str, sizes.values()))}"
+        )
+    left = [
+        g._replace(fields={n: f for n, f in g.fields.items() if n not in fitting}) for g in groups
+    ]
+    whole = _Group("one table of all fields", "all fields in one", {fitting[0]: ""})
+    return [whole, *(group for group in left if group.fields)]
+
+
 def _reasons(contents: Contents, asked: Asked, short: Mapping[str, str]) -> dict[str, str]:
     """Say of every tensor that can be no table why."""
     tensors, found = contents.tensors, {}
@@ -151,6 +181,8 @@ def _reasons(contents: Contents, asked: Asked, short: Mapping[str, str]) -> dict
         names = (name, short[name])
         if asked.refuses(*names):
             found[name] = "left out by --not"
+        elif 0 in tensor.shape or len(tensor.shape) != 2:
+            found[name] = "empty" if 0 in tensor.shape else "not a matrix"
         elif name in contents.same:
             found[name] = f"the same tensor as {contents.same[name]}"
         elif name in contents.tables or asked.chooses(*names):
@@ -202,14 +234,15 @@ def _is_so(kind: Holds, tensors: Sequence[StoredTensor], asked: Asked) -> bool:
 
 
 def _short_names(tensors: Tensors) -> dict[str, str]:
-    """Leave out of names what all share of a wrapper, and that they are weights."""
-    skip = 0
+    """Leave out of names what all weights share of a wrapper, and that they are weights."""
+    weights = [name for name in tensors if not is_moment(name)]
+    shared = ""
     while True:
-        heads = {".".join(name.split(".")[skip : skip + 1]) for name in tensors}
+        heads = {name.removeprefix(shared).partition(".")[0] for name in weights}
         if len(heads) != 1 or not heads <= _WRAPPERS:
             break
-        skip += 1
-    short = {name: ".".join(name.split(".")[skip:]).removesuffix(".weight") for name in tensors}
+        shared += f"{heads.pop()}."
+    short = {name: bare(name.removeprefix(shared)) for name in tensors}
     times = Counter(short.values())
     return {name: of if of and times[of] == 1 else name for name, of in short.items()}
 

@@ -71,12 +71,13 @@ def _unwrapped(loaded: object) -> tuple[object, list[object]]:
     seen: set[int] = set()
     while isinstance(loaded, Mapping) and id(loaded) not in seen:
         seen.add(id(loaded))
-        held = {key: value for key, value in loaded.items() if _holds_any(value)}
+        held = {key: value for key, value in loaded.items() if holds_any(value)}
         nested = [key for key, value in held.items() if isinstance(value, Mapping | Placeholder)]
         wrapper = next((key for key in _WRAPPERS if key in nested), None)
         if wrapper is None:
             models = [key for key in held if not _OPTIMIZER.search(str(key))]
-            wrapper = models[0] if len(models) == 1 and models[0] in nested else None
+            alone = len(models) == 1 and models[0] in nested
+            wrapper = models[0] if alone and _stacked(held[models[0]]) is None else None
         if wrapper is None:
             break
         beside.append({key: held[key] for key in held if key != wrapper})
@@ -84,7 +85,8 @@ def _unwrapped(loaded: object) -> tuple[object, list[object]]:
     return loaded, beside
 
 
-def _holds_any(value: object) -> bool:
+def holds_any(value: object) -> bool:
+    """Say whether there is a tensor or array inside an object."""
     return next(_walk(value), None) is not None
 
 
@@ -95,8 +97,10 @@ def _walk(loaded: object) -> Iterator[_Found]:
     def inside(node: object, path: tuple[str, ...], owner: str) -> Iterator[_Found]:
         if len(path) > MOST_LEVELS:
             raise DataError(f"a checkpoint must nest at most {MOST_LEVELS} levels, got more")
+        if isinstance(node, PickledArray) and any(map(_is_nest, node.objects or ())):
+            node = node.objects if node.shape else (node.objects or [None])[0]
         if isinstance(node, Tensor | PickledArray | np.ndarray):
-            yield _Found(".".join(path), node, owner)
+            yield _Found(".".join(path) or "array", node, owner)
         elif (vectors := _stacked(node)) is not None:
             yield _Found(".".join(path) or "vectors", vectors, owner)
         elif isinstance(node, Mapping | list | tuple | Placeholder) and id(node) not in seen:
@@ -106,6 +110,18 @@ def _walk(loaded: object) -> Iterator[_Found]:
                 yield from inside(value, (*path, str(key)) if key != "" else path, name)
 
     return inside(loaded, (), "")
+
+
+def is_of_pandas(value: object) -> bool:
+    """Say whether an object is one of pandas, whose blocks of numbers lie across."""
+    return str(type(value).__module__).partition(".")[0] == "pandas"
+
+
+def _is_nest(value: object) -> bool:
+    """Whether an object in an array is a table, or holds some."""
+    return isinstance(value, Mapping | Tensor) or (
+        isinstance(value, PickledArray) and len(value.shape) == 2
+    )
 
 
 def _children(node: Any) -> Iterator[tuple[object, object]]:  # noqa: ANN401
@@ -118,7 +134,7 @@ def _children(node: Any) -> Iterator[tuple[object, object]]:  # noqa: ANN401
             members = node.__dict__.get(group)
             if isinstance(members, Mapping):
                 yield from members.items()
-    elif not str(type(node).__module__).startswith("pandas."):  # whose blocks lie across
+    elif not is_of_pandas(node):
         yield from ((k, v) for k, v in node.__dict__.items() if k not in _OWN)
         if not isinstance(node.__dict__.get("state"), Mapping):
             yield ("", node.__dict__.get("state"))
@@ -183,15 +199,14 @@ def of_tensor(tensor: Tensor, *, overlapping: bool = False) -> StoredTensor | st
     A file of a kilobyte can describe a table of a terabyte by numbers that `overlapping` rows
     share; in memory that is somebody's wish.
     """
+    shards: Any = getattr(tensor, "local_shards", None)
+    if shards is not None:  # TorchRec's
+        return "one process's part of a tensor: gather it, or diagnose a distributed checkpoint"
     tensor = _whole(tensor.detach())
     if tensor.is_complex():
         return "complex numbers"
     if tensor.is_quantized:
-        return StoredTensor(
-            tuple(tensor.shape),
-            torch.float32,
-            lambda start, stop: tensor.dequantize()[start:stop],
-        )
+        return StoredTensor.of(tensor.dequantize())  # of one that has a scale a row, no part can be
     if tensor.is_meta or tensor.is_nested or tensor.layout != torch.strided:
         what = "on no device" if tensor.is_meta else "sparse or nested: store it dense"
         return f"a tensor that is {what}"
@@ -201,8 +216,10 @@ def of_tensor(tensor: Tensor, *, overlapping: bool = False) -> StoredTensor | st
 
 
 def _shape(value: Any) -> tuple[int, ...]:  # noqa: ANN401
-    nested = isinstance(value, Tensor) and value.is_nested  # which has none, and fails if asked
-    return () if nested else tuple(value.shape)
+    try:
+        return tuple(value.shape)
+    except RuntimeError:  # a nested tensor has none
+        return ()
 
 
 def _whole(tensor: Any) -> Tensor:  # noqa: ANN401

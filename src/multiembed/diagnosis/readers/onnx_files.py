@@ -29,6 +29,7 @@ _PASSING = frozenset(("Identity", "Cast", "DequantizeLinear"))
 """Operations between a table and its Gather that leave its rows where they are."""
 _ROUTES = frozenset(("Gather", "GatherND"))
 _GRAPH, _NODE, _INITIALISER = 7, 1, 5
+_ATTRIBUTE, _TENSOR, _INNER, _INNERS = 5, 5, 6, 11
 _DIMS, _KIND, _FLOATS, _NAME, _RAW, _DOUBLES, _OUTSIDE = 1, 2, 4, 8, 9, 10, 13
 
 
@@ -51,9 +52,16 @@ def read_onnx(path: Path) -> Contents:
         content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     try:
         [graph] = [value for number, value in _fields(content) if number == _GRAPH]
-        initialisers = dict(_tensor(path, content, at) for at in _of(graph, _INITIALISER))
-        nodes = [_node(message) for message in _of(graph, _NODE)]
-    except (ValueError, IndexError, TypeError, UnicodeDecodeError) as error:
+        graphs = [*_graphs(graph)]
+        held = (at for part in graphs for at in _of(part, _INITIALISER))
+        initialisers = dict(_tensor(path, content, at) for at in held)
+        messages = [message for part in graphs for message in _of(part, _NODE)]
+        nodes = [_node(message) for message in messages]
+        for node, message in zip(nodes, messages, strict=True):
+            if node.kind == "Constant":  # where some exporters put weights
+                for value in (at for of in _of(message, _ATTRIBUTE) for at in _of(of, _TENSOR)):
+                    initialisers[node.outputs[0]] = _tensor(path, content, value)[1]
+    except (ValueError, IndexError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: must be a whole ONNX model, got a broken one") from error
     read = _gathered(nodes)
     tensors = {n: t for n, t in initialisers.items() if isinstance(t, StoredTensor) and t.shape}
@@ -111,6 +119,16 @@ def _number(message: memoryview, at: int) -> tuple[int, int]:
 
 def _of(message: memoryview, wanted: int) -> list[memoryview]:
     return [value for number, value in _fields(message) if number == wanted]
+
+
+def _graphs(graph: memoryview) -> Iterator[memoryview]:
+    """Yield a graph and those inside it, of loops and branches."""
+    yield graph
+    for node in _of(graph, _NODE):
+        for attribute in _of(node, _ATTRIBUTE):
+            for number, value in _fields(attribute):
+                if number in (_INNER, _INNERS):
+                    yield from _graphs(value)
 
 
 def _node(message: memoryview) -> _Node:

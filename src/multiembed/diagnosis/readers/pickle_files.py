@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from multiembed.diagnosis.readers.nested import MOST_LEVELS, contents_of
+from multiembed.base.errors import DataError
+from multiembed.diagnosis.readers.nested import MOST_LEVELS, contents_of, is_of_pandas
 from multiembed.diagnosis.readers.pickles import Placeholder, load_pickle
 from multiembed.diagnosis.readers.table import Contents, StoredTensor
 
@@ -14,6 +15,10 @@ from multiembed.diagnosis.readers.table import Contents, StoredTensor
 def read_pickle(path: Path) -> Contents:
     """Name the arrays and tensors inside whatever object a pickle holds; nothing of it runs."""
     loaded = load_pickle(path)
+    if is_of_pandas(loaded):
+        raise DataError(
+            f"{path} must hold arrays, got a frame of pandas: write it by frame.to_parquet(file)"
+        )
     _take_arrays_beside(loaded, str(path), 0)
     contents = contents_of(loaded, str(path))
     return replace(contents, tensors={n: _upright(n, t) for n, t in contents.tensors.items()})

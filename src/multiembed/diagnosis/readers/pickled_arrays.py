@@ -40,10 +40,12 @@ class NumpyType:
 class PickledArray:
     """An array of a pickle: its numbers, or why it has none."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, reason: str = "an array that was not filled", shape: tuple[int, ...] = ()
+    ) -> None:
         self.array: np.ndarray | None = None
-        self.shape: tuple[int, ...] = ()
-        self.reason = "an array that was not filled"
+        self.objects: list[object] | None = None
+        self.shape, self.reason = shape, reason
 
     def __setstate__(self, state: object) -> None:
         if not isinstance(state, tuple) or len(state) != 5:
@@ -59,6 +61,7 @@ class PickledArray:
         plain = kind.plain if isinstance(kind, NumpyType) else None
         if not isinstance(plain, np.dtype):
             named = kind.text if isinstance(kind, NumpyType) else "?"
+            self.objects = data if named[:1] == "O" and isinstance(data, list) else None
             self.reason = "an array of Python objects" if named[:1] == "O" else f"of type {named}"
             return
         if isinstance(data, str):  # what Python 2 wrote

@@ -2,24 +2,21 @@
 
 import pickle
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-DTYPES = {
-    str(dtype).removeprefix("torch."): dtype
-    for dtype in (
-        *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn),
-        *(torch.float8_e5m2, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8),
-        *(torch.bool, torch.complex64, torch.complex128),
-    )
-}
+from multiembed.diagnosis.readers.pickled_arrays import PickledArray
+
+DTYPES = {name: of for name in dir(torch) if isinstance(of := getattr(torch, name), torch.dtype)}
 STORAGES = {
     **{"DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16},
     **{"BFloat16Storage": torch.bfloat16, "UntypedStorage": torch.uint8},
     **{"LongStorage": torch.int64, "IntStorage": torch.int32, "ShortStorage": torch.int16},
     **{"CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool},
+    **{"QInt8Storage": torch.int8, "QUInt8Storage": torch.uint8, "QInt32Storage": torch.int32},
+    **{"ComplexFloatStorage": torch.complex64, "ComplexDoubleStorage": torch.complex128},
 }
 """Classes of storages by name, as the type of their numbers."""
 
@@ -81,9 +78,48 @@ def _whole(numbers: object) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def _of_type(build: object, _: object, arguments: object, *__: object) -> object:
-    """Build a tensor of a subclass as one of the plain class."""
-    return build(*arguments) if callable(build) and isinstance(arguments, tuple) else None
+def _of_type(
+    build: object, _: object, arguments: object, state: object = None, *__: object
+) -> object:
+    """Build a tensor of a subclass as one of the plain class; of a DTensor, what this file has.
+
+    What stands for a tensor without being one (torchao) gives the tensors that it is made of.
+    """
+    if not callable(build) or not isinstance(arguments, tuple):
+        return None
+    built = build(*arguments)
+    if not isinstance(built, PickledArray):
+        return built
+    parts = state if isinstance(state, tuple) else (state,)  # attributes, and those in slots
+    held = {key: part[key] for part in parts if isinstance(part, dict) for key in part}
+    here = held.get("_local_tensor")
+    if isinstance(here, Tensor) and tuple(here.shape) == built.shape:
+        return here
+    return held if held and here is None else built
+
+
+def _spread(_: object, __: object, size: object, *___: object) -> PickledArray:
+    """Say that a tensor is not whole here: a DTensor's or ShardedTensor's part of one process."""
+    shape = _whole(size)
+    how = "save it whole, or by torch.distributed.checkpoint"
+    return PickledArray(f"one process's part of a tensor: {how}", shape)
+
+
+def _quantised(
+    storage: object,
+    offset: object,
+    size: object,
+    stride: object,
+    by: Any,  # noqa: ANN401
+    *_: object,
+) -> Tensor:
+    """Return what a quantised tensor stands for: by one scale, or one for each row or column."""
+    codes = rebuilt_tensor(storage, offset, size, stride).float()
+    _, scale, zero, *axis = by
+    if axis:
+        across = [-1 if place == axis[0] else 1 for place in range(codes.ndim)]
+        scale, zero = scale.float().reshape(across), zero.float().reshape(across)
+    return (codes - zero) * scale
 
 
 def _with_dtype(
@@ -103,5 +139,15 @@ TENSOR_BUILDERS: dict[tuple[str, str], Callable[..., object]] = {
     ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
     ("torch._utils", "_rebuild_parameter_with_state"): lambda data, *_: data,
     ("torch._tensor", "_rebuild_from_type_v2"): _of_type,
+    ("torch._utils", "_rebuild_wrapper_subclass"): _spread,
+    ("torch._utils", "_rebuild_qtensor"): _quantised,
+    **{
+        ("torch._utils", name): lambda *_, why=why: PickledArray(why)
+        for name, why in (
+            ("_rebuild_sparse_tensor", "sparse: store it dense"),
+            ("_rebuild_nested_tensor", "nested: store it dense"),
+            ("_rebuild_meta_tensor_no_storage", "a tensor that is on no device"),
+        )
+    },
 }
 """What may build a tensor, by module and name."""

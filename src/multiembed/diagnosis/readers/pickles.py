@@ -89,7 +89,14 @@ def _storage_of_bytes(data: object) -> object:
     return load_legacy(BytesIO(data), len(data))
 
 
+def _attribute(_: object, name: object) -> type:
+    """Return what stands for a class inside another object."""
+    return type(str(name), (Placeholder,), {})
+
+
 _BUILDERS: dict[tuple[str, str], Callable[..., object]] = {
+    ("builtins", "getattr"): _attribute,
+    ("__builtin__", "getattr"): _attribute,
     ("_codecs", "encode"): _encoded,
     ("copyreg", "_reconstructor"): _reconstructed,
     ("copy_reg", "_reconstructor"): _reconstructed,

@@ -1,5 +1,6 @@
 """Tables of whole numbers of eight bits: with the scales that lie beside them, or as they are."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -43,7 +44,7 @@ def dequantised(contents: Contents) -> Contents:
 
 def _beside(name: str, codes: StoredTensor, ends: tuple[str, ...], tensors: Tensors) -> str | None:
     """Return the tensor of a table's name and such an end whose numbers fit its rows or columns."""
-    stem = name.removesuffix(".weight").removesuffix("_q").removesuffix(".q")
+    stem = re.sub(r"\.weight$|[._]q(?:uantized|data)?$", "", name)
     names = [f"{of}{mark}{end}" for of in (name, stem) for mark in "._/" for end in ends]
     for candidate in names:
         if candidate in tensors and _spread(tensors[candidate].shape, codes.shape) is not None:

@@ -44,16 +44,20 @@ _BIASES = (
 )
 _BIAS = re.compile(r"(?:.*[._/])?(?:bias|biases|running_mean|running_var)")
 _LIKE_A_TABLE = re.compile(
-    r"(?<![a-z])emb|embed|embs?(?![a-z])|lookup|vocab|factors|vectors"
+    r"(?<![a-z])emb|embed|embs?(?![a-z])|lookup|vocab|factors|vectors|syn0$"
     r"|(?<![a-z])(?:tables?|latents?|wte|components)(?![a-z])",
     re.IGNORECASE,
 )
 _POSITIONS = re.compile(
     r"(?:(?:abs|absolute|learned|learnable|encoder|decoder|item|seq|sequence)_)?"
     r"(?:pos|positions?|positional|token_type|segment)_?(?:emb\w*|enc\w*|table)"
-    r"|embed(?:ding)?s?_?positions?|wpe",
+    r"|embed(?:ding)?s?_?positions?|wpe|pe|rel(?:ative)?_(?:pos|attention_bias)\w*",
     re.IGNORECASE,
 )
+
+
+_ADAPTER = re.compile(r"lora_(?:embedding_)?(?:[AB]|up|down)(?![a-zA-Z])")
+_ENDS = re.compile(r"(?:\.weight|[./]vars[./]\d+|(?:\._packed_params)+(?:\._packed_weight|\.0)?)$")
 
 
 def _words_of(text: str) -> frozenset[str]:
@@ -65,7 +69,7 @@ _ENTITIES = _words_of(
     "words video song track artist author customer article news brand category categories cate "
     "genre genres city country region device app advertiser campaign publisher domain url id ids "
     "zip occupation gender age hour day weekday shop seller hotel business book books node nodes "
-    "entity entities relation relations uid iid pu qi"
+    "entity entities relation relations uid iid pu qi yj"
 )
 _DENSE_LAST = _words_of("linear lin fc dense proj projection projector kernel transform")
 _DENSE = _DENSE_LAST | _words_of(
@@ -73,7 +77,7 @@ _DENSE = _DENSE_LAST | _words_of(
     "out cross crossnet tower towers dnn deep layer layers block blocks qkv router norm rnn gru "
     "lstm cell key value recurrent bilinear ih hh"
 )
-_DENSE_HOME = _words_of("mlp attn attention ffn feedforward crossnet dnn rnn gru lstm")
+_DENSE_HOME = _words_of("dense mlp attn attention ffn feedforward crossnet dnn rnn gru lstm")
 
 
 def is_like_a_table(name: str) -> bool:
@@ -95,16 +99,19 @@ def objection(name: str, tensor: StoredTensor, tensors: Tensors) -> str | None:
     """Say why a tensor cannot be a table, whatever a layout makes of its name."""
     if is_moment(name):
         return _MOMENTS_ARE
-    if len(tensor.shape) != 2:
-        return "not a matrix"
     if tensor.shape[1] == 1:
         return "one column: a linear term"
     if not tensor.dtype.is_floating_point and tensor.dtype not in (torch.int8, torch.uint8):
         return f"{str(tensor.dtype).removeprefix('torch.')}, not floating point"
     rules = (
+        (_ADAPTER.search(name), "a low-rank adapter (LoRA), which adds to a weight"),
+        (
+            tensor.dtype == torch.uint8 and "embedding_bags." in name,
+            "rows of bytes with their scales inside: dequantise them by TorchRec",
+        ),
         (_BIAS.fullmatch(name), "a bias or running statistics"),
-        (_has_bias(name, tensor, tensors), "a linear layer: it has a bias"),
         (_is_recurrent(name, tensor, tensors), "a recurrent layer"),
+        (_has_bias(name, tensor, tensors), "a linear layer: it has a bias"),
         (_POSITIONS.fullmatch(_own_name(name)), "of positions or types, not of a field's values"),
     )
     return next((reason for holds, reason in rules if holds), None)
@@ -148,11 +155,14 @@ def _own_name(name: str) -> str:
     return next((part for part in reversed(_parts(name)) if not part.isdigit()), name)
 
 
+def bare(name: str) -> str:
+    """Leave out of a tensor's name that it is a weight: of torch, its quantised layers, Keras."""
+    return _ENDS.sub("", name) or name
+
+
 def _parts(name: str) -> list[str]:
-    parts = re.split(r"[./:]", name)
-    while len(parts) > 1 and re.fullmatch(r"weights?|_?weight|\d*|vars|original\d?", parts[-1]):
-        if parts[-1].isdigit():
-            break
+    parts = re.split(r"[./:]", bare(name))
+    while len(parts) > 1 and re.fullmatch(r"weights?|_?weight|vars|original\d?", parts[-1]):
         parts.pop()
     return parts
 

@@ -30,7 +30,11 @@ from multiembed.diagnosis.readers.onnx_files import is_onnx, read_onnx
 from multiembed.diagnosis.readers.pickle_files import read_pickle
 from multiembed.diagnosis.readers.pickles import LEGACY, first_line, is_pickle
 from multiembed.diagnosis.readers.table import Contents, StoredTensor
-from multiembed.diagnosis.readers.tensorflow_files import is_index_of_checkpoint, read_tensorflow
+from multiembed.diagnosis.readers.tensorflow_files import (
+    checkpoint_of,
+    is_index_of_checkpoint,
+    read_tensorflow,
+)
 from multiembed.diagnosis.readers.torch_files import (
     read_exported,
     read_package,
@@ -150,6 +154,7 @@ FILE_KINDS: dict[str, FileKind] = {
         (".csv", ".tsv"),
         lambda seen: (
             _is_text(seen)
+            and not seen.starts(b"#Parameter#", b"#LookupParameter#")
             and separator_of(seen.head.split(b"\n")[0].decode("utf-8", "replace")) is not None
         ),
     ),
@@ -167,6 +172,7 @@ def open_tensors(path: Path) -> Contents:
         DataError: If there is nothing, or nothing that is read; the message says what it is.
     """
     try:
+        path = checkpoint_of(path)
         path.stat()
     except (OSError, ValueError) as error:  # nothing there, or no name that can be there
         raise DataError(f"{path} must be a file or a directory, got nothing there") from error

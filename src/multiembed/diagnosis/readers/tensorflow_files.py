@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,29 @@ def is_index_of_checkpoint(path: Path) -> bool:
         return file.read() == _INDEX_END
 
 
+def checkpoint_of(path: Path) -> Path:
+    """Return the index of the checkpoint that a path leads to; the path, if it is of no other.
+
+    TensorFlow names a checkpoint by what its files begin with; a SavedModel has one inside.
+    """
+    if path.name == "saved_model.pb":
+        path = path.parent
+    stem = re.sub(r"\.(?:data-\d+-of-\d+|meta)$", "", path.name)
+    inside = path / "variables" / "variables.index"
+    index = inside if inside.is_file() and is_installed() else path.with_name(f"{stem}.index")
+    return index if index.is_file() and is_index_of_checkpoint(index) else path
+
+
+def is_installed() -> bool:
+    """Say whether TensorFlow is there to read with."""
+    return importlib.util.find_spec("tensorflow") is not None
+
+
 def read_tensorflow(path: Path) -> Contents:
     """Name the variables of a checkpoint, given its index or its directory."""
-    if importlib.util.find_spec("tensorflow") is None:
+    if path.is_dir() and not (path / "checkpoint").is_file():  # which says which is the latest
+        path = max(path.glob("*.index"), key=lambda file: file.stat().st_mtime)
+    if not is_installed():
         raise DataError(
             f"{path}: a TensorFlow checkpoint is read where tensorflow is installed; without it, "
             "write its tables by numpy.savez from tf.train.load_checkpoint(…).get_tensor(name)"

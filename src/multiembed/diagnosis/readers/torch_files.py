@@ -1,13 +1,12 @@
 """Reads what torch writes: state dicts, whole models, TorchScript, exported programs, packages.
 
-No code in a file runs. `torch.load` reads what is tensors alone; everything else goes through the
-restricted reader of pickles, with storages mapped from the file.
+No code in a file runs: everything goes through the restricted reader of pickles, with storages
+mapped from the file, and not through `torch.load`, which builds what a process happens to allow.
 """
 
 import io
 import json
 import pickle
-import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from multiembed.base.errors import DataError
-from multiembed.diagnosis.readers.nested import contents_of
+from multiembed.diagnosis.readers.nested import contents_of, holds_any
 from multiembed.diagnosis.readers.pickled_tensors import Storage, storage_of, view_of
 from multiembed.diagnosis.readers.pickles import first_line, load_legacy, load_stream
 from multiembed.diagnosis.readers.table import Contents
@@ -39,15 +38,6 @@ def load_torch(file: Path | io.BytesIO, name: str) -> object:
     Raises:
         DataError: If it is broken; `name` is what the message calls it.
     """
-    mapped = isinstance(file, Path) and zipfile.is_zipfile(file)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a pickle's protocol, of sparse tensors
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception:
-        pass  # not tensors alone, or broken: the restricted reader tells which
-    if isinstance(file, io.BytesIO):
-        file.seek(0)
     try:
         if zipfile.is_zipfile(file):
             with TorchArchive(file) as archive:
@@ -83,7 +73,7 @@ class TorchArchive:
 
     def load(self, name: str) -> object:
         """Load one of its pickles."""
-        return load_stream(io.BytesIO(self.read(name)), storage=self._storage)
+        return load_stream(io.BytesIO(self.read(name)), storage=self._storage, encoding="utf-8")
 
     def numbers(self, name: str) -> torch.UntypedStorage:
         """Return one entry as numbers, mapped where it is stored as it is."""
@@ -101,13 +91,22 @@ class TorchArchive:
     def _storage(self, kind: object, dtype: object, key: object, *_: object) -> Storage:
         if kind != "storage" or not isinstance(dtype, torch.dtype):
             raise pickle.UnpicklingError("it refers to something else than storages")
-        places = (f"data/{key}", f".data/{key}.storage")
-        return Storage(self.numbers(next(n for n in places if n in self.names)), dtype)
+        places = (f"data/{key}", f".data/{key}.storage", f"constants/{key}")
+        flat = self.numbers(next(n for n in places if n in self.names))
+        if "byteorder" in self.names and self.read("byteorder") == b"big":
+            flat = flat.clone()
+            flat.byteswap(dtype)
+        return Storage(flat, dtype)
 
 
 def read_script(path: Path) -> Contents:
     """Name the tensors of a TorchScript archive; none of its code is loaded."""
-    return _of_archive(path, lambda archive: archive.load("data.pkl"), "a TorchScript archive")
+
+    def load(archive: TorchArchive) -> object:
+        held = archive.load("data.pkl")  # a frozen program has its weights among the constants
+        return held if holds_any(held) else {"constants": archive.load("constants.pkl")}
+
+    return _of_archive(path, load, "a TorchScript archive")
 
 
 def read_package(path: Path) -> Contents:

@@ -21,6 +21,8 @@ _STARTS: tuple[tuple[bytes, int, str], ...] = (
     (b"FEA1", 0, "a Feather file of version 1: write it by pyarrow.feather.write_feather again"),
     (b"\x12\x01\0\0\0\0\0\0", 0, f"parameters of MXNet: write them by mx.nd.load and {_NPZ}"),
     (b"tree\n", 0, "a model of LightGBM: it has no embeddings"),
+    (b"#Parameter#", 0, f"a model of DyNet: write its tables by lookup.npvalue() and {_NPZ}"),
+    (b"#LookupParameter#", 0, f"a model of DyNet: write its tables by npvalue() and {_NPZ}"),
     (b"%PDF", 0, "a PDF"),
     (b"\x89PNG", 0, "a picture"),
 )
@@ -44,6 +46,8 @@ def told_by_start(head: bytes, members: tuple[str, ...]) -> str | None:
     for start, at, what in _STARTS:
         if head[at : at + len(start)] == start:
             return what
+    if head.startswith(b"PK\x03\x04") and not members:
+        return "an archive that is cut short or broken"
     return next((what for name, what in _MEMBERS.items() if name in members), None)
 
 
