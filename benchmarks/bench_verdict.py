@@ -29,7 +29,7 @@ TUNED = range(0, 8)
 """Seeds that thresholds were tuned on."""
 FRESH = range(3000, 3012)
 """Seeds that were first drawn when the rule was settled; those from 1000 on had been before."""
-SWEPT = range(0, 2)
+SWEPT = range(0, 4)
 """Of these, the seeds on which every threshold is moved."""
 THRESHOLDS = {
     "diagnosis.case.IN_USE": (0.4, 0.5, 0.6),
@@ -147,18 +147,27 @@ def _shares(name, records, *, tables=True):
 
 def moved():
     """Yield lines of a table: what becomes of tables if one threshold is another."""
-    yield "| threshold | value | right | low rank found | others called of low rank |"
-    yield "|---|---|---|---|---|"
-    yield _shares("all as they are |", judged(SWEPT, KINDS), tables=False)
+    yield "| threshold | value | right | low rank found | others called of low rank | other words |"
+    yield "|---|---|---|---|---|---|"
+    kinds = [*KINDS, *JUDGEMENTS]
+    usual = judged(SWEPT, kinds)
+    yield f"{_shares('all as they are |', known(usual), tables=False)} |"
     for name, (smaller, used, larger) in THRESHOLDS.items():
         module, constant = name.rsplit(".", 1)
         home = importlib.import_module(f"multiembed.{module}")
         assert getattr(home, constant) == used, f"{name} must be {used}"
         for value in (smaller, larger):
             setattr(home, constant, value)
+            found = judged(SWEPT, kinds)
+            others = sum(a["label"] != b["label"] for a, b in zip(found, usual, strict=True))
             told = f"`{name}` | {value:.3g}, not {used:.3g}"
-            yield _shares(told, judged(SWEPT, KINDS), tables=False)
+            yield f"{_shares(told, known(found), tables=False)} {others} of {len(found)} |"
         setattr(home, constant, used)
+
+
+def known(records):
+    """Return the records of tables that have one name."""
+    return [of for of in records if of["kind"] in KINDS]
 
 
 def report(tuned, fresh, judgement, before):
@@ -203,7 +212,8 @@ def report(tuned, fresh, judgement, before):
         "",
         "## Each threshold moved, all others as they are",
         "",
-        f"Seeds {SWEPT.start} to {SWEPT.stop - 1}, a table of each kind.",
+        f"Seeds {SWEPT.start} to {SWEPT.stop - 1}, a table of each kind; other words: how many "
+        "get another verdict, those that are a judgement among them.",
         "",
         *moved(),
     ]

@@ -307,7 +307,7 @@ def test_a_process_that_dies_costs_its_own_run_alone(dataset, tmp_path):
 
 
 def test_a_killed_grid_goes_on_where_it_stopped(dataset, tmp_path):
-    training = {"max_epochs": 3, "patience": 3, "batch_size": 64, "threads": 1}
+    training = {"max_epochs": 2, "patience": 2, "batch_size": 64, "threads": 1}
     grid = Grid(sizes=(1, 2), scaling=("single",), seeds=1, training=training, model=TINY["model"])
     settings = ["--set", "model.options.hidden=[8,4]", "--sizes", "1,2", "--scaling", "single"]
     for key, value in training.items():

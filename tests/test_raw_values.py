@@ -494,8 +494,7 @@ WISHES = {
 }
 
 
-@pytest.mark.parametrize("format", ["onnx", "torch"])
-@pytest.mark.parametrize("rule", ["as_is", "log"])
+@pytest.mark.parametrize(("rule", "format"), [("as_is", "torch"), ("log", "onnx")])
 def test_bundles_of_every_kind_of_field_agree_with_the_run(format, rule, tmp_path):
     rows = frame(**{name: list(column) for name, column in EVERYTHING.items()})
     rows.to_parquet(tmp_path / "rows.parquet")

@@ -1,18 +1,25 @@
 """Raw Criteo rows to a diagnosed model, by the commands that the README shows."""
 
 import json
-import subprocess
 import sys
 
+import pytest
 
-def multiembed(*arguments):
-    command = [sys.executable, "-m", "multiembed", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+from multiembed.__main__ import main
 
 
-def test_criteo_rows_become_a_diagnosed_model(real_data, tmp_path):
+@pytest.fixture
+def multiembed(monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["multiembed", *map(str, arguments)])
+        code, said = main(), capsys.readouterr()
+        assert code == 0, said.err
+        return said.out
+
+    return run
+
+
+def test_criteo_rows_become_a_diagnosed_model(multiembed, real_data, tmp_path):
     raw = real_data / "criteo_80k" / "criteo_80k_decoded.txt"
     multiembed("prepare", raw, tmp_path / "dataset", "--format", "criteo")
     multiembed(

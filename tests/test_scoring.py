@@ -256,8 +256,10 @@ def test_a_split_of_one_class_has_a_log_loss_and_no_auc(label, tmp_path):
     assert ratio is None if label == 0 else ratio == pytest.approx(p.mean(), rel=1e-6)
 
 
-@pytest.mark.parametrize("architecture", ["dnn", "nfwfm", "finalmlp"])
-@pytest.mark.parametrize("values", ["constant", "unique"])
+@pytest.mark.parametrize(
+    ("architecture", "values"),
+    [("dnn", "constant"), ("dnn", "unique"), ("nfwfm", "constant"), ("finalmlp", "unique")],
+)
 def test_where_rows_do_not_differ_the_base_rate_is_learnt(architecture, values, tmp_path):
     random = np.random.default_rng(5)
     clicked = (random.random(1500) < 0.25).astype(int)

@@ -203,7 +203,9 @@ def test_a_folder_of_other_files_is_refused(dataset, tmp_path):
 
 def test_training_stops_when_patience_runs_out(dataset, tmp_path):
     run = train(
-        config(max_epochs=50, patience=2, learning_rate=0.05), dataset=dataset, run=tmp_path / "run"
+        config(max_epochs=50, patience=2, learning_rate=0.05, batch_size=1024),
+        dataset=dataset,
+        run=tmp_path / "run",
     )
 
     aucs = [record["auc"] for record in run.records]
@@ -223,9 +225,9 @@ def test_an_evaluation_is_better_by_the_measure_that_was_asked_for():
 
 
 def test_the_model_with_the_least_log_loss_is_kept_where_that_is_asked_for(dataset, tmp_path):
-    asked = config(max_epochs=50, patience=2, learning_rate=0.05, seed=0, best_by="log_loss")
+    asked = {"max_epochs": 50, "patience": 2, "learning_rate": 0.05, "batch_size": 1024}
 
-    run = train(asked, dataset=dataset, run=tmp_path / "run")
+    run = train(config(**asked, best_by="log_loss"), dataset=dataset, run=tmp_path / "run")
 
     losses = [record["log_loss"] for record in run.records]
     best = int(np.argmin(losses))
