@@ -1,7 +1,7 @@
 """Raw rows prepared in flat memory and linear time, beside pandas doing the same job.
 
     python benchmarks/bench_prepare.py [--rows 1000000 5000000] [--folder DIRECTORY]
-    python benchmarks/bench_prepare.py --beside CHECKOUT --repeats 8
+    python benchmarks/bench_prepare.py --rows 1000000 --repeats 10 --beside CHECKOUT
 
 For every size a file of Criteo-like rows is written (`criteo_like.py`, 0.24 GB a million rows) and
 prepared in a process of its own: `multiembed.prepare` with its defaults, and pandas up to a million
@@ -9,8 +9,8 @@ rows, in turns, since it needs memory for the whole file. Both parse the text, b
 numbers, count 39 fields on the same 8 of 10 rows, and write ids and labels of every split.
 Seconds are by the clock; CPU seconds, of all threads, tell less of other jobs on the machine.
 Memory is what the process asked for, and in brackets with the pages of mapped files, which the
-kernel takes back when it needs them. About five minutes. With `--beside` another checkout of this
-repository prepares in turns with this one, instead of pandas: what a change did to rate and memory.
+kernel takes back when it needs them. About five minutes. With `--beside`, what a change did: another
+checkout of this repository takes turns with this one, both warm, in place of pandas.
 """
 
 import argparse
@@ -28,6 +28,7 @@ import criteo_like
 import numpy as np
 from bench_large_table import status
 from bench_spectra import machine
+from turns import Contender
 
 GB = 1e9
 
@@ -103,17 +104,13 @@ def watched(task, source, target, answers):
     answers.put((seconds, cpu, found, peak[0], status("VmHWM")))
 
 
-def alone(task, source, folder, checkout=None):
-    """Run a task in a fresh process, on a checkout's code, and remove what it wrote."""
+def alone(task, source, folder):
+    """Run a task in a fresh process, and remove what it wrote."""
     target = folder / "dataset"
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
     process = context.Process(target=watched, args=(task, source, target, answers))
-    paths = sys.path.copy()
-    if checkout:
-        sys.path.insert(0, str(checkout / "src"))  # The process starts with its parent's paths.
     process.start()
-    sys.path[:] = paths
     answer = answers.get()
     process.join()
     shutil.rmtree(target)
@@ -144,33 +141,45 @@ def main():
     options = parser.parse_args()
     print("# Raw rows prepared\n")
     print("\n".join(machine()) + "\n")
-    print("| rows | GB | way | seconds | rows/s | CPU s | CPU us/row | peak GB | ids |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    if options.beside:
+        print("| rows | here, CPU s | there | here over there, seconds | CPU | peak memory |")
+        print("|---|---|---|---|---|---|")
+    else:
+        print_head()
     with tempfile.TemporaryDirectory() as name:
         folder = options.folder or Path(name)
         for rows in options.rows:
             source = folder / f"rows_{rows}.txt"
             if not source.exists():
                 criteo_like.write(source, rows)
-            if options.beside:
-                turns(rows, source, folder, options)
-            else:
-                compare(rows, source, folder, options)
+            (duel if options.beside else compare)(rows, source, folder, options)
 
 
-def turns(rows, source, folder, options):
-    """Show both checkouts, and the medians of their ratios turn by turn."""
-    here, there = Path(__file__).resolve().parents[1], options.beside.resolve()
-    runs = {here: [], there: []}
+def duel(rows, source, folder, options):
+    """Show what this checkout takes over what the other does: medians of turns."""
+    sides = []
+    for place, checkout in enumerate((Path(__file__).resolve().parents[1], options.beside)):
+        script = Path(__file__).with_name("prepare_contender.py")
+        command = [sys.executable, script, source, folder / f"dataset{place}"]
+        path = {"PYTHONPATH": str(checkout.resolve() / "src")}
+        sides.append(Contender(command, threads=2, environment=path))
+    pairs = []
     for number in range(options.repeats):
-        for checkout in (here, there) if number % 2 == 0 else (there, here):
-            runs[checkout].append(alone(with_multiembed, source, folder, checkout))
-    size = source.stat().st_size
-    show("here", rows, size, runs[here])
-    show("there", rows, size, runs[there])
-    pairs = list(zip(runs[here], runs[there], strict=True))
-    seconds, cpu = (statistics.median(a[part] / b[part] for a, b in pairs) for part in (0, 1))
-    print(f"\nHere over there: {seconds:.3f} of the seconds, {cpu:.3f} of the CPU seconds.\n")
+        order = sides if number % 2 == 0 else sides[::-1]
+        took = {side: side.go() for side in order}
+        pairs.append([took[side] for side in sides])
+    peak = sides[0].peak() / sides[1].peak()
+    for side in sides:
+        side.close()
+    cpu = [statistics.median(pair[place]["cpu"] for pair in pairs) for place in (0, 1)]
+    ratios = [statistics.median(a[of] / b[of] for a, b in pairs) for of in ("seconds", "cpu")]
+    cells = [*(f"{one:.2f}" for one in cpu), *(f"{one:.3f}" for one in [*ratios, peak])]
+    print(f"| {rows:,} | {' | '.join(cells)} |", flush=True)
+
+
+def print_head():
+    print("| rows | GB | way | seconds | rows/s | CPU s | CPU us/row | peak GB | ids |")
+    print("|---|---|---|---|---|---|---|---|---|")
 
 
 def compare(rows, source, folder, options):

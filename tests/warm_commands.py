@@ -21,6 +21,9 @@ LOADED = (
     "onnxruntime",
     "onnxscript",
     "torch._dynamo",
+    "torch.export._trace",
+    "torch.onnx._internal.exporter._core",
+    "torch.onnx._internal.exporter._torchlib.ops",
 )
 """What takes seconds."""
 CLIENT = """#!{python} -IS

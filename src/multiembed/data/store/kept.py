@@ -44,10 +44,10 @@ def others_of(field: int, rows: Int64[np.ndarray, " others"], values: pl.Series)
 
 
 def write_others(folder: Path, parts: Sequence[pl.DataFrame], number: int) -> None:
-    """Write the values of a shard that are *other*, as `others_of` gives them."""
-    joined = [pl.concat(parts)] if parts else []
+    """Write the values of a shard that are *other*, as `others_of` gives them, row after row."""
     # Parts end where reading did, which must not show.
-    _write(folder / OTHERS / shard_name(number), [part.sort("field", "row") for part in joined])
+    present = [part for part in parts if part.height]
+    _write(folder / OTHERS / shard_name(number), sorted(present, key=lambda part: part["field"][0]))
 
 
 def groups_of(dataset: Dataset, split: str, column: str) -> Int64[np.ndarray, " rows"]:
