@@ -9,8 +9,8 @@ rows, in turns, since it needs memory for the whole file. Both parse the text, b
 numbers, count 39 fields on the same 8 of 10 rows, and write ids and labels of every split.
 Seconds are by the clock; CPU seconds, of all threads, tell less of other jobs on the machine.
 Memory is what the process asked for, and in brackets with the pages of mapped files, which the
-kernel takes back when it needs them. About five minutes. With `--beside`, what a change did: another
-checkout of this repository takes turns with this one, both warm, in place of pandas.
+kernel takes back when it needs them. About five minutes. With `--beside` another checkout of this
+repository takes turns with this one, both warm, in place of pandas: what a change did.
 """
 
 import argparse

@@ -17,8 +17,8 @@ from jaxtyping import Bool, Int64, UInt, UInt8, UInt32, UInt64
 
 from multiembed.base.loops import compiled
 from multiembed.base.splitmix import GOLDEN, mix64
-from multiembed.data.encoding.typed import as_written
-from multiembed.data.encoding.values import read_values
+from multiembed.data.encoding.typed import about_column, as_written
+from multiembed.data.encoding.values import read_parsed, read_values
 from multiembed.data.store.schema import Field
 from multiembed.data.store.shards import write_batch
 
@@ -115,8 +115,8 @@ class _FieldColumn:
         self._codes.append(codes)
         if self._field is None or not self._field.parsed:
             return None
-        flags = read_values(new.to_frame(), [self._field]).unreadable.get(self._field.name)
-        self._unreadable.append(np.zeros(len(new), bool) if flags is None else flags)
+        with about_column(self._field.column):
+            self._unreadable.append(read_parsed(new, self._field)[1])
         bad = np.concatenate(self._unreadable)
         return bad[codes] if bad.any() else None
 

@@ -88,10 +88,7 @@ def read_values(rows: pl.DataFrame, fields: Sequence[Field]) -> Values:
         with about_column(field.column):
             column = rows[field.column]
             if field.parsed:
-                if field.date is not None:
-                    values, bad = read_part(column, field.date, field.missing)
-                else:
-                    values, bad = read_numbers(column, field.decimal, field.missing)
+                values, bad = read_parsed(column, field)
                 column = _bucket(values.alias(field.name), field)
                 if bad.any():
                     unreadable[field.name] = bad
@@ -103,6 +100,13 @@ def read_values(rows: pl.DataFrame, fields: Sequence[Field]) -> Values:
                 column = hashed_text(column, field.hash_size)
             columns.append(column.alias(field.name))
     return Values(pl.DataFrame(columns), unreadable)
+
+
+def read_parsed(column: pl.Series, field: Field) -> tuple[pl.Series, Bool[np.ndarray, " rows"]]:
+    """Return the numbers, hours or days of a field that has these, and which cannot be read."""
+    if field.date is not None:
+        return read_part(column, field.date, field.missing)
+    return read_numbers(column, field.decimal, field.missing)
 
 
 def read_numbers(
@@ -118,32 +122,42 @@ def read_numbers(
     Raises:
         DataError: If the column holds moments.
     """
-    unreadable = np.zeros(len(column), bool)
     if column.dtype.is_temporal():
         raise DataError(
             f"column {column.name!r} must hold numbers, got {column.dtype}; --date reads moments"
         )
-    if column.dtype != pl.String:
-        # The number that is written, not the nearest one in half as many bits.
-        column = column.cast(pl.String) if column.dtype == pl.Float32 else column
-        number = column.cast(pl.Float64)
-    else:
-        text = column.str.strip_chars(BLANKS)
-        number = text.cast(pl.Float64, strict=False)
-        asks = text.is_not_null() if decimal not in ("", ".") else number.is_null() & (text != "")
-        asks = (asks | text.is_in(list(missing)) if missing else asks).fill_null(False)
-        if asks.any():
-            asking = text.filter(asks).unique()
-            found = [number_of(one, decimal, missing) for one in asking]
-            again = text.replace_strict(
-                asking, pl.Series(found, dtype=pl.Float64), default=None, return_dtype=pl.Float64
-            )
-            number = again.zip_with(asks, number)
-            unreadable = (asks & number.is_null()).to_numpy()
+    # The number that is written, not the nearest one in half as many bits.
+    exact = column.cast(pl.String) if column.dtype == pl.Float32 else column
+    number, unreadable = exact.cast(pl.Float64, strict=False), np.zeros(len(column), bool)
+    dressed = missing or decimal not in ("", ".")
+    if column.dtype == pl.String and (dressed or number.null_count() > _empty(column)):
+        number, unreadable = _look_closer(column.str.strip_chars(BLANKS), decimal, missing)
     if missing:
         absent = [number_of(word, decimal) for word in missing]
         number = number.set(number.is_in([one for one in absent if one is not None]), None)
     return number.set(~number.is_finite(), None), unreadable
+
+
+def _empty(text: pl.Series) -> int:
+    return text.null_count() + int((text == "").sum())
+
+
+def _look_closer(
+    text: pl.Series, decimal: Dress, missing: Collection[str]
+) -> tuple[pl.Series, Bool[np.ndarray, " rows"]]:
+    """Read every text that may be a number by `number_of`, each once; and say which are none."""
+    number = text.cast(pl.Float64, strict=False)
+    asks = text.is_not_null() if decimal not in ("", ".") else number.is_null() & (text != "")
+    asks = (asks | text.is_in(list(missing)) if missing else asks).fill_null(False)
+    if not asks.any():
+        return number, np.zeros(len(text), bool)
+    asking = text.filter(asks).unique()
+    found = [number_of(one, decimal, missing) for one in asking]
+    again = text.replace_strict(
+        asking, pl.Series(found, dtype=pl.Float64), default=None, return_dtype=pl.Float64
+    )
+    number = again.zip_with(asks, number)
+    return number, (asks & number.is_null()).to_numpy()
 
 
 def read_labels(
