@@ -16,6 +16,7 @@ from rich.console import Console
 
 from multiembed import diagnose
 from multiembed.diagnosis.diagnose import Diagnosis
+from multiembed.diagnosis.field_rows import field_columns, field_rows
 from multiembed.diagnosis.page import comparison_page
 from multiembed.diagnosis.readers.table import Skipped
 from multiembed.diagnosis.terminal import terminal_table
@@ -516,3 +517,22 @@ def test_tables_and_names_of_any_kind_have_a_page(open_page):
     assert page.locator("tr.field").count() == len(ODD)
     assert "nan" not in page.locator("main").inner_text().lower().split()
     assert len(found._repr_html_()) > 1000
+
+
+def test_the_columns_and_the_verdict_are_of_the_same_rows():
+    """Of 500 rows training met 50, which lie on a line; the others would need 8 of 8 columns."""
+    rng = np.random.default_rng(0)
+    rows, counts = rng.normal(size=(500, 8)), np.zeros(500, np.int64)
+    rows[:50], counts[:50] = np.outer(rng.normal(size=50), rng.normal(size=8)), 3
+
+    found = diagnose({"site": rows}, counts={"site": counts})
+
+    [row] = field_rows(found.to_dict()["fields"])
+    headings = [column.heading for column in field_columns(found.to_dict()["fields"])]
+    cells = dict(zip(headings, [cell["html"] for cell in row["cells"]], strict=True))
+    assert (cells["rests on"], cells["K99"], cells["abundance"]) == ("K99 1 of 8", "1", "1.00")
+    assert "<b>1.00</b><span>information abundance, mean over fields" in found.to_html()
+    console = Console(width=80, file=io.StringIO())
+    console.print(terminal_table(found))
+    last = next(line for line in console.file.getvalue().splitlines() if line.startswith("site"))
+    assert last.split()[-2:] == ["1.00", "1"]

@@ -156,12 +156,17 @@ def _plain(heading: str, tip: str, key: str) -> FieldColumn:
 
 
 def _measured(name: str, of: Measure) -> FieldColumn:
-    def cell(field: Found) -> str:
-        share = min(1.0, field[name] or 0.0)
-        bar = f'<i class="bar" style="width:{46 * share:.0f}px"></i>' if of.bar else ""
-        return bar + written(of, field[name])
+    """Show a measure of the rows that the verdict rests on, so that the two agree."""
 
-    return FieldColumn(heading=of.heading or name, tip=of.words, html=cell, sort=lambda f: f[name])
+    def value(field: Found) -> Any:  # noqa: ANN401
+        return field["verdict"]["view"][name]
+
+    def cell(field: Found) -> str:
+        share = min(1.0, value(field) or 0.0)
+        bar = f'<i class="bar" style="width:{46 * share:.0f}px"></i>' if of.bar else ""
+        return bar + written(of, value(field))
+
+    return FieldColumn(heading=of.heading or name, tip=of.words, html=cell, sort=value)
 
 
 def _name(name: str, shown: Mapping[str, str]) -> str:

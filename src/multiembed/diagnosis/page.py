@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from statistics import fmean
 from typing import Any
 
 from markupsafe import Markup
@@ -79,7 +80,7 @@ def _page(title: str, diagnoses: Mapping[str, Found], rows: Sequence[Mapping[str
 
 def _model(found: Found, prefix: str) -> dict[str, Any]:
     """Return all that the template prints of one model; `prefix` keeps its anchors apart."""
-    summary, verdict = found["summary"], found["summary"]["verdict"]
+    verdict = found["summary"]["verdict"]
     cards = {name: of for name, of in MEASURES.items() if of.card is not None}
     return {
         "id": prefix,
@@ -94,7 +95,9 @@ def _model(found: Found, prefix: str) -> dict[str, Any]:
         "headline": verdict["headline"],
         "counts": verdict["counts"],
         "findings": verdict["findings"],
-        "cards": [(written(of, summary[name]), of.card) for name, of in cards.items()],
+        "cards": [
+            (written(of, _mean(found["fields"], name)), of.card) for name, of in cards.items()
+        ],
         "advice": [text.split(": ", 1) for text in verdict["advice"]],
         "tables": [_table(name, found[name]) for name in _held(found, "verdict")],
         "spectra": Markup(page_charts.spectra(found["fields"])),
@@ -105,6 +108,11 @@ def _model(found: Found, prefix: str) -> dict[str, Any]:
         "lists": [_list(name, found[name]) for name in _held(found, "reason")],
         "method": _method(found["fields"]),
     }
+
+
+def _mean(fields: Sequence[Found], measure: str) -> float:
+    """Average over fields, of each the rows that its verdict rests on."""
+    return fmean(field["verdict"]["view"][measure] for field in fields)
 
 
 def _described(found: Found) -> str:

@@ -85,7 +85,7 @@ def _pressing(field: FieldDiagnosis) -> tuple[int, float]:
 
 
 def _row(field: FieldDiagnosis, *, counted: bool) -> list[str | Text]:
-    label = field.verdict.label
+    label, measures = field.verdict.label, field.verdict.view.measures
     dim = f"{field.sets}x{field.dim}" if field.sets > 1 else str(field.dim)
     trained = []
     if counted:
@@ -97,7 +97,7 @@ def _row(field: FieldDiagnosis, *, counted: bool) -> list[str | Text]:
         short(field.cardinality),
         *trained,
         dim,
-        *(written(of, field.measures[name]) for name, of in MEASURES.items() if of.terminal),
+        *(written(of, measures[name]) for name, of in MEASURES.items() if of.terminal),
     ]
 
 
