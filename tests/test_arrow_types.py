@@ -17,7 +17,7 @@ from multiembed.data.encoding import canonical as rules
 from multiembed.data.encoding.frames import as_polars, polars_reads
 from multiembed.data.encoding.typed import category_text, settled
 from multiembed.data.options import PrepareOptions
-from multiembed.data.prepare import open_source
+from multiembed.data.prepare import open_source, prepare
 from multiembed.data.sources.columnar import TABLE
 from multiembed.data.sources.read_options import ReadOptions
 from multiembed.serving import loader
@@ -171,3 +171,12 @@ def test_ordinary_parquet_stays_with_polars():
 
     assert all(map(polars_reads, plain))
     assert not polars_reads(pa.struct({"a": pa.decimal256(50)}))
+
+
+def test_categories_of_intervals_are_refused_where_pandas_is_loaded(tmp_path):
+    frame = pd.DataFrame({"y": [0, 1] * 10, "k": list("ab") * 10, "c": pd.cut(range(20), 4)})
+    frame.to_feather(tmp_path / "rows.feather")
+    options = PrepareOptions(format="table", label="y")
+
+    with pytest.raises(DataError, match=r"rows\.feather: columns must hold plain values, got cat"):
+        prepare(tmp_path / "rows.feather", tmp_path / "data", options)

@@ -46,8 +46,9 @@ class BatchReader(FileReader):
             if kind == "parquet":
                 arrow = pq.read_schema(file)
             else:
-                opened = pa.ipc.open_stream if kind == "stream" else pa.ipc.open_file
-                arrow = opened(pa.OSFile(str(file))).schema
+                arrow = _schema_of(
+                    file, pa.ipc.open_stream if kind == "stream" else pa.ipc.open_file
+                )
         if len(set(arrow.names)) < len(arrow.names):
             raise DataError(f"{file}: column names must differ, got {', '.join(arrow.names)}")
         self.names = tuple(arrow.names)
@@ -129,6 +130,16 @@ class BatchReader(FileReader):
             partial(parquet.iter_batches, ROWS_PER_BLOCK, [place], columns)
             for place in range(parquet.num_row_groups)
         ]
+
+
+def _schema_of(file: Path, opened: Callable) -> pa.Schema:
+    try:
+        return opened(pa.OSFile(str(file))).schema
+    except TypeError:  # where pandas is loaded, its types do not expect to be those of categories
+        raise DataError(
+            f"{file}: columns must hold plain values, got categories of pandas' intervals or "
+            "periods; .astype(str) makes text of them"
+        ) from None
 
 
 def evenly(rows: int, size: int) -> Iterator[tuple[int, int]]:
