@@ -54,7 +54,7 @@ def read_word_text(path: Path) -> Contents:
             matrix = frame.to_numpy()  # no words: numbers alone, as NumPy writes them
         if matrix is None or np.isnan(matrix).any():
             matrix = _slowly(path, header)
-    except Exception:  # polars fails in many ways on words with spaces in them, and on several spaces
+    except Exception:  # polars fails in many ways on words with spaces in them
         matrix = _slowly(path, header)
     if header and matrix.shape != (int(header[1]), int(header[2])):
         raise DataError(
