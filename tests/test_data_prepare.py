@@ -344,7 +344,7 @@ def test_a_dataset_is_replaced_only_when_asked_and_only_if_it_is_one(table, tmp_
 
     with pytest.raises(DataError, match="must not exist unless overwrite is on"):
         prepare(table, tmp_path / "dataset", TABLE)
-    with pytest.raises(DataError, match="got something else"):
+    with pytest.raises(DataError, match=r"got letter\.txt in it"):
         prepare(table, tmp_path / "other", changed(TABLE, overwrite=True))
 
     assert digests(tmp_path / "dataset") == before
@@ -356,8 +356,9 @@ def test_a_dataset_is_replaced_only_when_asked_and_only_if_it_is_one(table, tmp_
 def test_an_interrupted_run_leaves_the_old_dataset_and_is_redone(table, tmp_path, monkeypatch):
     prepare(table, tmp_path / "dataset", TABLE)
     before = digests(tmp_path / "dataset")
-    (tmp_path / "dataset.partial" / "train").mkdir(parents=True)
-    (tmp_path / "dataset.partial" / "train" / "00007.arrow").write_text("left by a kill")
+    left = tmp_path / ".dataset.multiembed" / "dataset" / "train"
+    left.mkdir(parents=True)
+    (left / "00007.arrow").write_text("left by a kill")
 
     def interrupt(*_):
         raise KeyboardInterrupt

@@ -16,7 +16,8 @@ import polars as pl
 import pytest
 
 from multiembed.base import files
-from multiembed.base.errors import DataError
+from multiembed.base.errors import ConfigError, DataError
+from multiembed.base.workplaces import workplace, workplace_of
 from multiembed.data import prepare
 from multiembed.data.encoding import parts, reading
 from multiembed.data.encoding import sharding as encoding
@@ -105,7 +106,7 @@ def test_a_kill_anywhere_changes_no_byte(
         prepare.prepare(source, target, OPTIONS)
 
         assert digests(target) == expected
-        assert not target.with_name(target.name + ".partial").exists()
+        assert not workplace_of(target).exists()
 
 
 def test_what_is_finished_is_not_done_again(source, expected, tmp_path, monkeypatch):
@@ -148,7 +149,8 @@ sys.modules["multiembed"] = package
 from multiembed.data.sources import records
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
-from multiembed.base.errors import DataError
+from multiembed.base.errors import ConfigError, DataError
+from multiembed.base.workplaces import workplace, workplace_of
 records.BYTES_PER_READ = 500
 options = PrepareOptions.model_validate_json(sys.argv[4])
 def tell(*_):
@@ -248,8 +250,12 @@ def test_a_file_that_vanishes_is_refused(source, tmp_path):
 
 
 def test_two_processes_do_not_write_one_dataset(source, tmp_path):
-    with resumable_folder(tmp_path / "dataset", "key") as (folder, _):
-        with pytest.raises(DataError, match="one process at a time, got another at work"):
+    target = tmp_path / "dataset"
+    with (
+        workplace(target, busy="is busy") as place,
+        resumable_folder(place, target, "key") as (folder, _),
+    ):
+        with pytest.raises(ConfigError, match="one process at a time, got another at work"):
             prepare.prepare(source, tmp_path / "dataset", OPTIONS)
 
         assert (folder / JOURNAL).exists()

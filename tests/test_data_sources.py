@@ -226,7 +226,7 @@ def test_files_behind_urls_are_read_as_files(frame, tmp_path, server):
 
         assert_same(tmp_path / "expected", tmp_path / f"{name}-dataset")
         assert schema.sources[0].path == f"{server}/{name}"
-        assert not (tmp_path / f"{name}-dataset.downloads").exists()
+        assert not (tmp_path / f".{name}-dataset.multiembed").exists()
 
 
 def test_a_url_without_a_file_is_refused(tmp_path, server):

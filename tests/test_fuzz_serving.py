@@ -120,7 +120,7 @@ def test_a_damaged_run_is_refused_in_one_line_or_scores_all_rows(
         assert not out.exists()
     finally:
         (broken_run / name).write_bytes(whole)
-    assert not list(broken_run.parent.glob("*.partial"))
+    assert not list(broken_run.parent.glob(".multiembed*"))
 
 
 @given(damage())

@@ -141,7 +141,7 @@ def test_rows_come_back_as_they_were_in_every_format(run, trained, tmp_path, suf
     assert got["visits"].tolist() == raw["visits"].tolist()
     expected = run.predict_proba(raw)
     np.testing.assert_array_equal(got["probability"].to_numpy().astype(np.float32), expected)
-    assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_data_frames_of_any_library_give_the_same(run, tmp_path):

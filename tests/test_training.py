@@ -196,7 +196,7 @@ def test_a_run_in_use_is_refused(dataset, tmp_path):
 def test_a_folder_of_other_files_is_refused(dataset, tmp_path):
     (tmp_path / "thesis.txt").write_text("do not lose me")
 
-    with pytest.raises(ConfigError, match="empty or a run directory, got other files"):
+    with pytest.raises(ConfigError, match=r"a run directory and nothing else, got thesis\.txt"):
         train(config(), dataset=dataset, run=tmp_path, overwrite=True)
     assert (tmp_path / "thesis.txt").exists()
 

@@ -50,3 +50,10 @@ class DataError(InputError):
             ...
         multiembed.base.errors.DataError: ...
     """
+
+
+class WriteError(DataError):
+    """A file or directory cannot be written; what was finished before is kept."""
+
+    def __init__(self, target: object, reason: str) -> None:
+        super().__init__(f"{target} must be writable, got: {reason}")

@@ -1,23 +1,31 @@
-"""Files that are whole or absent, and places that one process at a time writes to.
+"""Files and directories that are whole or absent.
 
-Everything that the package keeps goes through here: it is written under a name of its own beside
-its target, brought to the disk, and renamed. A kill or a power cut leaves the old or the new, and
-what has a partial name nobody reads.
+Everything that the package keeps goes through here: it is written in a directory of its own beside
+its target, which nobody else can have, brought to the disk, and renamed. A kill or a power cut
+leaves the old or the new. What a kill leaves in such a directory nobody reads, and the next to
+write beside it clears it away.
 """
 
+import errno
 import os
 import re
+import secrets
 import shutil
+import stat
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import lock_descriptor
 
-from multiembed.base.errors import ConfigError, DataError
+from multiembed.base.errors import ConfigError, DataError, InputError, WriteError
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 """A path may have lost the second slash already; one letter is a drive of Windows."""
+_TEMPORARY = re.compile(r"\.multiembed-[0-9a-f]{8}")
+_REASON = re.compile(r"(?:os error|[Ee]rrno) (\d+)")
+"""How libraries in other languages say which error of the system they met."""
 
 
 def local_path(path: Path | str) -> Path:
@@ -33,41 +41,50 @@ def local_path(path: Path | str) -> Path:
     return Path(path)
 
 
-def partial_name(target: Path) -> Path:
-    """Return the name beside `target`, which is none on another machine, where it is written."""
-    local_path(target)
-    return target.with_name(target.name + ".partial")
+@contextmanager
+def place_beside(target: Path) -> Iterator[Path]:
+    """Lend the path `target.name` in a new directory beside it, which is this process's alone.
+
+    It goes with what is in it.
+
+    Raises:
+        WriteError: If nothing can be written there.
+    """
+    stream = _is_stream(local_path(target))
+    parent = Path(tempfile.gettempdir()) if stream else target.parent
+    with ExitStack() as stack:
+        with _refusing(target):
+            folder = stack.enter_context(_private_folder(parent))
+        yield folder / target.name
+
+
+@contextmanager
+def whole(target: Path) -> Iterator[Path]:
+    """Lend a path for a file or directory, and give it the name `target` when all went well.
+
+    A target that is no file of a disk, as `/dev/stdout`, is written to when all is there.
+
+    Raises:
+        WriteError: If it cannot be written, whichever library found out.
+    """
+    with _refusing(target), place_beside(target) as partial:
+        yield partial
+        if _is_stream(target):
+            with partial.open("rb") as content, target.open("ab") as stream:
+                shutil.copyfileobj(content, stream)
+        else:
+            rename(partial, target)
 
 
 def write_whole(target: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file of another name, then give it the name `target`."""
-    partial = partial_name(target)
-    write(partial)
-    rename_whole(partial, target)
+    """Let `write` fill a file elsewhere, then give it the name `target`."""
+    with whole(target) as partial:
+        write(partial)
 
 
 def write_text(target: Path, text: str) -> None:
     """Write a text file in UTF-8, whole or not at all."""
     write_whole(target, lambda to: to.write_text(text, encoding="utf-8"))
-
-
-def rename_whole(partial: Path, target: Path) -> None:
-    """Give a finished file or directory its name, in such an order that no power cut undoes it."""
-    if partial.is_file():
-        _sync(partial)  # content before name: else a power cut could leave an empty file of it
-    os.replace(partial, target)
-    _sync(target.parent)  # the name is content of the directory
-
-
-def replace_folder(partial: Path, target: Path) -> None:
-    """Give a finished directory the name of one that may be there; the old one then goes."""
-    # No system renames over a directory that holds files, so the old one steps aside first.
-    replaced = target.with_name(target.name + ".replaced")
-    shutil.rmtree(replaced, ignore_errors=True)
-    if target.exists():
-        os.replace(target, replaced)
-    rename_whole(partial, target)
-    shutil.rmtree(replaced, ignore_errors=True)
 
 
 @contextmanager
@@ -77,47 +94,162 @@ def new_folder(target: Path) -> Iterator[Path]:
     Raises:
         DataError: If `target` is there already, or cannot be written.
     """
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+    if os.path.lexists(target) and (target.is_symlink() or not _is_empty(target)):
         raise DataError(f"{target} must be a new directory, got one that is there")
-    partial = partial_name(target)
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
+    make_folder(target.parent)
+    with whole(target) as partial:
+        partial.mkdir()
         yield partial
-        rename_whole(partial, target)
-    except OSError as error:
-        raise DataError(f"{target} must be writable, got: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
-def lock_of(file: Path, *, subject: Path, busy: str = "is in use by another process") -> FileLock:
-    """Take the lock that is kept in `file`, or fail at once; it ends with its process.
-
-    Args:
-        file: Created if it is not there; it stays.
-        subject: What the lock keeps others from, for the message.
-        busy: What the message says of it while another process has the lock.
+def make_folder(folder: Path) -> None:
+    """Make a directory, and those that it lies in, unless they are there.
 
     Raises:
-        ConfigError: If another process has it, or the file cannot be written.
+        WriteError: If it cannot be made.
     """
-    lock = FileLock(file)
     try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise ConfigError(f"{subject} {busy}") from None
+        local_path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{subject} must be writable, got: {error.strerror}") from None
-    return lock
+        raise WriteError(folder, error.strerror or str(error)) from None
 
 
-def _sync(path: Path) -> None:
+def first_foreign(folder: Path, is_own: Callable[[str], object]) -> str:
+    """Return the first entry of a directory, by its path below it, that is not its owner's, or "".
+
+    Args:
+        folder: The directory; links below it are entries, and not followed.
+        is_own: Says of a path below it, with `/` between its steps, whether it is.
+    """
+    below: list[str] = []
+    for root, folders, files in os.walk(folder):
+        step = Path(root).relative_to(folder)
+        links = [name for name in folders if os.path.islink(os.path.join(root, name))]
+        empty = [step.as_posix()] if not folders and not files and root != str(folder) else []
+        below += [*empty, *((step / name).as_posix() for name in [*files, *links])]
+        folders[:] = [name for name in folders if not _TEMPORARY.fullmatch(name)]
+    return min((path for path in below if not is_own(path)), default="")
+
+
+def folder_identity(folder: Path) -> tuple[int, int] | None:
+    """Return what tells a directory from another of its name, None where there is none."""
+    try:
+        found = folder.stat()
+        return found.st_dev, found.st_ino
+    except OSError:
+        return None
+
+
+@contextmanager
+def _private_folder(parent: Path) -> Iterator[Path]:
+    _sweep(parent)
+    while True:
+        folder = parent / f".multiembed-{secrets.token_hex(4)}"
+        with suppress(FileExistsError):
+            folder.mkdir()
+            lock = _hold(folder)
+            if folder.exists():  # else another swept it away before it was held
+                break
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _sweep(parent: Path) -> None:
+    """Clear away what killed processes left beside what they wrote."""
+    with suppress(OSError):
+        for name in os.listdir(parent):
+            folder = parent / name
+            if _TEMPORARY.fullmatch(name) and folder.is_dir() and not folder.is_symlink():
+                lock = _hold(folder)
+                if lock is not None:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    os.close(lock)
+
+
+def _hold(folder: Path) -> int | None:
+    """Lock a directory; None where another process has it, or its file system locks none."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    with suppress(OSError):
+        if lock_descriptor(descriptor, blocking=False):
+            return descriptor
+    os.close(descriptor)
+    return None
+
+
+def rename(partial: Path, target: Path) -> None:
+    """Give what is finished its name, in such an order that no power cut undoes it."""
+    if partial.is_file():
+        # Some libraries make files that their owner alone may read.
+        of = target if target.is_file() and not target.is_symlink() else partial.parent
+        partial.chmod(of.stat().st_mode & 0o666)
+    sync_all(partial)  # content before name: else a power cut could leave an empty file of it
+    os.replace(partial, target)
+    sync(target.parent)  # the name is content of the directory
+
+
+def _is_stream(target: Path) -> bool:
+    """Say whether a target is to be written to as it is: a device, a pipe, our own output."""
+    try:
+        found = target.stat()
+        return not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)) or any(
+            os.path.samestat(found, os.fstat(descriptor)) for descriptor in (1, 2)
+        )
+    except OSError:
+        return False
+
+
+def _is_empty(target: Path) -> bool:
+    return target.is_dir() and not any(target.iterdir())
+
+
+@contextmanager
+def _refusing(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise _refusal(error, target) from None
+
+
+def _refusal(error: Exception, target: Path) -> Exception:
+    """Return what to say of `target` if an error is the system's, from whichever library."""
+    if isinstance(error, OSError):
+        about = str(error.filename or "")
+        if about and not _TEMPORARY.search(about):
+            return error  # about a file that was read
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return DataError(f"{target} must be new, got one that another process made meanwhile")
+        return WriteError(target, error.strerror or (str(error).splitlines() or ["?"])[0])
+    found = _REASON.search(str(error))
+    return WriteError(target, os.strerror(int(found[1]))) if found else error
+
+
+def sync_all(path: Path) -> None:
+    """Bring a file, or a directory with all that is below it, to the disk."""
+    for root, _, files in os.walk(path):
+        for name in [*files, "."]:
+            sync(Path(root) / name)
+    if path.is_file():
+        sync(path)
+
+
+def sync(path: Path) -> None:
     """Bring a file, or the names in a directory, to the disk, where the system can."""
     flags = os.O_RDONLY if path.is_dir() else os.O_RDWR
-    with suppress(OSError):  # Windows opens no directories, and some file systems sync none
+    try:
         descriptor = os.open(path, flags)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    except OSError as error:  # Windows opens no directories, and some file systems sync none
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise

@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from multiembed.base.errors import ConfigError
+from multiembed.base.files import write_text
 from multiembed.experiments.grid.grid import GridCase
 from multiembed.experiments.grid.outcome import Failure, GridState, Outcome, write_results
 from multiembed.experiments.grid.running import run_cases
@@ -113,10 +114,7 @@ def write(text: str, target: str) -> None:
     if target == "-":
         sys.stdout.write(text + "\n")
         return
-    try:
-        Path(target).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{target} must be writable, got: {error.strerror}") from None
+    write_text(Path(target), text)
 
 
 def table_of(

@@ -18,6 +18,7 @@ from ray import ObjectRef
 from ray.util.queue import Queue
 
 from multiembed.base.errors import ConfigError
+from multiembed.base.files import make_folder
 from multiembed.base.memory import keep_freed_memory
 from multiembed.experiments.grid.grid import GridCase
 from multiembed.experiments.grid.outcome import Failure, GridState, Outcome
@@ -55,7 +56,7 @@ def run_cases_on_ray(
         ConfigError: If there is no cluster at that address.
     """
     folder = folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     ledger = Ledger(cases, folder, observer)
     ledger.collect_finished()
     if ledger.state.waiting:

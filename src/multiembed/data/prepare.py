@@ -15,13 +15,14 @@ import numpy as np
 import polars as pl
 
 from multiembed.base.errors import ConfigError, DataError
-from multiembed.base.files import local_path
+from multiembed.base.workplaces import workplace
 from multiembed.data.encoding.counting import count_values
 from multiembed.data.encoding.journal import (
+    BUSY,
     Journal,
-    check_target,
     journal_key,
     resumable_folder,
+    settled_target,
 )
 from multiembed.data.encoding.ordering import tell_order
 from multiembed.data.encoding.reading import (
@@ -83,12 +84,12 @@ def prepare(
         ConfigError: If options contradict each other or the source.
         DataError: If `source` cannot be read as asked, or `dataset` is there already.
     """
-    target, tell = local_path(dataset), remark or (lambda line: None)
-    check_target(target, overwrite=options.overwrite)
-    with downloading(target) as downloads:
+    again, tell = options.overwrite, remark or (lambda line: None)
+    target = settled_target(Path(dataset), overwrite=again)
+    with workplace(target, busy=BUSY) as place, downloading(place) as downloads:
         raw = open_source(source, options, downloads)
         key = journal_key(raw, options)
-        with resumable_folder(target, key, overwrite=options.overwrite) as (folder, journal):
+        with resumable_folder(place, target, key, overwrite=again) as (folder, journal):
             report = progress or (lambda stage, done, total, speed: None)
             schema = _prepare(raw, options, journal, folder=folder, progress=report)
     for line in raw.reader.remarks:

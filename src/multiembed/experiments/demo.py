@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from multiembed.base.files import write_text
+from multiembed.base.files import make_folder, write_text
 from multiembed.config import ModelConfig, RunConfig
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
@@ -68,7 +68,7 @@ def run_demo(folder: Path, observer: DemoObserver) -> DemoResult:
     Raises:
         DataError: If the flight records are not installed, or `folder` holds something else.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     if not (folder / "dataset").exists():
         options = PrepareOptions(format="flights")
         prepare("flights", folder / "dataset", options, progress=observer.advance)

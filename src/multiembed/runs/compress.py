@@ -1,5 +1,6 @@
 """A trained run with narrower tables: every field keeps the directions that carry it."""
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -79,7 +80,7 @@ def compress_run(path: Path | str, out: Path | str, *, keep: float = 0.99) -> Co
     """
     if not 0 < keep <= 1:
         raise ConfigError(f"keep must be above 0 and at most 1, got {keep}")
-    if Path(out).exists():
+    if os.path.lexists(out):
         raise ConfigError(f"{out} must not exist yet, got a file or directory of that name")
     run = load_run(path)
     if run.config.model.table_dims is not None:

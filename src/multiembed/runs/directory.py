@@ -12,26 +12,44 @@ import io
 import itertools
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-from filelock import BaseFileLock
 from jaxtyping import Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from multiembed.base.errors import ConfigError, DataError
-from multiembed.base.files import local_path, lock_of, write_text, write_whole
+from multiembed.base.errors import ConfigError, DataError, WriteError
+from multiembed.base.files import (
+    first_foreign,
+    folder_identity,
+    local_path,
+    make_folder,
+    whole,
+    write_text,
+    write_whole,
+)
+from multiembed.base.workplaces import locked, replace_folder, workplace, workplace_of
+from multiembed.data.store.ownership import schema_files
 from multiembed.data.store.schema import Field, Schema
-from multiembed.data.store.vocabularies import read_vocabulary
+from multiembed.data.store.vocabularies import VOCABULARIES, read_vocabulary
 from multiembed.runs.metrics import ReliabilityBin, expected_calibration_error
 
+LOCK_FILE = ".lock"
+_OWN = re.compile(
+    r"config\.toml|(schema|reliability|summary|calibration|outcome)\.json|row_counts\.npy|"
+    r"(best|last)\.safetensors|(metrics|collapse)\.jsonl|README\.md|\.lock|"
+    r"trackers/((mlflow|wandb)_run|wandb/.*|tensorboard/events\.out\.tfevents\.[^/]*)"
+)
+"""What a run writes, beside the vocabularies of its fields."""
 VOCABULARY_COLUMNS = {"value": pl.String, "count": pl.Int64, "id": pl.Int32}
 
 
@@ -84,46 +102,90 @@ class RunDirectory:
         self.summary = self.path / "summary.json"
         self.calibration = self.path / "calibration.json"
         self.card = self.path / "README.md"
-        self._lock_file = self.path / ".lock"
-        self._lock: BaseFileLock | None = None
+        self._seen = folder_identity(self.path)
 
-    def claim(self, *, resume: bool, overwrite: bool) -> None:
-        """Take the directory for writing; the claim ends with the process or with `release`.
+    def writing_to(self, *, resume: bool, overwrite: bool) -> "RunDirectory":
+        """Return where a training writes: here, or beside a run that stays until it is replaced.
+
+        Args:
+            resume: Go on with what was begun last.
+            overwrite: Begin anew.
 
         Raises:
-            ConfigError: If it holds a run and neither `resume` nor `overwrite` was said, if it is
-                in use, or if it is something else than a run directory.
+            ConfigError: If it holds a run and neither `resume` nor `overwrite` was said, or if it
+                is something else than a run directory; overwritten, it must hold nothing else.
         """
         local_path(self.path)
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"{self.path} must be a directory, got a file")
-        if self.path.exists() and not self._is_ours():
-            raise ConfigError(f"{self.path} must be empty or a run directory, got other files")
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"{self.path} must be writable, got: {error.strerror}") from None
-        self._lock = lock_of(self._lock_file, subject=self.path)
-        if self.config.exists() and not (resume or overwrite):
-            state = "a finished run" if self.summary.exists() else "an unfinished run"
-            self.release()
-            raise ConfigError(f"{self.path} holds {state}; say --resume or --overwrite")
+        if not self.path.is_dir() or not any(self.path.iterdir()):
+            return self
+        foreign, begun = self.foreign(), self.config.exists() and self.schema.exists()
+        if foreign and (overwrite or not begun):
+            rule = "a run directory and nothing else" if overwrite else "empty or a run directory"
+            raise ConfigError(f"{self.path} must be {rule}, got {foreign} in it")
+        successor = RunDirectory(workplace_of(self.path) / self.path.name)
         if overwrite:
-            self._clear()
+            return successor if self.config.exists() else self
+        if resume and successor.config.exists() and not (successor.path / LOCK_FILE).exists():
+            return successor  # with a lock it would be the run that was replaced
+        if self.config.exists() and not resume:
+            state = "a finished run" if self.summary.exists() else "an unfinished run"
+            raise ConfigError(f"{self.path} holds {state}; say --resume or --overwrite")
+        return self
 
-    def release(self) -> None:
-        """Let others write."""
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+    @contextmanager
+    def claimed(self, target: "RunDirectory", *, anew: bool) -> Iterator[None]:
+        """Take what `writing_to` returned for writing, and give it the name `target` at the end.
+
+        Args:
+            target: Where the run is to be; another training of it is refused meanwhile.
+            anew: Whether what an earlier training left here goes.
+
+        Raises:
+            ConfigError: If it is in use, or `target` has come to hold other files.
+        """
+        make_folder(target.path)
+        with locked(target.path / LOCK_FILE, subject=target.path):
+            if self.path == target.path:
+                yield
+                return
+            with workplace(target.path, busy="is in use by another process"):
+                if anew:
+                    shutil.rmtree(self.path, ignore_errors=True)
+                make_folder(self.path)
+                yield
+                foreign = target.foreign()
+                if foreign:
+                    raise ConfigError(
+                        f"{target.path} must hold nothing but the run that is overwritten, got "
+                        f"{foreign} in it; the new run waits: move it away and say --resume"
+                    )
+                replace_folder(self.path, target.path)
+
+    def foreign(self) -> str:
+        """Return the first entry of the directory that no run writes, or ""."""
+        known = schema_files(self.path)
+        return first_foreign(self.path, lambda path: path in known or _OWN.fullmatch(path))
+
+    def check_same(self) -> None:
+        """Refuse to go on reading when another run has taken this one's place.
+
+        Raises:
+            DataError: If it has.
+        """
+        if self._seen not in (None, folder_identity(self.path)):
+            raise DataError(f"{self.path} must stay while it is read, got another run in its place")
 
     def write_inputs(
         self, config_toml: str, dataset: Path, row_counts: Int[np.ndarray, " rows"]
     ) -> None:
         """Write what the run is about; `config.toml` last, since it makes this a run."""
-        shutil.rmtree(self.vocabulary, ignore_errors=True)
-        shutil.copytree(dataset / "vocabulary", self.vocabulary)
+        # First, since it says which vocabularies are the run's.
         write_whole(self.schema, lambda to: shutil.copyfile(dataset / "schema.json", to))
+        shutil.rmtree(self.vocabulary, ignore_errors=True)
+        with whole(self.vocabulary) as partial:
+            shutil.copytree(dataset / VOCABULARIES, partial)
         array = io.BytesIO()
         np.save(array, row_counts)
         write_whole(self.row_counts, lambda to: to.write_bytes(array.getbuffer()))
@@ -154,6 +216,7 @@ class RunDirectory:
             raise DataError(
                 f"{file} must hold {rows} whole numbers as NumPy saves them, got others"
             )
+        self.check_same()
         counts = np.frombuffer(content, "<i8", offset=len(expected))
         return np.split(counts, np.cumsum(cardinalities)[:-1])
 
@@ -163,7 +226,9 @@ class RunDirectory:
         Raises:
             DataError: If a vocabulary is not whole or is another field's.
         """
-        return {field.name: _checked_vocabulary(self.path, field) for field in schema.fields}
+        found = {field.name: _checked_vocabulary(self.path, field) for field in schema.fields}
+        self.check_same()
+        return found
 
     def write_best(
         self,
@@ -194,16 +259,20 @@ class RunDirectory:
         """
         try:
             lines = self.metrics.read_text(encoding="utf-8").splitlines()
+            self.check_same()
             return [json.loads(line) for line in lines]
         except (OSError, ValueError) as error:
             raise DataError(f"{self.metrics} must hold JSON lines, got: {error}") from None
 
     def append_observation(self, record: Mapping[str, object]) -> None:
         """Add one measurement of the tables; what a kill leaves of a line, the next start cuts."""
-        with self.collapse.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with self.collapse.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise WriteError(self.collapse, error.strerror or str(error)) from None
 
     def keep_observations(self, count: int) -> None:
         """Cut the measurements back to the first so many, those that a checkpoint knows of."""
@@ -215,17 +284,6 @@ class RunDirectory:
     def write_summary(self, summary: Mapping[str, object]) -> None:
         """Write the end of the run; its presence means that training finished."""
         write_text(self.summary, json.dumps(summary, indent=2) + "\n")
-
-    def _is_ours(self) -> bool:
-        """Whether this is a run, the beginning of one, or nothing yet."""
-        return self.config.exists() or self._lock_file.exists() or not any(self.path.iterdir())
-
-    def _clear(self) -> None:
-        # The configuration goes first: a directory without one is no run.
-        files = (self.config, self.summary, self.last, self.best, self.metrics, self.collapse)
-        for file in (*files, self.reliability, self.calibration, self.card):
-            file.unlink(missing_ok=True)
-        shutil.rmtree(self.trackers, ignore_errors=True)
 
 
 def module_tensors(module: torch.nn.Module, prefix: str) -> dict[str, Tensor]:

@@ -93,6 +93,7 @@ class Run:
         self.config = read_config(self.directory.config)
         self.schema = Schema.load(self.directory.schema)
         tensors, self.best_state = load_tensors(self.directory.best)
+        self.directory.check_same()
         model = self._empty_model() if model is None else model.cpu()
         self._check_shapes(model.state_dict(), tensors)
         # Memory of their own: those of the file are mapped from it, aligned to a few bytes only.

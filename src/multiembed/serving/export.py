@@ -20,9 +20,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from multiembed.base.errors import ConfigError, DataError
-from multiembed.base.files import new_folder
+from multiembed.base.files import new_folder, place_beside
 from multiembed.base.validation import known_name
-from multiembed.data.sources.fetching import downloading
 from multiembed.data.sources.formats import is_embedded, open_to_score
 from multiembed.models.click_model import ClickModel
 from multiembed.runs.calibration import SMALLEST, Calibration
@@ -122,7 +121,7 @@ def export(
             raise ConfigError(
                 f"format {format} needs the package {package}: pip install 'multiembed[export]'"
             )
-    with downloading(Path(out)) as folder:
+    with place_beside(Path(out)) as folder:
         checked, source = _some_rows(run, rows, folder)
     with new_folder(Path(out)) as folder:
         fields = write_fields(run, folder)

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from multiembed.base.errors import ConfigError, DataError
-from multiembed.data.sources.fetching import downloading
+from multiembed.base.files import place_beside
 from multiembed.data.sources.formats import open_to_score
 from multiembed.data.sources.source import RowReader, whole_batches
 from multiembed.runs.run import Run
@@ -86,7 +86,7 @@ def predict(
     """
     target = Path(out)
     check_out(target)
-    with downloading(target) as folder:
+    with place_beside(target) as folder:
         rows = open_to_score(raw, run.schema, folder)
         if column in rows.names:
             raise ConfigError(f"column must be a new name, got {column!r}, which {raw} has")

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from typing_extensions import override
 
-from multiembed.base.errors import ConfigError, DataError
-from multiembed.base.files import local_path, partial_name, rename_whole
+from multiembed.base.errors import ConfigError
+from multiembed.base.files import local_path, whole
 from multiembed.base.registry import Registry
 
 
@@ -127,19 +127,12 @@ def writing(out: Path) -> Iterator[RowWriter]:
     """Lend a writer of a file that gets the name `out` when all went well, else is deleted.
 
     Raises:
-        DataError: If the file cannot be written.
+        WriteError: If the file cannot be written.
     """
     check_out(out)
-    partial = partial_name(out)
-    try:
-        with partial.open("wb") as file:
-            writer = OUTPUTS[out.suffix](file)
-            try:
-                yield writer
-            finally:
-                writer.close()
-        rename_whole(partial, out)
-    except OSError as error:
-        raise DataError(f"{out} must be writable, got: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(out) as partial, partial.open("wb") as file:
+        writer = OUTPUTS[out.suffix](file)
+        try:
+            yield writer
+        finally:
+            writer.close()

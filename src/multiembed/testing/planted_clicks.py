@@ -11,7 +11,8 @@ import pydantic
 from jaxtyping import Float64, Int32
 from scipy.special import expit
 
-from multiembed.data.encoding.journal import resumable_folder
+from multiembed.base.workplaces import workplace
+from multiembed.data.encoding.journal import BUSY, resumable_folder, settled_target
 from multiembed.data.store.dataset import DatasetWriter
 from multiembed.data.store.schema import SPLITS, Field, Schema, SplitName
 from multiembed.data.store.vocabularies import write_vocabulary
@@ -121,7 +122,11 @@ def write_planted(path: Path | str, planted: PlantedClicks, *, overwrite: bool =
         Field(name=f"f{number}", kind="categorical", cardinality=size, min_count=0)
         for number, size in enumerate(sizes)
     ]
-    with resumable_folder(Path(path), overwrite=overwrite) as (folder, _):
+    target = settled_target(Path(path), overwrite=overwrite)
+    with (
+        workplace(target, busy=BUSY) as place,
+        resumable_folder(place, target, overwrite=overwrite) as (folder, _),
+    ):
         writer = DatasetWriter(folder, [1] * len(sizes))
         trained = [np.zeros(size, np.int64) for size in sizes]
         for split, shard, rows in _shards(planted.rows):

@@ -1,5 +1,6 @@
 """Training as a call: settle the configuration, take the directory, run."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,7 +57,8 @@ def train(
             resumed, names a tracker that is not installed, or the directory is taken.
         DataError: If the dataset cannot be read, or is not the resumed run's.
     """
-    directory = RunDirectory(run)
+    target = RunDirectory(os.path.realpath(run) if Path(run).is_symlink() else run)
+    directory = target.writing_to(resume=resume, overwrite=overwrite)
     config = _settle_config(config, dataset, directory, resume=resume)
     opened = dataset if isinstance(dataset, Dataset) else open_dataset(Path(str(config.dataset)))
     if config.model.table_dims is not None:
@@ -64,20 +66,17 @@ def train(
     # Before the directory is touched: what is wrong must cost no run.
     tracking = Tracking(config.training.trackers, directory.path, observer)
     _check_resumed(directory, opened, resume=resume)
-    directory.claim(resume=resume, overwrite=overwrite)
-    try:
-        with (
-            using_kernels(config.training.kernels),
-            _cpu_threads(config.training.threads),
-            torch.random.fork_rng(devices=_cuda_devices()),
-        ):
-            trainer = Trainer(config, opened, directory, observer, tracking)
-            if resume and directory.last.exists():
-                trainer.load()
-            trainer.run()
-    finally:
-        directory.release()
-    return Run(run, model=trainer.model)
+    with (
+        directory.claimed(target, anew=overwrite),
+        using_kernels(config.training.kernels),
+        _cpu_threads(config.training.threads),
+        torch.random.fork_rng(devices=_cuda_devices()),
+    ):
+        trainer = Trainer(config, opened, directory, observer, tracking)
+        if resume and directory.last.exists():
+            trainer.load()
+        trainer.run()
+    return Run(target.path, model=trainer.model)
 
 
 def _settle_config(

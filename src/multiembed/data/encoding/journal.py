@@ -1,6 +1,7 @@
 """A directory that is absent or whole, and a journal of what is finished while it is neither."""
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,15 +11,18 @@ import polars as pl
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from multiembed.base.errors import ConfigError, DataError, InputError
-from multiembed.base.files import lock_of, partial_name, replace_folder, write_text
+from multiembed.base.errors import DataError, InputError, WriteError
+from multiembed.base.files import local_path, write_text
+from multiembed.base.workplaces import replace_folder
 from multiembed.data.options import PrepareOptions
 from multiembed.data.sources.source import START, Mark, RowSource
-from multiembed.data.store.schema import FILE_NAME, FORMAT_VERSION, BadRows, Field, SplitOrder
+from multiembed.data.store.ownership import foreign_to_dataset
+from multiembed.data.store.schema import FORMAT_VERSION, BadRows, Field, SplitOrder
 
 JOURNAL = "journal.json"
 JOURNAL_VERSION = 2
 PARTS = "parts"
+BUSY = "must be written by one process at a time, got another at work"
 
 
 class PartRecord(BaseModel):
@@ -59,28 +63,35 @@ class Journal(BaseModel):
 
 @contextmanager
 def resumable_folder(
-    target: Path, key: str = "", *, overwrite: bool = False
+    place: Path, target: Path, key: str = "", *, overwrite: bool = False
 ) -> Iterator[tuple[Path, Journal]]:
-    """Lend a directory beside `target` and give it the name `target` when all went well.
+    """Lend a directory in `place` and give it the name `target` when all went well.
 
     What an interrupted call left there is lent with its journal if it had the same key, one
     that is not empty; else the directory is new. It stays where work was interrupted, and goes
     where input is wrong.
 
+    Args:
+        place: The `workplace` of `target`.
+        target: What the directory is to be.
+        key: Stands for the work.
+        overwrite: Whether the target may be a dataset, which is replaced.
+
     Raises:
-        DataError: If the target is there and `overwrite` is off, or it is no encoded dataset.
+        DataError: If the target is there and `overwrite` is off, or it is more than a dataset.
     """
-    check_target(target, overwrite=overwrite)
-    partial = partial_name(target)
-    with _writing(target), _locked(target, partial):
+    partial = place / target.name
+    with _writing(target):
         try:
             yield partial, _journal(partial, key)
+        except WriteError:
+            raise
         except InputError:
             shutil.rmtree(partial, ignore_errors=True)
             raise
         shutil.rmtree(partial / PARTS, ignore_errors=True)
         (partial / JOURNAL).unlink()
-        replace_folder(partial, target)
+        replace_folder(partial, settled_target(target, overwrite=overwrite))
 
 
 def journal_key(source: RowSource, options: PrepareOptions) -> str:
@@ -101,14 +112,29 @@ def part_path(folder: Path, place: int) -> Path:
     return folder / PARTS / f"{place:05d}.arrow"
 
 
-def check_target(target: Path, *, overwrite: bool) -> None:
-    """Refuse a target that holds anything but what may be replaced."""
-    if not target.exists():
-        return
-    if not target.is_dir() or (any(target.iterdir()) and not (target / FILE_NAME).is_file()):
-        raise DataError(f"{target} must be absent or an encoded dataset, got something else")
+def settled_target(target: Path, *, overwrite: bool) -> Path:
+    """Return the directory to be written, for a link to one the one that it leads to.
+
+    Raises:
+        ConfigError: If it is on another machine.
+        DataError: If it holds anything but what may be replaced.
+    """
+    if local_path(target).is_symlink():
+        if not target.is_dir():
+            raise DataError(f"{target} must be absent or an encoded dataset, got a link to nothing")
+        target = target.resolve()
+    if not os.path.lexists(target):
+        return target
+    if not target.is_dir():
+        raise DataError(f"{target} must be absent or an encoded dataset, got a file")
+    foreign = foreign_to_dataset(target)
+    if foreign:
+        raise DataError(
+            f"{target} must be absent or an encoded dataset and nothing else, got {foreign} in it"
+        )
     if any(target.iterdir()) and not overwrite:
         raise DataError(f"{target} must not exist unless overwrite is on, got a dataset")
+    return target
 
 
 def _journal(folder: Path, key: str) -> Journal:
@@ -118,8 +144,8 @@ def _journal(folder: Path, key: str) -> Journal:
         journal = Journal.model_validate_json(text)
         if key and journal.key == key:
             return journal
-    shutil.rmtree(folder)
-    folder.mkdir()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     journal = Journal(key=key)
     journal.save(folder)
     return journal
@@ -129,26 +155,8 @@ def _journal(folder: Path, key: str) -> Journal:
 def _writing(target: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+    except (OSError, pa.ArrowException, pl.exceptions.PolarsError, WriteError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise DataError(
-            f"{target} must be writable, got: {reason} (what is finished is kept)"
-        ) from None
-
-
-@contextmanager
-def _locked(target: Path, partial: Path) -> Iterator[None]:
-    """Keep a second process from the same work; a lock ends with its process."""
-    partial.mkdir(parents=True, exist_ok=True)
-    file = target.with_name(target.name + ".lock")
-    rule = "must be written by one process at a time, got another at work"
-    try:
-        lock = lock_of(file, subject=target, busy=rule)
-    except ConfigError as error:
-        raise DataError(str(error)) from None
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # Windows takes the file away itself, when it is released
-            file.unlink()
-        lock.release()
+        if isinstance(error, WriteError):
+            reason = reason.partition("got: ")[2]
+        raise WriteError(target, f"{reason} (what is finished is kept)") from None

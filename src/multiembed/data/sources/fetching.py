@@ -13,8 +13,8 @@ from urllib.parse import quote, urlsplit
 import pyarrow as pa
 from pyarrow import fs as filesystems
 
-from multiembed.base.errors import DataError, InputError
-from multiembed.base.files import partial_name, rename_whole
+from multiembed.base.errors import DataError, InputError, WriteError
+from multiembed.base.files import make_folder, whole
 
 WEB = ("http", "https", "hf")
 HUB = "https://huggingface.co/datasets"
@@ -26,15 +26,16 @@ _SECRET = re.compile(r"(?<=://)[^/@]*@")
 
 
 @contextmanager
-def downloading(target: Path) -> Iterator[Path]:
-    """Lend a directory beside `target` for downloads; it stays only where work was interrupted."""
-    folder = target.with_name(target.name + ".downloads")
+def downloading(place: Path) -> Iterator[Path]:
+    """Lend a directory in `place` for downloads; it goes where input is wrong."""
+    folder = place / "downloads"
     try:
         yield folder
+    except WriteError:
+        raise
     except InputError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def scheme_of(source: object) -> str:
@@ -59,12 +60,18 @@ def fetch(url: str, downloads: Path) -> dict[Path, str]:
     """
     shown = _SECRET.sub("", url)
     folder = downloads / hashlib.sha256(url.encode()).hexdigest()[:12]
+    if scheme_of(url) not in WEB:
+        with _reading(shown):
+            return _fetch_stored(url, shown.partition("?")[0], folder)
+    target = folder / (PurePosixPath(urlsplit(url).path).name or "rows")
+    _keep(target, shown, lambda partial: _fetch_web(url, partial))
+    return {target: shown}
+
+
+@contextmanager
+def _reading(shown: str) -> Iterator[None]:
     try:
-        if scheme_of(url) in WEB:
-            target = folder / (PurePosixPath(urlsplit(url).path).name or "rows")
-            _keep(target, lambda partial: _fetch_web(url, partial))
-            return {target: shown}
-        return _fetch_stored(url, shown.partition("?")[0], folder)
+        yield
     except InputError:
         raise
     except (OSError, HTTPException, ValueError, pa.ArrowException, ImportError) as error:
@@ -73,13 +80,12 @@ def fetch(url: str, downloads: Path) -> dict[Path, str]:
         raise DataError(f"{shown} must be readable, got: {line}") from None
 
 
-def _keep(target: Path, write: Callable[[Path], None]) -> None:
+def _keep(target: Path, shown: str, write: Callable[[Path], None]) -> None:
     if target.exists():
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_name(target)
-    write(partial)
-    rename_whole(partial, target)
+    make_folder(target.parent)
+    with whole(target) as partial, _reading(shown):
+        write(partial)
 
 
 def _fetch_web(url: str, partial: Path) -> None:
@@ -113,7 +119,7 @@ def _fetch_stored(url: str, shown: str, folder: Path) -> dict[Path, str]:
             with system.open_input_stream(info.path, compression=None) as stream:
                 _save(stream, partial, info.size)
 
-        _keep(folder / name, write)
+        _keep(folder / name, names[folder / name], write)
     if not names:
         raise DataError(f"{shown} must lead to files, got none")
     return names

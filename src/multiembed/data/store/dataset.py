@@ -11,6 +11,7 @@ from jaxtyping import Int32, Integer, UInt8
 from pydantic import JsonValue
 
 from multiembed.base.errors import DataError
+from multiembed.base.files import folder_identity
 from multiembed.data.store.schema import (
     SPLITS,
     BadRows,
@@ -147,6 +148,7 @@ class Dataset:
     def __init__(self, path: Path, schema: Schema) -> None:
         self.path = path
         self.schema = schema
+        self._seen = folder_identity(path)
         self.cardinalities = schema.cardinalities
         self.slots = schema.slots
         self.field_names = schema.field_names
@@ -165,6 +167,7 @@ class Dataset:
         if not files:
             raise DataError(f"{self.path / name} must hold the shards of a split, got none")
         split = Split([map_shard(file, sum(self.slots)) for file in files])
+        self.check_is(self._seen)
         _check_size(self.path / name, split, summary)
         return split
 
@@ -172,7 +175,18 @@ class Dataset:
         """Return the kept values of a field (null: missing), their counts and their ids."""
         if field not in self.field_names:
             raise DataError(f"field must be one of {', '.join(self.field_names)}, got {field!r}")
-        return read_vocabulary(self.path, field)
+        found = read_vocabulary(self.path, field)
+        self.check_is(self._seen)
+        return found
+
+    def check_is(self, seen: tuple[int, int] | None) -> None:
+        """Refuse to go on reading when another dataset has taken the place of the one seen.
+
+        Raises:
+            DataError: If it has.
+        """
+        if seen != folder_identity(self.path):
+            raise DataError(f"{self.path} must stay while it is read, got another in its place")
 
 
 def open_dataset(path: Path | str) -> Dataset:
@@ -192,7 +206,10 @@ def open_dataset(path: Path | str) -> Dataset:
     Raises:
         DataError: If there is none, or it has another format version.
     """
-    return Dataset(Path(path), Schema.load(Path(path) / "schema.json"))
+    found = folder_identity(Path(path))
+    dataset = Dataset(Path(path), Schema.load(Path(path) / "schema.json"))
+    dataset.check_is(found)
+    return dataset
 
 
 class DatasetWriter:

@@ -16,7 +16,7 @@ VOCABULARIES = "vocabulary"
 
 def write_vocabulary(folder: Path, field: str, vocabulary: pl.DataFrame) -> None:
     """Write the kept values of a field below a dataset or run directory."""
-    path = folder / VOCABULARIES / _vocabulary_file(field)
+    path = folder / VOCABULARIES / vocabulary_file(field)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda to: vocabulary.write_parquet(to, compression="zstd"))
 
@@ -27,7 +27,7 @@ def read_vocabulary(folder: Path, field: str) -> pl.DataFrame:
     Raises:
         DataError: If the directory holds none for this field.
     """
-    path = folder / VOCABULARIES / _vocabulary_file(field)
+    path = folder / VOCABULARIES / vocabulary_file(field)
     try:
         return pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -50,7 +50,7 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _vocabulary_file(field: str) -> str:
+def vocabulary_file(field: str) -> str:
     """Return a file name for a field whatever characters it has and however long it is."""
     plain = re.sub(r'[%/\\:*?"<>|\x00-\x1f]', lambda char: f"%{ord(char[0]):02X}", field)
     if len(plain.encode()) > 120:

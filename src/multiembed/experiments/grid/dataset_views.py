@@ -1,7 +1,6 @@
 """Other views of an encoded dataset: a share of its training rows, or its rows dealt into folds."""
 
 import hashlib
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -110,7 +109,6 @@ def _view(
         raise DataError(
             f"{dataset.path} must have fields of one value per row for that, got {several[0]!r}"
         )
-    shutil.rmtree(target, ignore_errors=True)  # what an earlier version did not finish
     splits, schema = [dataset.split(name) for name in SPLITS], dataset.schema
     with new_folder(target) as partial:
         writer = DatasetWriter(partial, dataset.slots)

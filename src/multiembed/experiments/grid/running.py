@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import torch
 
 from multiembed.base.errors import InputError
+from multiembed.base.files import make_folder
 from multiembed.base.memory import keep_freed_memory
 from multiembed.data.store.dataset import Dataset, open_dataset
 from multiembed.experiments.grid.grid import GridCase
@@ -72,7 +73,7 @@ def run_cases(
             `None` runs one after another in this process.
         observer: Told of every step.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     ledger = Ledger(cases, folder, observer)
     ledger.state.workers = min(workers or 1, max(1, len(cases)))
     ledger.collect_finished()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from multiembed.base.errors import ConfigError
-from multiembed.base.files import write_text, write_whole
+from multiembed.base.files import make_folder, write_text, write_whole
 from multiembed.experiments.grid.outcome import write_csv
 from multiembed.experiments.paper.study import Analysis, Bars, Heatmap, Lines, Panel
 from multiembed.report.shell import html_page, html_table
@@ -28,7 +28,7 @@ _STYLE = "img { max-width: 100%; }"
 
 def write_analysis(name: str, found: Analysis, folder: Path) -> list[Path]:
     """Write the data of an item as CSV and its panels as PNG and SVG; return the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     written = []
     for kind, rows in found.data.items():
         path = folder / f"{name}_{kind}.csv"
