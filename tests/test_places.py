@@ -21,6 +21,7 @@ from multiembed.config import ModelConfig, RunConfig, TrainingConfig
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
 from multiembed.data.store.dataset import open_dataset
+from multiembed.experiments.grid.outcome import experiment_in
 from multiembed.runs.directory import RunDirectory
 from multiembed.runs.run import load_run
 from multiembed.testing.planted_clicks import PlantedClicks, write_planted
@@ -422,3 +423,22 @@ def test_of_two_that_make_one_folder_one_does_and_the_other_says_so(tmp_path):
         assert set(contents(target).values()) == {made.encode()}
         assert len(contents(target)) == 50
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("name", ["results.csv", "report.html"])
+def test_reports_of_somebody_else_are_not_replaced_by_an_experiment(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+
+    with pytest.raises(ConfigError, match=f"got {name} of another"), experiment_in(tmp_path):
+        pass
+    with experiment_in(tmp_path / "new"):
+        (tmp_path / "new" / name).write_text("ours")
+        with (
+            pytest.raises(ConfigError, match="is in use by another process"),
+            experiment_in(tmp_path / "new"),
+        ):
+            pass
+    with experiment_in(tmp_path / "new"):
+        pass
+
+    assert contents(tmp_path) == {name: b"mine", f"new/{name}": b"ours", "new/.lock": b""}

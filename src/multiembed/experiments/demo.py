@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from multiembed.base.files import make_folder, write_text
+from multiembed.base.files import write_text
 from multiembed.config import ModelConfig, RunConfig
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
@@ -14,6 +14,7 @@ from multiembed.data.store.dataset import Dataset, open_dataset
 from multiembed.diagnosis.diagnose import Diagnosis, diagnose
 from multiembed.diagnosis.page import comparison_page
 from multiembed.experiments.analysis.statistics import Interval, paired_auc_difference
+from multiembed.experiments.grid.outcome import experiment_in
 from multiembed.runs.evaluation import defined
 from multiembed.runs.run import Run
 from multiembed.training.progress import Observer
@@ -68,7 +69,11 @@ def run_demo(folder: Path, observer: DemoObserver) -> DemoResult:
     Raises:
         DataError: If the flight records are not installed, or `folder` holds something else.
     """
-    make_folder(folder)
+    with experiment_in(folder):
+        return _run_demo(folder, observer)
+
+
+def _run_demo(folder: Path, observer: DemoObserver) -> DemoResult:
     if not (folder / "dataset").exists():
         options = PrepareOptions(format="flights")
         prepare("flights", folder / "dataset", options, progress=observer.advance)

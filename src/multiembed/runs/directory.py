@@ -73,11 +73,13 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         DataError: If the file is missing or no such file.
     """
     try:
+        path.open("rb").close()  # of a file that may not be read the library says it is not there
         with safe_open(path, framework="pt") as file:
             state = json.loads((file.metadata() or {})["state"])
             return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise DataError(f"{path} must be a checkpoint of a run, got: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path} must be a checkpoint of a run, got: {reason}") from None
 
 
 class RunDirectory:

@@ -4,7 +4,8 @@ import csv
 import json
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,19 +20,22 @@ from pydantic import (
     model_validator,
 )
 
-from multiembed.base.errors import DataError
-from multiembed.base.files import write_text, write_whole
+from multiembed.base.errors import ConfigError, DataError
+from multiembed.base.files import make_folder, write_text, write_whole
+from multiembed.base.workplaces import locked
 from multiembed.data.store.dataset import Dataset
 from multiembed.diagnosis.field import diagnose_field
 from multiembed.diagnosis.readers.checkpoint import read_checkpoint
 from multiembed.experiments.grid.grid import GridCase, RunLabels
-from multiembed.runs.directory import RunDirectory
+from multiembed.runs.directory import LOCK_FILE, RunDirectory
 from multiembed.runs.evaluation import defined
 from multiembed.runs.run import Run
 from multiembed.spectra.catalogue import Measured, mean_measures, measures_at
 from multiembed.training.progress import TrainingProgress
 
 _FILE_NAME = "outcome.json"
+REPORTS = ("results.json", "results.csv", "advice.html", "index.html", "report.html")
+"""What is written beside runs when they have ended."""
 
 
 class Outcome(Measured, BaseModel):
@@ -88,6 +92,24 @@ class Outcome(Measured, BaseModel):
         for name, value in dump(self).items():
             flat |= value if name == "measures" else {name: value}
         return flat
+
+
+@contextmanager
+def experiment_in(folder: Path) -> Iterator[None]:
+    """Keep a directory of runs, and of reports about them, to one process.
+
+    Raises:
+        ConfigError: If another has it, or it holds files of somebody else that reports would
+            replace.
+        WriteError: If it cannot be made.
+    """
+    begun = (folder / LOCK_FILE).exists() or any(folder.glob("*/config.toml"))
+    taken = [] if begun else [name for name in REPORTS if (folder / name).exists()]
+    if taken:
+        raise ConfigError(f"{folder} must be new or an experiment's, got {taken[0]} of another")
+    make_folder(folder)
+    with locked(folder / LOCK_FILE, subject=folder):
+        yield
 
 
 def outcome_of(path: Path, dataset: Dataset) -> Outcome:
