@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test fuzz bench clean
+.PHONY: demo test fuzz chaos bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/multiembed demo
@@ -22,6 +22,15 @@ fuzz: export MULTIEMBED_FUZZ = 10000
 fuzz: export MULTIEMBED_KILLS = 20
 fuzz: $(INSTALLED)
 	$(BIN)/pytest tests/test_fuzz_*.py tests/test_data_restart.py
+
+# An hour on two cores: kills at 60 moments of every command that writes, two at once, full disks
+# (which are mounted where this is root), and 10000 mutated inputs of every kind.
+chaos: export OMP_NUM_THREADS = 1
+chaos: $(INSTALLED)
+	$(BIN)/python tests/chaos/kills.py
+	$(BIN)/python tests/chaos/two_at_once.py
+	$(BIN)/python tests/chaos/full_disks.py
+	$(MAKE) fuzz
 
 # A quarter of an hour on two cores; every script says what it promises, and takes options.
 bench: $(INSTALLED)

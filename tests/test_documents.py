@@ -125,3 +125,16 @@ def raises(thing) -> bool:
     tree = ast.parse(textwrap.dedent(inspect.getsource(made)))
     raised = [ast.unparse(n.exc) for n in ast.walk(tree) if isinstance(n, ast.Raise) and n.exc]
     return any(text.startswith(ERRORS) for text in raised)
+
+
+def test_what_documents_import_is_there():
+    lines = {
+        line.strip()
+        for page in [README, *(ROOT / "docs").glob("*.md")]
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if re.fullmatch(r"\s*from multiembed[.\w]* import [\w, ]+", line)
+    }
+
+    assert lines
+    for line in lines:
+        exec(line, {})
