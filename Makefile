@@ -3,17 +3,25 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test fuzz chaos bench clean
+.PHONY: demo test types cases fuzz chaos bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/multiembed demo
 
 # Small models are faster on one thread than on two of a busy machine.
 test: export OMP_NUM_THREADS = 1
+# Processes that tests start are ready sooner where Python may keep what it compiled.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(MAKE) --jobs 2 types cases
+
+# Both at once, because types take one core a minute.
+types: $(INSTALLED)
 	$(BIN)/pyright
+
+cases: $(INSTALLED)
 	$(BIN)/pytest
 
 # Many more random cases than `make test` tries, and more kills at random moments.

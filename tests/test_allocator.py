@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from multiembed.base.memory import fitting
+from multiembed.kernels.cpu.cpu_memory import fitting
 
 STEP = """
 import resource, sys

@@ -122,5 +122,5 @@ def test_a_row_is_the_summary_of_the_model_it_names():
 
 
 def test_an_impossible_size_is_one_clear_line():
-    with pytest.raises(ConfigError, match="size must be at least 1, got 0"):
+    with pytest.raises(ConfigError, match="size must be from 1 to 1000, got 0"):
         sized_models(CARDINALITIES, sizes=[0])

@@ -47,11 +47,12 @@ def clicks(rows=4000):
 
 def test_it_passes_the_checks_of_scikit_learn():
     """In a process of its own: a check makes an estimator with arguments of any type."""
+    brief = small(max_epochs=4, learning_rate=0.05)
     script = f"""
 import json, sys
 import multiembed as me
 from sklearn.utils.estimator_checks import check_estimator
-estimator = eval({repr(small())!r}, {{"ClickClassifier": me.ClickClassifier}})
+estimator = eval({repr(brief)!r}, {{"ClickClassifier": me.ClickClassifier}})
 expected = {EXPECTED_FAILURES}
 results = check_estimator(estimator, expected_failed_checks=expected, on_fail=None, on_skip=None)
 print(json.dumps([[r["status"], r["check_name"], str(r["exception"])] for r in results]))

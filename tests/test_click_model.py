@@ -219,8 +219,14 @@ def test_a_size_is_a_multiple_of_the_paper_s_base(arguments, shape):
     ("act", "said"),
     [
         (lambda: named_mix("dcnv3"), "architecture must be one of .*dcnv2.*, got 'dcnv3'; did you"),
-        (lambda: named_mix("dcnv2:0"), "sets of dcnv2 must be a whole number from 1, got '0'"),
-        (lambda: named_mix("dcnv2:x,dnn"), "sets of dcnv2 must be a whole number from 1, got 'x'"),
+        (
+            lambda: named_mix("dcnv2:0"),
+            "sets of dcnv2 must be a whole number from 1 to 1000",
+        ),
+        (
+            lambda: named_mix("dcnv2:x,dnn"),
+            "sets of dcnv2 must be a whole number from 1 to 1000",
+        ),
         (lambda: named_mix("dcnv2:2,"), "architecture must be one of .*, got ''"),
         (lambda: named_mix("dnn:1,dnn:2"), "architecture must name dnn once, got 'dnn:1,dnn:2'"),
         (lambda: named_mix("dnn", {"hiden": [4]}), "dnn option 'hiden' is unknown; .*'hidden'"),
@@ -239,10 +245,10 @@ def test_a_size_is_a_multiple_of_the_paper_s_base(arguments, shape):
             "sets must be a multiple of 3, .* got 4",
         ),
         (lambda: base_dim(named_mix("nfwfm,dnn")), "dim must be given .* 10 and 50, got none"),
-        (lambda: shape_of_size("dnn", 0, "multi"), "size must be at least 1, got 0"),
+        (lambda: shape_of_size("dnn", 0, "multi"), "size must be from 1 to 1000, got 0"),
         (lambda: shape_of_size("dnn,dcnv2", 4, "single"), "scaling must be multi .* got single"),
         (lambda: shape_of_size("dnn,dcnv2", 3, "multi"), "sets must be a multiple of 2, .* got 3"),
-        (lambda: mixed("dnn", sets=0), "sets must be at least 1, got 0"),
+        (lambda: mixed("dnn", sets=0), "sets must be from 1 to 1000, got 0"),
         (lambda: ClickModel([], CARDINALITIES), "architecture must name at least one, got none"),
         (
             lambda: ClickModel("ffm,dnn", CARDINALITIES, dim=2),

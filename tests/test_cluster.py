@@ -98,7 +98,7 @@ def test_scale_runs_on_a_cluster(dataset, address, tmp_path, monkeypatch, capsys
     assert main() == 0
 
     assert "dcnv2 single 1x" in capsys.readouterr().out
-    assert len(list((tmp_path / "out" / "runs").iterdir())) == 1
+    assert len(list((tmp_path / "out" / "runs").glob("[!.]*"))) == 1
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "here:port"])

@@ -43,24 +43,40 @@ def digests(folder):
     }
 
 
-@pytest.fixture
-def source(tmp_path, monkeypatch):
-    """Rows in a compressed file and a plain one, some of them bad, read in small pieces."""
-    monkeypatch.setattr(records, "BYTES_PER_READ", 500)
-    (tmp_path / "raw").mkdir()
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """Rows in a compressed file and a plain one, some of them bad."""
+    folder = tmp_path_factory.mktemp("rows") / "raw"
+    folder.mkdir()
     rows = [f"{n % 2},v{n % 37},{n % 11}.5,u{n * n % 101}" for n in range(ROWS)]
     rows[5], rows[450], rows[999] = "1,too,few", "2,v1,1.5,u1", "1,v1,many,u1"
     text = ["y,a,n,u\n" + "".join(row + "\n" for row in half) for half in (rows[:600], rows[600:])]
-    (tmp_path / "raw" / "1.csv.gz").write_bytes(gzip.compress(text[0].encode()))
-    (tmp_path / "raw" / "2.csv").write_text(text[1])
-    return tmp_path / "raw"
+    (folder / "1.csv.gz").write_bytes(gzip.compress(text[0].encode()))
+    (folder / "2.csv").write_text(text[1])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(rows, tmp_path_factory):
+    """What a preparation writes that nothing stops."""
+    folder = tmp_path_factory.mktemp("whole") / "dataset"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "BYTES_PER_READ", 500)
+        prepare.prepare(rows, folder, OPTIONS)
+    return digests(folder)
 
 
 @pytest.fixture
-def expected(source, tmp_path):
-    """What a preparation writes that nothing stops."""
-    prepare.prepare(source, tmp_path / "expected", OPTIONS)
-    return digests(tmp_path / "expected")
+def source(rows, monkeypatch):
+    """The rows, read in small pieces."""
+    monkeypatch.setattr(records, "BYTES_PER_READ", 500)
+    return rows
+
+
+@pytest.fixture
+def own_source(source, tmp_path):
+    """A copy that may be broken."""
+    return shutil.copytree(source, tmp_path / "raw")
 
 
 def dying(function, calls, moment):
@@ -228,23 +244,23 @@ def test_a_target_below_a_file_is_refused(source, tmp_path):
 
 
 @pytest.mark.parametrize("kept", [10, 300, -5])
-def test_a_truncated_file_is_refused(kept, source, tmp_path):
-    packed = source / "1.csv.gz"
+def test_a_truncated_file_is_refused(kept, own_source, tmp_path):
+    packed = own_source / "1.csv.gz"
     packed.write_bytes(packed.read_bytes()[:kept])
 
     with pytest.raises(DataError) as error:
-        prepare.prepare(source, tmp_path / "dataset", OPTIONS)
+        prepare.prepare(own_source, tmp_path / "dataset", OPTIONS)
 
     assert f"{packed} must be readable, got: " in str(error.value)
     assert not list(tmp_path.glob("dataset*"))
 
 
-def test_a_file_that_vanishes_is_refused(source, tmp_path):
+def test_a_file_that_vanishes_is_refused(own_source, tmp_path):
     def remove(stage, done, total, speed):
-        (source / "2.csv").unlink(missing_ok=True)
+        (own_source / "2.csv").unlink(missing_ok=True)
 
     with pytest.raises(DataError, match=r"2\.csv.* must be readable, got: No such file"):
-        prepare.prepare(source, tmp_path / "dataset", OPTIONS, progress=remove)
+        prepare.prepare(own_source, tmp_path / "dataset", OPTIONS, progress=remove)
 
     assert not list(tmp_path.glob("dataset*"))
 

@@ -118,7 +118,7 @@ def test_a_wrong_number_of_fields_is_refused():
         ({"cardinalities": [3, 0]}, "cardinality of field 1 must be at least 1, got 0"),
         ({"cardinalities": []}, "cardinalities must name at least one field, got none"),
         ({"dim": 0}, "dim must be at least 1, got 0"),
-        ({"sets": 0}, "sets must be at least 1, got 0"),
+        ({"sets": 0}, "sets must be from 1 to 1000, got 0"),
         ({"embedding_init": 0.0}, "embedding init must be a positive deviation, got 0.0"),
         ({"architecture": "dcn2"}, "architecture .*'dcn2'.*did you mean 'dcnv2'"),
         ({"architecture": "transformer"}, "architecture .*'transformer'"),

@@ -68,59 +68,62 @@ class Together(torch.nn.Module):
 
 
 def check_onnx(models, expected, file):
-    """Compare ONNX Runtime's columns with what NumPy makes of the logits."""
-    export.write_model(Together(models).eval(), file, EXPORT_FORMATS["onnx"], columns=3)
+    """Compare ONNX Runtime's columns, by name, with what NumPy makes of the logits."""
+    export.write_model(Together(models.values()).eval(), file, EXPORT_FORMATS["onnx"], columns=3)
 
     session = onnxruntime.InferenceSession(file)
     for rows in (1, 2, 37):
         ids = some_ids(rows)
         [found] = session.run(None, {"ids": ids})
         assert found.shape == (rows, len(models))
-        np.testing.assert_allclose(found.T, expected(torch.from_numpy(ids)), atol=1e-5)
+        for column, key in zip(found.T, models, strict=True):
+            exact = expected[key](torch.from_numpy(ids))
+            np.testing.assert_allclose(column, exact, atol=1e-5, err_msg=key)
 
 
-def check_models(models, file):
-    """Compare models of a halved share of negatives, whose odds are twice too high."""
-
-    def expected(ids):
-        logits = [model(ids).detach().double().numpy() for model in models]
-        return [1 / (1 + np.exp(-of - np.log(0.5))) for of in logits]
-
-    check_onnx([ProbabilityModel(of, negative_rate=0.5) for of in models], expected, file)
+def in_double(model, ids):
+    return model(ids).detach().double().numpy()
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
-def test_every_architecture_runs_in_onnxruntime(tmp_path, name):
-    check_models([click_model([(small(name), 2)])], tmp_path / "model.onnx")
+def twice_too_high(model, ids):
+    """Return what a model says that saw half of the negatives: odds twice too high."""
+    return 1 / (1 + np.exp(-in_double(model, ids) - np.log(0.5)))
 
 
-@pytest.mark.parametrize("kind", ["one set", "shared interaction", "mixed and gated", "compressed"])
-def test_every_kind_of_model_runs_in_onnxruntime(tmp_path, kind):
+def test_every_architecture_runs_in_onnxruntime(tmp_path):
+    models = {name: click_model([(small(name), 2)]) for name in sorted(ARCHITECTURES)}
+
+    check_onnx(
+        {name: ProbabilityModel(model, negative_rate=0.5) for name, model in models.items()},
+        {name: partial(twice_too_high, model) for name, model in models.items()},
+        tmp_path / "model.onnx",
+    )
+
+
+def test_every_kind_of_model_runs_in_onnxruntime(tmp_path):
+    """Calibrated ones too."""
     dcnv2, dnn = small("dcnv2"), small("dnn")
-    model = {
-        "one set": lambda: click_model([(dcnv2, 1)]),
-        "shared interaction": lambda: click_model([(dcnv2, 2)], shared_interaction=True),
-        "mixed and gated": lambda: click_model([(dcnv2, 1), (dnn, 2)], gate="learned"),
-        "compressed": compressed,
-    }[kind]()
+    model = click_model([(dnn, 2)])
+    models = {
+        "one set": click_model([(dcnv2, 1)]),
+        "shared interaction": click_model([(dcnv2, 2)], shared_interaction=True),
+        "mixed and gated": click_model([(dcnv2, 1), (dnn, 2)], gate="learned"),
+        "compressed": compressed(),
+    }
+    wrapped = {name: ProbabilityModel(of, negative_rate=0.5) for name, of in models.items()}
+    expected = {name: partial(twice_too_high, of) for name, of in models.items()}
+    for calibration in (ISOTONIC, PLATT):
+        wrapped[calibration.method] = ProbabilityModel(
+            model, negative_rate=1.0, calibration=calibration
+        )
+    expected["isotonic"] = lambda ids: np.interp(
+        1 / (1 + np.exp(-in_double(model, ids))), *np.array(ISOTONIC.points).T
+    )
+    expected["platt"] = lambda ids: 1 / (1 + np.exp(-0.7 * in_double(model, ids) - 0.1))
 
-    check_models([model], tmp_path / "model.onnx")
-
-
-def test_calibrated_models_run_in_onnxruntime(tmp_path):
-    model = click_model([(small("dnn"), 2)])
-
-    def expected(ids):
-        logits = model(ids).detach().double().numpy()
-        rising = np.interp(1 / (1 + np.exp(-logits)), *np.array(ISOTONIC.points).T)
-        return [rising, 1 / (1 + np.exp(-0.7 * logits - 0.1))]
-
-    steps = expected(torch.from_numpy(some_ids(37)))[0]
+    steps = expected["isotonic"](torch.from_numpy(some_ids(37)))
     assert steps.min() == 0.2 and steps.max() > 0.6  # rows fall on all of its lines
-    calibrated = [
-        ProbabilityModel(model, negative_rate=1.0, calibration=of) for of in (ISOTONIC, PLATT)
-    ]
-    check_onnx(calibrated, expected, tmp_path / "model.onnx")
+    check_onnx(wrapped, expected, tmp_path / "model.onnx")
 
 
 def test_every_architecture_runs_in_torch_alone_for_any_number_of_rows(tmp_path):

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from multiembed.__main__ import main
 from multiembed.base.errors import ConfigError, InputError
-from multiembed.cli import console
+from multiembed.cli import grid_watching
 from multiembed.config import RunConfig
 from multiembed.data.store.dataset import open_dataset
 from multiembed.experiments.grid import grid as grid_module
@@ -445,7 +445,7 @@ def test_the_live_table_says_what_is_done_running_failed_and_left(dataset):
     )
     screen = Console(width=100, record=True, file=StringIO())
 
-    screen.print(console._screen(state))
+    screen.print(grid_watching._screen(state))
 
     shown = screen.export_text()
     assert "no memory" in shown

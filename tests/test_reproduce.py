@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from scipy import stats
 
 from multiembed.__main__ import main
-from multiembed.cli import console
+from multiembed.cli import grid_watching
 from multiembed.data.store.dataset import open_dataset
 from multiembed.diagnosis.diagnose import diagnose
 from multiembed.experiments.grid.running import run_cases
@@ -59,7 +59,7 @@ def call(monkeypatch, capsys, folder):
         return run_cases(cases, runs, observer=observer)
 
     def run(*arguments):
-        monkeypatch.setattr(console, "run_cases", here)
+        monkeypatch.setattr(grid_watching, "run_cases", here)
         monkeypatch.setattr(toy, "toy_experiment", brief)
         monkeypatch.setattr(sys, "argv", ["multiembed", "reproduce", *map(str, arguments)])
         code = main()
@@ -197,7 +197,7 @@ def test_one_item_runs_what_it_needs_and_no_more(call, folder, tmp_path):
     code, out, err = call(*asked)
 
     assert code == 0, err
-    assert len(list((tmp_path / "out" / "runs").iterdir())) == 1
+    assert len(list((tmp_path / "out" / "runs").glob("[!.]*"))) == 1
     assert "published r" in out
     assert "0.68" in out
 
@@ -207,7 +207,7 @@ def test_several_seeds_give_deviations_and_words(call, folder, tmp_path):
     code, out, err = call(*asked, "--seeds", "2")
 
     assert code == 0, err
-    assert len(list((tmp_path / "out" / "runs").iterdir())) == 8
+    assert len(list((tmp_path / "out" / "runs").glob("[!.]*"))) == 8
     assert "2 pairs" in out
     found = rows(tmp_path / "out" / "figure6_quality.csv")
     runs = rows(tmp_path / "out" / "results.csv")

@@ -44,10 +44,10 @@ def config(**training):
 
 
 def test_training_comes_within_a_hundredth_of_the_best_auc(tmp_path):
-    planted = PlantedClicks(cardinalities=(40, 20, 10, 5), ranks=2, rows=60_000, strength=1.5)
+    planted = PlantedClicks(cardinalities=(40, 20, 10, 5), ranks=2, rows=20_000, strength=1.5)
     write_planted(tmp_path / "dataset", planted)
     model = ModelConfig(architecture="dcnv2", dim=8, options={"hidden": [64, 32], "dropout": 0.0})
-    training = TrainingConfig(max_epochs=12, batch_size=1024, learning_rate=3e-3, threads=1)
+    training = TrainingConfig(max_epochs=5, batch_size=512, learning_rate=0.01, threads=1)
 
     run = train(
         RunConfig(model=model, training=training),
@@ -153,7 +153,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(dataset, tmp_path, monkeypatch
 def test_a_process_killed_outright_goes_on_to_the_same_weights(dataset, tmp_path):
     command = [
         *(sys.executable, "-m", "multiembed", "train", str(dataset.path), str(tmp_path / "killed")),
-        *("--architecture", "dnn", "--dim", "4", "--set", "training.max_epochs=2"),
+        *("--architecture", "dnn", "--dim", "4", "--set", "training.max_epochs=1"),
         *("--set", "training.batch_size=64", "--set", "training.threads=1"),
         *("--set", "training.evaluate_every=25"),
     ]
@@ -259,7 +259,7 @@ def test_down_sampled_negatives_leave_probabilities_calibrated(tmp_path):
     write_planted(tmp_path / "dataset", planted)
     model = ModelConfig(architecture="dnn", dim=4, options={"hidden": [16, 8], "dropout": 0.0})
     training = TrainingConfig(
-        negative_rate=0.2, max_epochs=6, batch_size=256, learning_rate=3e-3, threads=1
+        negative_rate=0.2, max_epochs=3, batch_size=512, learning_rate=0.01, threads=1
     )
 
     run = train(

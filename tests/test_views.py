@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from multiembed.base.errors import ConfigError
+from multiembed.base.errors import ConfigError, DataError
 from multiembed.data.store.dataset import open_dataset
 from multiembed.experiments.grid.dataset_views import folds, subset
 from multiembed.experiments.grid.grid import Grid, expand
@@ -82,12 +82,15 @@ def test_two_parts_are_no_folds(dataset, tmp_path):
         folds(dataset, tmp_path, 2)
 
 
-def test_a_view_that_was_not_finished_is_made_again(dataset, tmp_path):
-    done = subset(dataset, tmp_path / "a", 0.1)
-    broken = tmp_path / "b" / done.path.name
-    (broken / "train").mkdir(parents=True)
+def test_a_directory_that_is_no_view_is_not_replaced_by_one(dataset, tmp_path):
+    other = tmp_path / "b" / subset(dataset, tmp_path / "a", 0.1).path.name
+    (other / "train").mkdir(parents=True)
+    (other / "train" / "notes.txt").write_text("mine")
 
-    assert rows(subset(dataset, tmp_path / "b", 0.1), "train") == rows(done, "train")
+    with pytest.raises(DataError, match="must be a new directory, got one that is there"):
+        subset(dataset, tmp_path / "b", 0.1)
+
+    assert (other / "train" / "notes.txt").read_text() == "mine"
 
 
 def test_a_grid_runs_every_share_and_fold(dataset, tmp_path):

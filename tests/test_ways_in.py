@@ -80,7 +80,8 @@ def test_real_rows_give_one_probability_by_every_way_in(rows_of, request, tmp_pa
     polars = pl.read_csv(source), pl.read_csv(source, infer_schema=False)
     for frame in (rows, typed, categories, *polars):
         np.testing.assert_allclose(run.predict_proba(frame), expected, atol=1e-6)
-    for format in ("onnx", "torch"):
+    # Formats differ in the file of the model alone, which has no part in how rows are read.
+    for format in ("onnx", "torch") if rows_of is flights else ("torch",):
         me.export(run, tmp_path / format, format=format)
         loader = runpy.run_path(str(tmp_path / format / "loader.py"))
         bundle = loader["Bundle"](tmp_path / format)

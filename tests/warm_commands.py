@@ -14,8 +14,16 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from numba import njit
+
+from multiembed import HOMES
+
 LOADED = (
     "multiembed.cli.commands",
+    "multiembed.cli.data_output",
+    "multiembed.cli.experiment_output",
+    "multiembed.cli.run_output",
+    *(f"multiembed.{home}" for home in HOMES),
     "pandas",
     "sklearn.metrics",
     "onnxruntime",
@@ -40,6 +48,7 @@ sys.exit(int(server.recv(8) or 1))
 def main(folder):
     for name in LOADED:
         import_module(name)
+    njit(lambda: 0)()  # what the first of all compiled loops loads
 
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(folder / "socket"))

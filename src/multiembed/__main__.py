@@ -12,10 +12,16 @@ long on two cores)."""
 
 def main() -> int:
     """Run the command line: 0 done, 2 the input is wrong (said in one line), 1 our bug."""
-    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
-    from multiembed.cli.commands import run  # loads torch, and with it OpenMP, which reads it once
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read once, by OpenMP, which comes with torch
+    try:
+        from multiembed.cli.streams import open_closed_streams
 
-    return run()
+        open_closed_streams()  # before a library opens a file
+        from multiembed.cli.commands import run
+
+        return run()
+    except KeyboardInterrupt:  # while this or that was loaded
+        return 130
 
 
 if __name__ == "__main__":

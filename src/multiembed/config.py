@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from multiembed.base.bounds import OptionalWidth, Seed, Sets, Threads, Whole, Width
 from multiembed.base.errors import ConfigError
 from multiembed.base.registry import Registry
 from multiembed.base.validation import checked, read_toml
@@ -78,11 +79,11 @@ class ModelConfig(BaseModel):
 
     architecture: str = "dcnv2"
     """Family: dnn, dcnv2, …; `dcnv2:2,dnn:1` gives two sets to one and a third to another."""
-    dim: int | None = Field(default=None, ge=1)
+    dim: Width | None = None
     """Size of one set's embedding; the architecture's base size if not given."""
-    sets: int | None = Field(default=None, ge=1)
+    sets: Sets | None = None
     """Number of embedding sets; if not given, one or what `architecture` says."""
-    size: int | None = Field(default=None, ge=1)
+    size: Sets | None = None
     """Multiple of the paper's base size, in place of `dim` and `sets`."""
     scaling: Scaling = "single"
     """Which way `size` is reached: one wider set, or more sets of base width."""
@@ -94,7 +95,7 @@ class ModelConfig(BaseModel):
     """Xavier over the concatenated table (the paper's code), per field, or a normal deviation."""
     pooling: Pooling | None = None
     """How the values of a multi-valued field become one embedding: their mean if not given."""
-    table_dims: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    table_dims: tuple[OptionalWidth, ...] | None = None
     """Of a compressed run: for every field, the columns that its table is stored with."""
     options: dict[str, object] = Field(default_factory=dict)
     """Options of the architecture: hidden, dropout, batch_norm, cross_layers, … Of several, each
@@ -167,11 +168,11 @@ class TrainingConfig(BaseModel):
     """Coupled L2 on the embedding tables; `weight_decay` if not given."""
     table_optimizer: Annotated[str, AfterValidator(_one_of(TABLE_OPTIMIZERS))] = "deferred_adam"
     """Of the embedding tables; the first two are the same by meaning, at different cost."""
-    batch_size: int = Field(default=2048, ge=2)
+    batch_size: Annotated[Whole, Field(ge=2)] = 2048
     """Rows per step."""
-    max_epochs: int = Field(default=100, ge=1)
+    max_epochs: Whole = 100
     """Most passes over the training split."""
-    patience: int = Field(default=3, ge=1)
+    patience: Whole = 3
     """Evaluations in a row without a better one before training stops."""
     best_by: BestBy = "auc"
     """What makes an evaluation on the validation split better, and its model the one to keep. The
@@ -179,9 +180,9 @@ class TrainingConfig(BaseModel):
     shuffle: bool = True
     """A new order every epoch. DIFFERS: the reference code keeps the file's order; we shuffle, as
     is usual; false gives the reference's way."""
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     """Of initialisation, order, dropout and down-sampling."""
-    evaluate_every: int | None = Field(default=None, ge=1)
+    evaluate_every: Whole | None = None
     """Steps between evaluations; an epoch if not given."""
     time_limit: float | None = Field(default=None, gt=0)
     """Seconds after which training evaluates and stops."""
@@ -202,11 +203,11 @@ class TrainingConfig(BaseModel):
     """What computes: the fastest forms that serve, or plain torch alone, to rule a form out or to
     reach a device or precision that has none. Numbers agree to rounding; which units a dropout
     takes does not."""
-    threads: int | None = Field(default=None, ge=1)
+    threads: Threads | None = None
     """CPU threads; torch's choice if not given."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; a GPU where there is one."""
-    monitor_every: int | None = Field(default=None, ge=1)
+    monitor_every: Whole | None = None
     """Steps between measurements of the tables, beside those of every evaluation."""
     trackers: tuple[Annotated[str, AfterValidator(_one_of(TRACKERS))], ...] = ()
     """Experiment trackers that hear of every measurement."""
@@ -311,7 +312,7 @@ def configured(
 def _value(text: str) -> object:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # of too many digits, or brackets
         return text
 
 

@@ -1,9 +1,100 @@
 """What a user can get wrong: always one sentence, *subject must rule, got value*."""
 
+import errno
+import os
 import re
 
-UNSEEN = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
-"""Line ends and other control characters, which names in the user's files may hold."""
+_URL = re.compile(
+    r"([a-z][a-z0-9+.-]{0,30}://)"
+    r"(?:[^/?#\s]*@|(?!\[)[^/?#\s:]*:(?!\d*(?:[/?#\s]|$))\S*@)?"  # a password may hold marks
+    r"([^?#\s]*)(?:[?#]\S*)?",
+    re.IGNORECASE,
+)
+UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What names in the user's files may hold and no terminal may get: control characters, line ends,
+marks that turn the direction of text, and halves of characters, which no encoding can write."""
+_NUMBER = re.compile(r"(?:os error|[Ee]rrno) (\d+)")
+"""How libraries in other languages say which error of the system they met."""
+_REASONS = {
+    os.strerror(code): code
+    for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.ENOMEM)
+}
+"""Those that some libraries pass on in words alone."""
+_PREPARED = {
+    r"\.multiembed-[0-9a-f]{8}/": "",
+    r"(?:(?<=/)|^)\.([^/]+)\.multiembed(/\1)?(?=/|$)": r"\1",
+}
+"""Where `base.files` and `base.workplaces` write what will have another name, and that name."""
+_RULES = {
+    "maximum recursion depth": "what is read must be nested less deeply",
+    "integer string conversion": "whole numbers must have fewer digits",
+    "surrogates not allowed": "a name that is written must be UTF-8",
+    "embedded null": "a path must hold no NUL",
+}
+"""What Python itself refuses, by its words."""
+
+
+def shown(text: str) -> str:
+    """Return text as it may be printed: what `UNSEEN` names becomes an escape."""
+    return UNSEEN.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def system_error(error: BaseException) -> int | None:
+    """Return the number of the system's error that `error` tells of, whichever library raised it.
+
+    None if it tells of none: then it is ours.
+    """
+    if isinstance(error, MemoryError):
+        return errno.ENOMEM
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    found = _NUMBER.search(str(error))
+    if found:
+        return int(found[1])
+    return next((code for words, code in _REASONS.items() if words in str(error)), None)
+
+
+def said_of_surroundings(error: Exception) -> str | None:
+    """Return in one sentence why this machine would not do what was asked; None if it would have.
+
+    The last resort, where no one who knew more of the file or the number turned the error into an
+    `InputError`.
+    """
+    code = system_error(error)
+    if code == errno.ENOMEM:
+        return f"memory must hold what was asked for, got: {_first_line(error)}"
+    if code is not None and isinstance(error, OSError) and error.filename is not None:
+        name = error.filename if error.filename2 is None else error.filename2
+        name = os.fsdecode(name) if isinstance(name, bytes) else str(name)
+        return f"{_asked_for(name)} must be usable, got: {os.strerror(code)}"
+    if code in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk must have room for what is written, got: {os.strerror(code)}"
+    if code is not None or isinstance(error, OSError):
+        return f"files must be usable, got: {_first_line(error)}"
+    for words, rule in _RULES.items():
+        if words in str(error):
+            return f"{rule}, got: {_first_line(error)}"
+    return None
+
+
+def _asked_for(path: str) -> str:
+    """Return the path that the user knows of a file that is written elsewhere first."""
+    for pattern, known in _PREPARED.items():
+        path = re.sub(pattern, known, path)
+    return path
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def without_secrets(text: str) -> str:
+    """Cut from the URLs of a text what may be secret: user, password, query and fragment.
+
+    >>> without_secrets("got https://me:pw@host/rows.csv?sig=1f and s3://b")
+    'got https://host/rows.csv and s3://b'
+    """
+    return _URL.sub(r"\1\2", text)
 
 
 class InputError(ValueError):
@@ -13,7 +104,8 @@ class InputError(ValueError):
 
     Args:
         message: One sentence, *subject must rule, got value*. Control characters, which names in
-            the user's files may hold, become escapes, so that it stays one line.
+            the user's files may hold, become escapes, so that it stays one line; URLs lose what
+            may be secret.
 
     Example:
         >>> import multiembed as me
@@ -25,7 +117,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(UNSEEN.sub(lambda found: repr(found[0])[1:-1], message))
+        super().__init__(shown(without_secrets(message)))
 
 
 class ConfigError(InputError):
@@ -56,4 +148,4 @@ class WriteError(DataError):
     """A file or directory cannot be written; what was finished before is kept."""
 
     def __init__(self, target: object, reason: str) -> None:
-        super().__init__(f"{target} must be writable, got: {reason}")
+        super().__init__(f"{_asked_for(str(target))} must be writable, got: {reason}")

@@ -19,13 +19,11 @@ from pathlib import Path
 
 from filelock import lock_descriptor
 
-from multiembed.base.errors import ConfigError, DataError, InputError, WriteError
+from multiembed.base.errors import ConfigError, DataError, InputError, WriteError, system_error
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 """A path may have lost the second slash already; one letter is a drive of Windows."""
 _TEMPORARY = re.compile(r"\.multiembed-[0-9a-f]{8}")
-_REASON = re.compile(r"(?:os error|[Ee]rrno) (\d+)")
-"""How libraries in other languages say which error of the system they met."""
 
 
 def local_path(path: Path | str) -> Path:
@@ -221,15 +219,15 @@ def _refusing(target: Path) -> Iterator[None]:
 
 def _refusal(error: Exception, target: Path) -> Exception:
     """Return what to say of `target` if an error is the system's, from whichever library."""
-    if isinstance(error, OSError):
-        about = str(error.filename or "")
-        if about and not _TEMPORARY.search(about):
-            return error  # about a file that was read
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            return DataError(f"{target} must be new, got one that another process made meanwhile")
-        return WriteError(target, error.strerror or (str(error).splitlines() or ["?"])[0])
-    found = _REASON.search(str(error))
-    return WriteError(target, os.strerror(int(found[1]))) if found else error
+    code = system_error(error)
+    about = ""
+    if isinstance(error, OSError):  # of two names, the second is that of a copy
+        about = str(error.filename2 or error.filename or "")
+    if code in (None, errno.ENOMEM) or (about and not _TEMPORARY.search(about)):
+        return error  # ours, or about a file that was read
+    if code in (errno.ENOTEMPTY, errno.EEXIST):
+        return DataError(f"{target} must be new, got one that another process made meanwhile")
+    return WriteError(target, os.strerror(code))
 
 
 def sync_all(path: Path) -> None:

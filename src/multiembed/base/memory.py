@@ -1,12 +1,10 @@
 """Memory of this process: how much it held, and an allocator that keeps it for what comes next."""
 
 import ctypes
+import os
 import sys
-
-import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
+from contextlib import suppress
+from pathlib import Path
 
 M_TRIM_THRESHOLD = -1
 M_TOP_PAD = -2
@@ -35,14 +33,19 @@ def keep_freed_memory() -> bool:
     return all([set_option(option, value) == 1 for option, value in settings])
 
 
-def fitting(*shape: int, dtype: torch.dtype = torch.float32) -> Float[Tensor, "*shape"]:
-    """Return an uninitialised tensor on the CPU that fits where one of its size was freed.
-
-    Torch asks for aligned memory. Of it, glibc cuts a sliver off a free block; where a small object
-    takes the sliver, the block is too small for its like for ever, and the heap grows.
-    """
-    memory = np.empty(shape, dtype=f"u{torch.finfo(dtype).bits // 8}")
-    return torch.from_numpy(memory).view(dtype)
+def available_memory() -> int:
+    """Return the most memory that this process can still get, in bytes, as far as anyone says."""
+    found = [sys.maxsize]
+    with suppress(OSError, ValueError, KeyError):  # Linux: what is free, or can be freed
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+        found.append(1024 * (kilobytes["MemAvailable"] + kilobytes["SwapFree"]))
+    for limit in ("memory.max", "memory/memory.limit_in_bytes"):  # of a container
+        with suppress(OSError, ValueError):
+            found.append(int((Path("/sys/fs/cgroup") / limit).read_text()))
+    with suppress(AttributeError, OSError, ValueError):  # Windows has no such function
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return min(found)
 
 
 def peak_memory() -> int:

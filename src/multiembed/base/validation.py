@@ -30,6 +30,8 @@ _KINDS = {
     "model": "a table",
     "path": "a path",
 }
+_LONGEST = 200
+"""Characters of a value in a message."""
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 
@@ -43,7 +45,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path} must be a readable file, got: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of too many digits, or brackets
         raise ConfigError(f"{path} must be TOML, got: {error}") from None
 
 
@@ -99,13 +101,23 @@ def _first_problem(
         for elsewhere, problem in problems
         if elsewhere == place
     )
-    return f"{_dotted(place)} must be {' or '.join(rules)}, got {first['input']!r}"
+    return f"{_dotted(place)} must be {' or '.join(rules)}, got {_printed(first['input'])}"
+
+
+def _printed(value: object) -> str:
+    """Write a value as Python does, but for what is too long to read."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # of too many digits, or brackets
+        return "one that is too long to print"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _rule(kind: str, context: Mapping[str, object], message: str) -> str:
     if kind in _BOUNDS:
         words, key = _BOUNDS[kind]
-        return f"{words} {context[key]:g}"
+        bound = context[key]
+        return f"{words} {bound if isinstance(bound, int) else f'{bound:g}'}"
     if kind == "too_short":
         return f"a list of at least {context['min_length']}"
     if kind == "literal_error":

@@ -1,19 +1,21 @@
 """All commands, and what becomes of their mistakes."""
 
-import signal
+import errno
 import sys
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from multiembed import __version__
-from multiembed.base.errors import InputError
+from multiembed.base.errors import InputError, said_of_surroundings
 from multiembed.base.memory import keep_freed_memory
 from multiembed.cli import data_commands as data
 from multiembed.cli import experiment_commands as experiments
 from multiembed.cli import run_commands as runs
 from multiembed.cli import scoring_commands as scoring
 from multiembed.cli.console import app, err, out
+from multiembed.cli.streams import dropping
 
 COMMANDS = (
     data.prepare_command,
@@ -55,9 +57,16 @@ def about(
 
 def run() -> int:
     """Run the command line: 0 done, 2 the input is wrong (said in one line), 1 our bug."""
-    if sys.platform != "win32":  # which has no such signal
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     keep_freed_memory()
+    with dropping("stderr"), dropping("stdout") as printed:
+        code = _run()
+        sys.stdout.flush()
+        if code == 0 and printed and printed.lost and printed.lost.errno != errno.EPIPE:
+            code = _refuse(f"standard output must be writable, got: {printed.lost.strerror}")
+    return code
+
+
+def _run() -> int:
     try:
         code = app(standalone_mode=False, prog_name="multiembed") or 0
     except InputError as error:
@@ -65,10 +74,14 @@ def run() -> int:
     except typer.TyperException as error:
         message = error.format_message()
         if message.startswith("Usage: "):  # the help, for no command at all
-            err.print(message, markup=False, soft_wrap=True)
+            err.print(Text(message), soft_wrap=True)
             return 2
-        # What was typed may hold line ends, which our own errors show as such.
-        return _refuse(str(InputError(message.replace("Value error, ", ""))))
+        return _refuse(message.replace("Value error, ", ""))
+    except Exception as error:
+        said = said_of_surroundings(error)
+        if said is None:
+            raise
+        return _refuse(said)
     if code == INTERRUPTED:
         err.print("multiembed: interrupted; what was finished is kept")
     return code
@@ -76,5 +89,5 @@ def run() -> int:
 
 def _refuse(message: str) -> int:
     """Say in one line what is wrong with the input, and return the exit code for that."""
-    err.print(f"multiembed: {message}", style="red", markup=False, soft_wrap=True)
+    err.print(f"multiembed: {message}", style="red", soft_wrap=True)
     return 2

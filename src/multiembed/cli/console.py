@@ -1,13 +1,12 @@
 """What all commands share: the application, two consoles, options, who watches, files to write."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.live import Live
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     Progress,
@@ -16,15 +15,18 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+from typing_extensions import override
 
-from multiembed.base.errors import ConfigError
+from multiembed.base.errors import UNSEEN, shown
 from multiembed.base.files import write_text
-from multiembed.experiments.grid.grid import GridCase
-from multiembed.experiments.grid.outcome import Failure, GridState, Outcome, write_results
-from multiembed.experiments.grid.running import run_cases
-from multiembed.training.progress import TrainingProgress
+
+if TYPE_CHECKING:
+    from multiembed.training.progress import TrainingProgress
+else:
+    TrainingProgress = Any  # this room's own files load no other room until a command needs it
 
 app = typer.Typer(
     add_completion=False,
@@ -32,8 +34,33 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+
+
+class Terminal(Console):
+    """Prints names as they are: nothing in them is markup, and control characters are escapes."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+    @override
+    def render_str(self, text: str, **how: Any) -> Text:
+        return super().render_str(shown(text), **how)
+
+    @override
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):  # of texts that others put together
+            unseen = not segment.control and UNSEEN.search(segment.text.replace("\n", ""))
+            yield Segment(_lines_shown(segment.text), segment.style) if unseen else segment
+
+
+def _lines_shown(text: str) -> str:
+    return "\n".join(map(shown, text.split("\n")))
+
+
+out = Terminal()
+err = Terminal(stderr=True)
 
 RunArgument = Annotated[Path, typer.Argument(help="A trained run.")]
 OutArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Directory to write to.")]
@@ -49,19 +76,16 @@ JsonOption = Annotated[
     str | None, typer.Option("--json", help="Write JSON to this file; - for standard output.")
 ]
 
-_SHOWN = 8
-"""Finished runs on the screen, the newest."""
-
 
 class Watcher:
     """Draws a bar on standard error where that is a terminal, and prints every evaluation."""
 
     def __init__(self) -> None:
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
             TaskProgressColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeRemainingColumn(),
             console=err,
             transient=True,
@@ -102,7 +126,7 @@ class Watcher:
     def warned(self, message: str) -> None:
         """Print one line of warning."""
         text = f"{self.prefix}warning: {message}"
-        err.print(text, style="yellow", markup=False, soft_wrap=True)
+        err.print(text, style="yellow", soft_wrap=True)
 
     def announce(self, name: str) -> None:
         """Begin every line with the name of the model under way."""
@@ -110,11 +134,12 @@ class Watcher:
 
 
 def write(text: str, target: str) -> None:
-    """Write text to a file, or to standard output for `-`."""
-    if target == "-":
-        sys.stdout.write(text + "\n")
+    """Write a page or JSON to a file; JSON, for `-`, to standard output."""
+    if target != "-":
+        write_text(Path(target), text)
         return
-    write_text(Path(target), text)
+    for line in text.split("\n"):  # which hold strings alone that JSON has escapes for
+        sys.stdout.write(UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", line) + "\n")
 
 
 def table_of(
@@ -136,89 +161,3 @@ def table_of(
     for heading in right:
         table.add_column(heading, justify="right", no_wrap=open_)
     return table
-
-
-class GridWatcher:
-    """Watches an experiment, and writes its results after every run."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._live = Live(console=err, transient=True, auto_refresh=False)
-
-    def __enter__(self) -> "GridWatcher":
-        if err.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if err.is_terminal:
-            self._live.stop()
-
-    def moved(self, state: GridState) -> None:
-        """Show how far the runs are."""
-        if err.is_terminal:
-            self._live.update(_screen(state), refresh=True)
-
-    def found(self, state: GridState) -> None:
-        """Say how many runs need not be run."""
-        self._show(state, f"{len(state.done)} of {state.total} runs are there")
-
-    def ended(self, state: GridState, case: GridCase, result: Outcome | Failure) -> None:
-        """Say how a run ended."""
-        at = f"[{len(state.done) + len(state.failed)}/{state.total}]"
-        self._show(state, f"{at} {_said(case, result)}")
-
-    def _show(self, state: GridState, line: str) -> None:
-        write_results(self._folder, state)
-        if err.is_terminal:
-            self._live.update(_screen(state), refresh=True)
-        else:
-            err.print(line + _left(state), markup=False, soft_wrap=True)
-
-
-def run_watched(
-    cases: Sequence[GridCase], folder: Path, *, workers: int, ray: str | None
-) -> GridState:
-    """Run an experiment, here or on the Ray cluster at an address, and show how it goes."""
-    runs = folder / "runs"
-    if ray is None:
-        with GridWatcher(folder) as watcher:
-            return run_cases(cases, runs, workers=workers, observer=watcher)
-    try:
-        from multiembed.cluster.ray_grid import run_cases_on_ray
-    except ImportError:
-        raise ConfigError("ray must be installed: pip install 'multiembed[cluster]'") from None
-    with GridWatcher(folder) as watcher:
-        return run_cases_on_ray(cases, runs, address=ray, observer=watcher)
-
-
-def _screen(state: GridState) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("run", "how far"):
-        table.add_column(heading, no_wrap=True)
-    for case, outcome in state.done[-_SHOWN:]:
-        table.add_row(case.name, f"test AUC {outcome.test_auc:.5f}, {outcome.seconds:.0f} s")
-    for failure in state.failed[-_SHOWN:]:
-        table.add_row(failure.case.name, Text(failure.reason, style="red"))
-    for name, progress in state.running.items():
-        far = "begins" if progress is None else f"epoch {progress.epoch}, step {progress.step}"
-        of = "" if progress is None else f" of {progress.steps}, loss {progress.loss:.4f}"
-        table.add_row(Text(name, style="bold"), far + of)
-    counts = f"{len(state.done)} done, {len(state.running)} running, {len(state.waiting)} left"
-    failed = f", {len(state.failed)} failed" if state.failed else ""
-    table.caption = counts + failed + _left(state)
-    return table
-
-
-def _said(case: GridCase, result: Outcome | Failure) -> str:
-    if isinstance(result, Failure):
-        return f"{case.name} failed: {result.reason}"
-    return f"{case.name} test AUC {result.test_auc:.5f} in {result.seconds:.0f} s"
-
-
-def _left(state: GridState) -> str:
-    seconds = state.seconds_left
-    if seconds is None or seconds < 1:
-        return ""
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f", about {hours} h {minutes:02} min left"

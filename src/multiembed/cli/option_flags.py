@@ -16,6 +16,9 @@ from pydantic.fields import FieldInfo
 from multiembed.base.errors import ConfigError
 from multiembed.base.flags import Flag
 
+MOST_DIGITS = 100
+"""Python reads no number of thousands; every limit is far below."""
+
 
 def takes_options(kind: type[BaseModel]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command a flag for every option of `kind`; those given reach it as `options`."""
@@ -89,7 +92,8 @@ def _pairs(flag: Flag, given: list[str], *, of_numbers: bool) -> Mapping[str, st
         # A column's name may hold the sign; a number may not.
         key, _, value = one.rpartition("=") if of_numbers else one.partition("=")
         value = value or flag.bare or ""
-        if not key or not value or (of_numbers and not value.isdecimal()):
+        fits = not of_numbers or (value.isdecimal() and len(value) <= MOST_DIGITS)
+        if not key or not value or not fits:
             subject = flag.name.removeprefix("--").replace("-", "_")
             raise ConfigError(f"{subject} must be {flag.metavar}, got {one!r}")
         pairs[key] = int(value) if of_numbers else value

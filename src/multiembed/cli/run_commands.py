@@ -8,35 +8,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from multiembed.base.errors import ConfigError
+from multiembed.base.errors import ConfigError, DataError, WriteError, without_secrets
 from multiembed.base.validation import known_name
-from multiembed.cli.console import (
-    JsonOption,
-    OutArgument,
-    RunArgument,
-    Watcher,
-    app,
-    out,
-    table_of,
-    write,
-)
-from multiembed.cli.over_time_output import show_over_time
+from multiembed.cli.console import JsonOption, OutArgument, RunArgument, Watcher, app, out, write
 from multiembed.config import configured
-from multiembed.data.store.dataset import open_dataset
-from multiembed.diagnosis.diagnose import diagnose as diagnose_tables
-from multiembed.diagnosis.readers.cardinalities import parse_cardinalities
-from multiembed.diagnosis.terminal import terminal_table
-from multiembed.models.budget import SizedModel, sized_models
 from multiembed.models.interactions.architectures import ARCHITECTURES
 from multiembed.models.naming import Scaling
-from multiembed.runs.compress import Compression, compress_run
-from multiembed.runs.run import load_run
-from multiembed.serving.card import write_card
-from multiembed.serving.export import EXPORT_FORMATS, write_embeddings
-from multiembed.serving.export import export as export_run
-from multiembed.training.start import train as train_run
 
 
 @app.command("train")
@@ -58,6 +36,10 @@ def train_command(
     overwrite: Annotated[bool, typer.Option(help="Begin anew in a run's directory.")] = False,
 ) -> None:
     """Train a model; the paper's protocol and hyperparameters unless told otherwise."""
+    from multiembed.base.workplaces import workplace_of
+    from multiembed.serving.card import write_card
+    from multiembed.training.start import train
+
     flags = {
         "model.architecture": architecture,
         "model.dim": dim,
@@ -68,10 +50,21 @@ def train_command(
     }
     unchanged = config is None and not set_ and all(flag is None for flag in flags.values())
     asked = None if resume and unchanged else configured(config, set_ or [], flags)
-    with Watcher() as watcher:
-        finished = train_run(
-            asked, dataset=dataset, run=run, resume=resume, overwrite=overwrite, observer=watcher
-        )
+    try:
+        with Watcher() as watcher:
+            finished = train(
+                asked,
+                dataset=dataset,
+                run=run,
+                resume=resume,
+                overwrite=overwrite,
+                observer=watcher,
+            )
+    except WriteError as error:
+        begun = (run, workplace_of(run) / run.name)
+        kept = any((place / "last.safetensors").exists() for place in begun)
+        what = "its last checkpoint is kept: --resume goes on" if kept else "no checkpoint is there"
+        raise DataError(f"{error} ({what})") from None
     write_card(finished)
     best = finished.best_state
     out.print(
@@ -87,7 +80,7 @@ def export_command(
     format: Annotated[
         str,
         typer.Option(
-            metavar=f"<{'|'.join(EXPORT_FORMATS)}>",
+            metavar="FORMAT",
             help="onnx: needs onnxruntime to run; torch: needs torch alone.",
         ),
     ] = "onnx",
@@ -97,8 +90,11 @@ def export_command(
     ] = None,
 ) -> None:
     """Write a bundle that turns raw values into probabilities without this library."""
+    from multiembed.runs.run import load_run
+    from multiembed.serving.export import EXPORT_FORMATS, export
+
     known_name(format, EXPORT_FORMATS, subject="format")  # before a run is opened
-    parity = export_run(load_run(run), out_, format=format, rows=rows)
+    parity = export(load_run(run), out_, format=format, rows=rows)
     out.print(
         f"within {parity.largest_difference:.1e} of the run on {parity.rows:,} rows; "
         f"written to {out_}",
@@ -111,6 +107,9 @@ def embeddings_command(
     out_: Annotated[Path, typer.Argument(metavar="OUT", help="New directory for Parquet files.")],
 ) -> None:
     """Write embedding tables with the values behind their rows, one Parquet file per field."""
+    from multiembed.runs.run import load_run
+    from multiembed.serving.export import write_embeddings
+
     names = write_embeddings(load_run(run), out_)
     out.print(f"{len(names)} tables written to {out_}")
 
@@ -124,6 +123,10 @@ def models_command(
     json_: JsonOption = None,
 ) -> None:
     """Show what every architecture costs at every size: parameters, FLOPs per example."""
+    from multiembed.cli.run_output import costs_table
+    from multiembed.data.store.dataset import open_dataset
+    from multiembed.models.budget import sized_models
+
     rows = sized_models(
         open_dataset(dataset).cardinalities,
         architectures=[name.strip() for name in architectures.split(",")],
@@ -133,27 +136,12 @@ def models_command(
     if json_ is not None:
         write(json.dumps([asdict(row) for row in rows], indent=2), json_)
         return
-    out.print(_costs_table(rows))
-
-
-def _costs_table(rows: list[SizedModel]) -> Table:
-    headings = ("dim", "sets", "P table", "P inter.", "P head", "F inter.", "F head")
-    table = table_of(("model",), headings)
-    table.caption = "P: parameters, F: forward FLOPs per example, both in millions"
-    for at, row in enumerate(rows):
-        parameters, flops = row.budget.parameters, row.budget.flops
-        counts = (parameters.embedding, parameters.interaction, parameters.head)
-        counts += (flops.interaction, flops.head)
-        name = f"{row.architecture} {row.scaling} {row.size}x"
-        last = at + 1 == len(rows) or rows[at + 1].architecture != row.architecture
-        numbers = (f"{count / 1e6:,.2f}" for count in counts)
-        table.add_row(name, str(row.dim), str(row.sets), *numbers, end_section=last)
-    return table
+    out.print(costs_table(rows))
 
 
 def _sizes(text: str) -> list[int]:
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
+    if not all(part.isdecimal() and len(part) < 10 for part in parts):
         raise ConfigError(f"sizes must be whole numbers by commas, got '{text}'")
     return [int(part) for part in parts]
 
@@ -198,12 +186,17 @@ def diagnose_command(
     json_: JsonOption = None,
 ) -> None:
     """Say whether embeddings are collapsed, where, and because of whom; or how they changed."""
+    from multiembed.cli.over_time_output import show_over_time
+    from multiembed.diagnosis.diagnose import diagnose
+    from multiembed.diagnosis.readers.cardinalities import parse_cardinalities
+    from multiembed.diagnosis.terminal import terminal_table
+
     sizes = None if cardinalities is None else parse_cardinalities(cardinalities)
     if len(source) > 1:
         one = {"--counts": counts, "--tables": tables, "--not": not_, "--split-sets": split_sets}
         return show_over_time(source, sizes, one, html=html, json_=json_)
     with Watcher() as watcher:
-        diagnosis = diagnose_tables(
+        diagnosis = diagnose(
             source[0],
             counts=counts,
             tables=tables or (),
@@ -212,7 +205,7 @@ def diagnose_command(
             split_sets=split_sets,
             progress=lambda done, total: watcher.advance("fields", done, total),
         )
-    command = shlex.join(["multiembed", *sys.argv[1:]])
+    command = without_secrets(shlex.join(["multiembed", *sys.argv[1:]]))
     diagnosis = replace(diagnosis, origin=replace(diagnosis.origin, command=command))
     if html is not None:
         write(diagnosis.to_html(), str(html))
@@ -231,11 +224,14 @@ def compress_command(
     ] = 0.99,
 ) -> None:
     """Store every table in the few directions that carry it; say what that saves and costs."""
+    from multiembed.cli.run_output import compression_table, megabytes
+    from multiembed.runs.compress import compress_run
+
     done = compress_run(run, out_, keep=keep)
-    out.print(_field_table(done))
+    out.print(compression_table(done))
     saved = 1 - done.bytes_after / done.bytes_before
     out.print(
-        f"tables {_megabytes(done.bytes_before)} -> {_megabytes(done.bytes_after)} "
+        f"tables {megabytes(done.bytes_before)} -> {megabytes(done.bytes_after)} "
         f"({saved:.0%} saved)",
     )
     for name in ("auc", "log_loss"):
@@ -247,24 +243,3 @@ def compress_command(
             f"({after - before:+.6f})",
         )
     out.print(f"written to {out_}")
-
-
-def _field_table(done: Compression) -> Table:
-    title = f"Needed dims carry {done.keep:.4g} of a table, its mean apart"
-    headings = ("rows", "dims", "needed", "stored", "MB before", "MB after")
-    table = table_of(("field",), headings, title=title)
-    for field in done.fields:
-        table.add_row(
-            field.name,
-            f"{field.rows:,}",
-            f"{field.columns}",
-            f"{field.needed}",
-            f"{field.stored}",
-            _megabytes(field.bytes_before).removesuffix(" MB"),
-            _megabytes(field.bytes_after).removesuffix(" MB"),
-        )
-    return table
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.3f} MB"

@@ -3,23 +3,13 @@
 import json
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
 
 from multiembed.cli.console import JsonOption, RunArgument, Watcher, app, out, table_of, write
-from multiembed.runs.calibration import Method
-from multiembed.runs.evaluation import measure
-from multiembed.runs.metrics import (
-    ReliabilityBin,
-    expected_calibration_error,
-    reliability_curve,
-)
-from multiembed.runs.run import load_run
-from multiembed.serving.calibrate import calibrate as calibrate_run
-from multiembed.serving.predict import predict as predict_rows
-from multiembed.serving.rows_out import OUTPUTS
+from multiembed.serving.output_formats import OUTPUTS
 
 
 @app.command("evaluate")
@@ -36,6 +26,10 @@ def evaluate_command(
     json_: JsonOption = None,
 ) -> None:
     """Measure a trained run on a split of its dataset."""
+    from multiembed.runs.evaluation import measure
+    from multiembed.runs.metrics import reliability_curve
+    from multiembed.runs.run import load_run
+
     scores = load_run(run).score(split, calibrated=calibrated)
     result = measure(scores, group=group)
     curve = reliability_curve(scores.labels, scores.probabilities)
@@ -54,28 +48,29 @@ def evaluate_command(
             f"{result['group_auc_left_out']:,.0f} rows are in no group: {group} is missing, or "
             f"other and not kept (prepare --keep {group})"
         )
-    out.print(_reliability_table(curve))
-
-
-def _reliability_table(curve: list[ReliabilityBin]) -> Table:
-    headings = ("rows", "predicted", "observed")
-    table = table_of((), headings, title="reliability, in bins of equal mass")
+    title = "reliability, in bins of equal mass"
+    bins = table_of((), ("rows", "predicted", "observed"), title=title)
     for of in curve:
-        table.add_row(f"{of.rows:,}", f"{of.predicted:.4%}", f"{of.observed:.4%}")
-    return table
+        bins.add_row(f"{of.rows:,}", f"{of.predicted:.4%}", f"{of.observed:.4%}")
+    out.print(bins)
 
 
 @app.command("calibrate")
 def calibrate_command(
     run: Annotated[Path, typer.Argument(help="A trained run whose dataset is there.")],
     method: Annotated[
-        Method, typer.Option(help="Any rising function, or a line on the logit for few rows.")
+        Literal["isotonic", "platt"],
+        typer.Option(help="Any rising function, or a line on the logit for few rows."),
     ] = "isotonic",
     split: Annotated[str, typer.Option(help="Rows to fit to.")] = "valid",
 ) -> None:
     """Fit a calibration and keep it in the run: predict, export and the API then apply it."""
+    from multiembed.runs.metrics import expected_calibration_error, reliability_curve
+    from multiembed.runs.run import load_run
+    from multiembed.serving.calibrate import calibrate
+
     trained = load_run(run)
-    calibration = calibrate_run(trained, method, split=split)
+    calibration = calibrate(trained, method, split=split)
     scores = trained.score("test")
     errors = [
         expected_calibration_error(reliability_curve(scores.labels, probabilities))
@@ -102,10 +97,13 @@ def predict_command(
     json_: JsonOption = None,
 ) -> None:
     """Write raw rows, in their order, with the probability of a click."""
+    from multiembed.runs.run import load_run
+    from multiembed.serving.predict import predict
+
     trained = load_run(run)
     started = time.monotonic()
     with Watcher() as watcher:
-        rows = predict_rows(
+        rows = predict(
             trained,
             raw,
             out_,

@@ -25,6 +25,7 @@ from multiembed.data.encoding.journal import (
     settled_target,
 )
 from multiembed.data.encoding.ordering import tell_order
+from multiembed.data.encoding.plain_fields import plain_fields
 from multiembed.data.encoding.reading import (
     Extras,
     PrepareProgress,
@@ -35,18 +36,20 @@ from multiembed.data.encoding.reading import (
 from multiembed.data.encoding.sharding import encode_rows
 from multiembed.data.encoding.values import read_labels, read_values, split_cells
 from multiembed.data.encoding.vocabulary import Encoder, build_vocabulary
-from multiembed.data.options import PrepareOptions, plain_fields
+from multiembed.data.options import PrepareOptions
 from multiembed.data.remarks import field_remarks, sample_remarks
 from multiembed.data.sources.fetching import downloading
-from multiembed.data.sources.formats import FORMATS
 from multiembed.data.sources.found_files import RawSource
+from multiembed.data.sources.raw_formats import FORMATS
 from multiembed.data.sources.read_options import ReadOptions
 from multiembed.data.sources.source import RowSource
 from multiembed.data.store.schema import BadRows, Field, Schema
 from multiembed.data.store.vocabularies import read_vocabulary
 
 SAMPLE_ROWS = 100_000
-TABLE_OPTIONS = tuple(name for name in ReadOptions.model_fields if name != "split_by")
+TABLE_OPTIONS = tuple(
+    name for name in ReadOptions.model_fields if name != "split_by" and "download" not in name
+)
 
 
 def prepare(

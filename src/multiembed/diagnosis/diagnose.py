@@ -180,7 +180,8 @@ def _diagnosed(
     progress: Progress | None,
 ) -> Diagnosis:
     every = (*checkpoint.tables, *checkpoint.unknown_role)
-    measured, broken = _measure(every, checkpoint.counts, progress)
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is found, and said
+        measured, broken = _measure(every, checkpoint.counts, progress)
     pairs = [measured[table.name] for table in checkpoint.tables if table.name in measured]
     if not pairs:
         raise DataError(f"a table must hold finite numbers, got {len(broken)} broken ones")

@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from multiembed.base.errors import ConfigError
+from multiembed.base.memory import available_memory
 from multiembed.models.interactions.architectures import ARCHITECTURES
 from multiembed.models.naming import Scaling, shape_of_size
 
@@ -56,6 +58,32 @@ class Budget:
 def count_parameters(module: nn.Module) -> int:
     """Return how many numbers a module learns; shared ones count once."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def check_memory(build: Callable[[], nn.Module], *, copies: int) -> int:
+    """Refuse a model that memory cannot hold, before any of it is built; return its parameters.
+
+    Args:
+        build: Builds it.
+        copies: How often its parameters are held: three times where Adam trains them.
+
+    Raises:
+        ConfigError: If there is less memory than that.
+    """
+    try:
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            parameters = count_parameters(build())
+    except NotImplementedError:  # of a user's own modules
+        return 0
+    except RuntimeError as error:  # more of them than torch can number
+        raise ConfigError(f"model must be smaller, got: {str(error).splitlines()[0]}") from None
+    free, bytes_of_all = available_memory(), 4 * copies * parameters
+    if bytes_of_all > free:
+        raise ConfigError(
+            f"model must fit into the memory that is free, {free / 1e9:,.1f} GB, got "
+            f"{parameters:,} parameters, which take {bytes_of_all / 1e9:,.1f} GB"
+        )
+    return parameters
 
 
 def count_flops(

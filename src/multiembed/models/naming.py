@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from multiembed.base.bounds import SETS_LIMIT
 from multiembed.base.errors import ConfigError
 from multiembed.base.registry import Registry
 from multiembed.base.validation import checked, known_name
@@ -94,8 +95,8 @@ def counted_mix(mix: Mix, sets: int | None) -> Mix:
             raise ConfigError(f"sets of an architecture must be at least 1, got {count}")
     total = sum(count for _, count in mix)
     wanted = total if sets is None else sets
-    if wanted < 1:
-        raise ConfigError(f"sets must be at least 1, got {wanted}")
+    if not 1 <= wanted <= SETS_LIMIT:
+        raise ConfigError(f"sets must be from 1 to {SETS_LIMIT}, got {wanted}")
     if wanted % total:
         raise ConfigError(
             f"sets must be a multiple of {total}, the sum over architectures, got {wanted}"
@@ -159,8 +160,8 @@ def shape_of_size(architecture: str, size: int, scaling: Scaling) -> tuple[int, 
         ConfigError: If several architectures are to be reached by one set, or `size` sets do not
             divide into their proportions.
     """
-    if size < 1:
-        raise ConfigError(f"size must be at least 1, got {size}")
+    if not 1 <= size <= SETS_LIMIT:
+        raise ConfigError(f"size must be from 1 to {SETS_LIMIT}, got {size}")
     mix = named_mix(architecture)
     width = base_dim(mix)
     if scaling == "multi":
@@ -177,8 +178,10 @@ def _counts(text: str) -> dict[str, int]:
     for part in text.split(","):
         name, colon, number = (piece.strip() for piece in part.partition(":"))
         ARCHITECTURES.known(name)
-        if colon and not (number.isdecimal() and int(number) > 0):
-            raise ConfigError(f"sets of {name} must be a whole number from 1, got '{number}'")
+        if colon and not (number.isdecimal() and len(number) < 10 and int(number) > 0):
+            raise ConfigError(
+                f"sets of {name} must be a whole number from 1 to {SETS_LIMIT}, got '{number}'"
+            )
         if name in counts:
             raise ConfigError(f"architecture must name {name} once, got '{text}'")
         counts[name] = int(number) if colon else 1

@@ -11,8 +11,9 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, model_validator
 from scipy.special import expit, logit
 
-from multiembed.base.errors import DataError
+from multiembed.base.errors import ConfigError, DataError
 from multiembed.base.files import write_text
+from multiembed.base.json_files import read_json_file
 from multiembed.base.validation import checked
 
 SMALLEST = 1e-7
@@ -73,10 +74,12 @@ def read_calibration(file: Path, weights: str) -> Calibration | None:
     """
     if not file.exists():
         return None
+    content = read_json_file(file)
+    if not isinstance(content, dict):
+        raise DataError(f"{file} must be a calibration, got {type(content).__name__}")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        calibration = checked(Calibration, content if isinstance(content, dict) else {})
-    except (OSError, ValueError) as error:
+        calibration = checked(Calibration, content)
+    except ConfigError as error:
         raise DataError(f"{file} must be a calibration, got: {error}") from None
     if calibration.weights != weights:
         raise DataError(f"{file} must be fitted to these weights, got one fitted to others")

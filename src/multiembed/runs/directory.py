@@ -37,6 +37,7 @@ from multiembed.base.files import (
     write_text,
     write_whole,
 )
+from multiembed.base.json_files import parsed
 from multiembed.base.workplaces import locked, replace_folder, workplace, workplace_of
 from multiembed.data.store.ownership import schema_files
 from multiembed.data.store.schema import Field, Schema
@@ -75,7 +76,9 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         path.open("rb").close()  # of a file that may not be read the library says it is not there
         with safe_open(path, framework="pt") as file:
-            state = json.loads((file.metadata() or {})["state"])
+            state = parsed((file.metadata() or {})["state"])
+            if not isinstance(state, dict):
+                raise ValueError(f"a state of {type(state).__name__}")
             return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -260,11 +263,13 @@ class RunDirectory:
             DataError: If the file holds anything else.
         """
         try:
-            lines = self.metrics.read_text(encoding="utf-8").splitlines()
+            records = list(map(parsed, self.metrics.read_bytes().splitlines()))
             self.check_same()
-            return [json.loads(line) for line in lines]
         except (OSError, ValueError) as error:
             raise DataError(f"{self.metrics} must hold JSON lines, got: {error}") from None
+        if not all(isinstance(record, dict) for record in records):
+            raise DataError(f"{self.metrics} must hold a JSON object a line, got others")
+        return records
 
     def append_observation(self, record: Mapping[str, object]) -> None:
         """Add one measurement of the tables; what a kill leaves of a line, the next start cuts."""

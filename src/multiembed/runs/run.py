@@ -1,6 +1,6 @@
 """A trained run: its model, its probabilities, its evaluation."""
 
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,47 +10,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from multiembed.base.errors import DataError
-from multiembed.config import RunConfig, read_config
+from multiembed.config import read_config
 from multiembed.data.encoding.frames import ArrowTable, as_polars
 from multiembed.data.encoding.vocabulary import Encoder
 from multiembed.data.store.dataset import Dataset, open_dataset
 from multiembed.data.store.schema import Schema
 from multiembed.kernels.setting import using_kernels
 from multiembed.models.click_model import ClickModel
-from multiembed.models.embedding import EmbeddingSets, FactoredEmbeddings
+from multiembed.runs.building import build_model
 from multiembed.runs.calibration import Calibration, read_calibration, weights_name
 from multiembed.runs.directory import RunDirectory, load_tensors
 from multiembed.runs.evaluation import Scores, measure
 from multiembed.runs.scoring import EVALUATION_BATCH, predict_batches, predict_ids
 from multiembed.runs.unseen import FieldShares, UnseenTally, warn_of
-
-
-def build_model(
-    config: RunConfig, cardinalities: tuple[int, ...], slots: tuple[int, ...] | None = None
-) -> ClickModel:
-    """Build the untrained model of a resolved configuration.
-
-    Args:
-        config: Resolved; one with `model.table_dims` gives factored tables.
-        cardinalities: Number of ids of every field, *other* included.
-        slots: Columns of ids that every field has, one each if not given.
-    """
-    dim, sets = config.model.shape()
-    kept = config.model.table_dims
-    if kept is None:
-        pooling, init = config.model.pooling or "mean", config.model.embedding_init
-        tables = partial(EmbeddingSets, slots=slots, pooling=pooling, init=init)
-    else:
-        tables = partial(FactoredEmbeddings, kept=kept)
-    return ClickModel(
-        config.model.built(),
-        cardinalities,
-        dim=dim,
-        sets=sets,
-        shared_interaction=config.model.shared_interaction,
-        gate=config.model.gate,
-        tables=tables,
-    )
 
 
 class Run:

@@ -23,6 +23,7 @@ from multiembed.data.encoding import canonical
 from multiembed.data.encoding.values import read_values
 from multiembed.data.encoding.vocabulary import Encoder
 from multiembed.data.store.schema import DateRule, Field, Kind
+from multiembed.data.store.shards import write_frame
 from multiembed.runs.run import Run
 
 BUNDLE_VERSION = 2
@@ -96,7 +97,7 @@ def write_fields(run: Run, folder: Path) -> tuple[CompiledField, ...]:
         compiled = compile_field(run.encoder, field, vocabulary)
         if not compiled.ids:
             name = f"vocabulary/{number}.parquet"
-            vocabulary.select("value").write_parquet(folder / name)
+            write_frame(folder / name, vocabulary.select("value"))
             compiled = compiled.model_copy(update={"vocabulary": name})
         fields.append(compiled)
     return tuple(fields)

@@ -1,12 +1,14 @@
 """A model card: what a run was trained on and how, how good it is, and how to use it."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from multiembed.base.errors import DataError
+from multiembed.base.errors import UNSEEN, DataError
 from multiembed.base.files import write_text
+from multiembed.base.markdown import code, code_cell, plain_text
 from multiembed.data.store.schema import Schema
 from multiembed.diagnosis.diagnose import diagnose
 from multiembed.runs.run import Run
@@ -28,7 +30,7 @@ def write_card(run: Run) -> Path:
     The test split is measured where the dataset is there; else the card says that it was not.
     """
     parts = [
-        f"# {run.path.resolve().name}",
+        f"# {plain_text(run.path.resolve().name)}",
         _model(run),
         _data(run),
         _protocol(run),
@@ -48,7 +50,7 @@ def _model(run: Run) -> str:
     sets_text = "one embedding set" if sets == 1 else f"{sets} embedding sets"
     return (
         f"A click model, `{model.architecture}` with {sets_text} of size {dim}: "
-        f"{parameters:,} parameters. It gives the probability of `{run.schema.label}`."
+        f"{parameters:,} parameters. It gives the probability of {code(run.schema.label)}."
     )
 
 
@@ -58,12 +60,14 @@ def _data(run: Run) -> str:
         f"| {name} | {split.rows:,} | {split.positives / max(1, split.rows):.3%} |"
         for name, split in schema.splits.items()
     ]
-    sources = [f"- `{s.path}`, {s.bytes:,} bytes, SHA-256 `{s.sha256}`" for s in schema.sources]
+    sources = [
+        f"- {code(s.path)}, {s.bytes:,} bytes, SHA-256 {code(s.sha256)}" for s in schema.sources
+    ]
     return "\n".join(
         [
             "## Data",
             "",
-            f"Encoded in `{run.config.dataset}`.",
+            f"Encoded in {code(str(run.config.dataset))}.",
             *sources,
             "",
             "| split | rows | positive |",
@@ -78,7 +82,7 @@ def _data(run: Run) -> str:
 def _fields(schema: Schema) -> list[str]:
     train, test = (max(1, schema.splits[name].rows) for name in ("train", "test"))
     rows = [
-        f"| `{field.name}` | {field.kind} | {field.cardinality:,} | "
+        f"| {code_cell(field.name)} | {field.kind} | {field.cardinality:,} | "
         f"{field.other.get('train', 0) / train:.2%} | {field.other.get('test', 0) / test:.2%} |"
         for field in schema.fields[:FIELDS_SHOWN]
     ]
@@ -116,7 +120,7 @@ def _quality(run: Run) -> str:
     try:
         valid, test = run.evaluate("valid"), run.evaluate("test")
     except DataError as error:
-        note = f"\n\nThe test split was not measured: {error}."
+        note = f"\n\nThe test split was not measured: {plain_text(str(error))}."
     rows = [
         f"| {words} | {_number(valid.get(name))} | {_number(test.get(name))} |"
         for name, words in MEASURES_SHOWN.items()
@@ -132,11 +136,12 @@ def _collapse(run: Run) -> str:
         f"Information abundance, mean over fields: {summary.information_abundance:.2f} raw, "
         f"{summary.centered_information_abundance:.2f} without the common mean."
     )
-    return "\n".join(["## Collapse", "", *(f"- {line}" for line in [*lines, abundance])])
+    said = (f"- {plain_text(line)}" for line in [*lines, abundance])
+    return "\n".join(["## Collapse", "", *said])
 
 
 def _use(run: Run) -> str:
-    path = run.path
+    path = shlex.quote(UNSEEN.sub("?", str(run.path)))
     return "\n".join(
         [
             "## Use",
@@ -153,7 +158,7 @@ def _use(run: Run) -> str:
             "import multiembed as me",
             "import polars as pl",
             "",
-            f"run = me.load_run({str(path)!r})",
+            f"run = me.load_run({str(run.path)!r})",
             "rows = pl.DataFrame(",
             "    {",
             *(f"        {name!r}: [{value!r}]," for name, value in _example(run).items()),

@@ -1,8 +1,10 @@
 """A run for other programs: a bundle checked against the run, and its embedding tables."""
 
 import importlib.util
+import io
 import logging
 import math
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,7 +21,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from multiembed.base.errors import ConfigError, DataError
+from multiembed.base.errors import ConfigError, DataError, without_secrets
 from multiembed.base.files import new_folder, place_beside
 from multiembed.base.validation import known_name
 from multiembed.data.sources.formats import is_embedded, open_to_score
@@ -70,7 +72,9 @@ def _write_onnx(program: "ExportedProgram", file: Path) -> None:
 
 
 def _write_torch(program: "ExportedProgram", file: Path) -> None:
-    torch.export.save(program, file)
+    content = io.BytesIO()  # where a disk is full, torch's own writer ends the process
+    torch.export.save(program, content)
+    file.write_bytes(content.getbuffer())
 
 
 EXPORT_FORMATS = {
@@ -180,7 +184,7 @@ def write_embeddings(run: Run, out: Path | str) -> list[str]:
             for m, of_set in enumerate(np.split(block, embedding.sets, axis=1)):
                 table = table.append_column(f"set_{m}", _lists(of_set))
             names.append(f"{number:03}_{re.sub(r'[^0-9A-Za-z.-]', '_', field.name)[:80]}.parquet")
-            pq.write_table(table, folder / names[-1])
+            pq.write_table(table, (folder / names[-1]).absolute())
     return names
 
 
@@ -195,7 +199,7 @@ def _some_rows(run: Run, rows: Path | str | None, downloads: Path) -> tuple[pl.D
     source = _source(run) if rows is None else rows
     if source is not None:
         found = open_to_score(source, run.schema, downloads).sample(PARITY_ROWS)
-        return found.select(columns).head(PARITY_ROWS), str(source)
+        return found.select(columns).head(PARITY_ROWS), without_secrets(str(source))
     split = run.dataset().split("test")
     ids = split.take(np.linspace(0, split.rows - 1, min(split.rows, PARITY_ROWS)).astype(int)).ids
     made, known = rows_of(run.encoder, ids), rebuilt(run.encoder)
@@ -212,7 +216,7 @@ def _source(run: Run) -> str | None:
     if is_embedded(format := run.schema.options.get("format")):
         return str(format)
     files = (source.path for source in run.schema.sources)
-    return next((file for file in files if Path(file).is_file()), None)
+    return next((file for file in files if os.path.isfile(file)), None)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ class Bundle:
     """A model, and what turns raw values into its ids; `ValueError` if a file is not as it was."""
 
     def __init__(self, folder=Path(__file__).parent):
-        folder = Path(folder)
+        folder = Path(folder).absolute()
         sums = (folder / "SHA256SUMS").read_text("utf-8").splitlines()
         for digest, name in (line.split("  ") for line in sums):
             if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
@@ -32,7 +32,7 @@ class Bundle:
         self.fields = manifest["fields"]
         for field in (field for field in self.fields if field["vocabulary"]):
             self.rules.learn(
-                field, pq.read_table(folder / field["vocabulary"])["value"].to_pylist()
+                field, pq.ParquetFile(folder / field["vocabulary"]).read()["value"].to_pylist()
             )
         self.score = _scorer(folder / manifest["model"])
 

@@ -14,7 +14,8 @@ from multiembed.data.sources.source import RowReader, whole_batches
 from multiembed.runs.run import Run
 from multiembed.runs.scoring import EVALUATION_BATCH
 from multiembed.runs.unseen import FieldShares, UnseenTally, remarks_of
-from multiembed.serving.rows_out import RowWriter, check_out, writing
+from multiembed.serving.output_formats import check_out
+from multiembed.serving.rows_out import RowWriter, writing
 
 
 class ScoredRows(int):

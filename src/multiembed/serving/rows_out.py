@@ -11,9 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from typing_extensions import override
 
-from multiembed.base.errors import ConfigError
-from multiembed.base.files import local_path, whole
-from multiembed.base.registry import Registry
+from multiembed.base.files import whole
+from multiembed.serving.output_formats import OUTPUTS, check_out
 
 
 class RowWriter(ABC):
@@ -96,30 +95,6 @@ class ArrowFile(ParquetFile):
     """One batch per frame."""
 
     opened = pa.ipc.new_file
-
-
-OUTPUTS: Registry[Callable[[IO[bytes]], RowWriter]] = Registry(
-    "output format",
-    {
-        ".csv": "multiembed.serving.rows_out:CommaText",
-        ".tsv": "multiembed.serving.rows_out:TabText",
-        ".parquet": "multiembed.serving.rows_out:ParquetFile",
-        ".arrow": "multiembed.serving.rows_out:ArrowFile",
-        ".jsonl": "multiembed.serving.rows_out:JsonLines",
-    },
-)
-"""What the name of a file ends in, and what writes such a file."""
-
-
-def check_out(out: Path) -> None:
-    """Refuse a file whose format its name does not say.
-
-    Raises:
-        ConfigError: If the name ends in none of the known ways, or is a URL.
-    """
-    local_path(out)
-    if out.suffix not in OUTPUTS:
-        raise ConfigError(f"{out} must end in one of {', '.join(OUTPUTS)}, got '{out.suffix}'")
 
 
 @contextmanager

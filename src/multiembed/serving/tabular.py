@@ -13,10 +13,11 @@ from jaxtyping import Int64, Shaped, UInt8
 
 from multiembed.base.errors import DataError
 from multiembed.data.encoding.frames import ArrowTable, as_polars
-from multiembed.data.encoding.typed import about_column, settled
+from multiembed.data.encoding.plain_fields import plain_fields
+from multiembed.data.encoding.typed import about_column, check_names, settled
 from multiembed.data.encoding.values import read_values, split_cells
 from multiembed.data.encoding.vocabulary import Encoder, Vocabulary, build_vocabulary
-from multiembed.data.options import PrepareOptions, plain_fields
+from multiembed.data.options import PrepareOptions
 from multiembed.data.sources.column_kinds import tell_columns
 from multiembed.data.store.dataset import DatasetWriter
 from multiembed.data.store.schema import Field
@@ -43,6 +44,7 @@ def read_table(rows: object) -> FeatureTable:
     if isinstance(rows, ArrowTable) and not isinstance(rows, np.ndarray):
         frame = as_polars(rows)
         names = tuple(frame.columns)
+        check_names(names, "rows")
     else:
         frame, names = _matrix_frame(rows), None
     if frame.height == 0:

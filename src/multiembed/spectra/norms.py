@@ -49,7 +49,8 @@ class RowNorms:
         lengths = np.einsum("rc,rc->r", rows, rows)
         present = lengths[lengths > 0]
         floor = NEAR_ZERO**2 * float(np.quantile(present, 0.99)) if len(present) else 0.0
-        return cls(np.median(rows[lengths > floor] if len(present) else rows, axis=0), floor)
+        long = rows[lengths > floor]  # none, where squares leave what numbers reach
+        return cls(np.median(long if len(long) else rows, axis=0), floor)
 
     def add(self, block: Float64[np.ndarray, "block dim"]) -> None:
         """Take in rows of the table."""

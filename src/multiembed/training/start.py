@@ -12,6 +12,7 @@ from multiembed.config import RunConfig, read_config
 from multiembed.data.store.dataset import Dataset, open_dataset
 from multiembed.data.store.schema import Schema
 from multiembed.kernels.setting import using_kernels
+from multiembed.runs.building import check_trainable
 from multiembed.runs.directory import RunDirectory
 from multiembed.runs.run import Run, check_dataset
 from multiembed.training.progress import Observer
@@ -63,6 +64,7 @@ def train(
     opened = dataset if isinstance(dataset, Dataset) else open_dataset(Path(str(config.dataset)))
     if config.model.table_dims is not None:
         raise ConfigError("model.table_dims must be absent in training, got a compressed model")
+    check_trainable(config, opened.cardinalities, directory.path)
     # Before the directory is touched: what is wrong must cost no run.
     tracking = Tracking(config.training.trackers, directory.path, observer)
     _check_resumed(directory, opened, resume=resume)

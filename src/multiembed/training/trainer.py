@@ -15,6 +15,7 @@ from multiembed.base.errors import ConfigError, DataError
 from multiembed.base.memory import peak_memory
 from multiembed.config import RunConfig
 from multiembed.data.store.dataset import Batch, Dataset, Split
+from multiembed.runs.building import build_model
 from multiembed.runs.directory import (
     RunDirectory,
     load_tensors,
@@ -24,7 +25,6 @@ from multiembed.runs.directory import (
 )
 from multiembed.runs.evaluation import quality
 from multiembed.runs.metrics import ReliabilityBin, expected_calibration_error, reliability_curve
-from multiembed.runs.run import build_model
 from multiembed.runs.scoring import EVALUATION_BATCH, predict_batches
 from multiembed.training.monitor import Monitor, Observation
 from multiembed.training.progress import (

@@ -9,20 +9,24 @@ import polars as pl
 from jaxtyping import Bool, Int64, UInt8
 
 from multiembed.base.errors import DataError
+from multiembed.base.files import sync_all
 from multiembed.base.splitmix import GOLDEN, mix64
 from multiembed.data.encoding.journal import Journal, part_path
 from multiembed.data.encoding.ordering import Cuts, cut_order, tell_order
 from multiembed.data.encoding.parts import Interned, Part
+from multiembed.data.encoding.plain_fields import plain_fields
 from multiembed.data.encoding.reading import OTHER_LABELS
 from multiembed.data.encoding.values import split_cells
 from multiembed.data.encoding.vocabulary import add_up, build_vocabulary
-from multiembed.data.options import PrepareOptions, plain_fields
+from multiembed.data.options import PrepareOptions
 from multiembed.data.sources.source import RowSource
 from multiembed.data.store.schema import SPLITS, BadRows, Field
-from multiembed.data.store.vocabularies import write_vocabulary
+from multiembed.data.store.vocabularies import VOCABULARIES, write_vocabulary
 
 FIELDS_AT_ONCE = 2
 """Fields counted side by side: each may need memory for all its distinct values."""
+GROUPS = 64
+"""Times that parts are opened at most; each takes as long as they have columns."""
 GROUP = 10
 """Of every ten rows, eight train, one validates and one tests."""
 
@@ -34,7 +38,6 @@ def count_values(
     if journal.fields:
         return
     fields = plain_fields(source.columns, options)
-    # Mapped anew for every field: pages that were read of a part count as memory while it is open.
     parts = [part_path(folder, place) for place in range(len(journal.parts))]
     cuts = _cuts(source, parts, len(fields), options, journal)
     sizes = np.zeros((len(SPLITS), 2), np.int64)
@@ -49,18 +52,25 @@ def count_values(
     else:
         chosen = [None] * len(parts)
 
-    def finish(place: int) -> Field:
-        field = _with_slots(fields[place], parts, place)
-        counts = add_up(
-            _value_counts(Part(part).field(place), rows, field)
-            for part, rows in zip(parts, chosen, strict=True)
-        )
-        found = build_vocabulary(counts, field)
-        write_vocabulary(folder, field.name, found.kept)
-        return found.field
+    def finish(places: range) -> list[Field]:
+        # Mapped anew: pages that were read of a part count as memory while it is open.
+        opened, done = [Part(path) for path in parts], []
+        for place in places:
+            field = _with_slots(fields[place], opened, place)
+            counts = add_up(
+                _value_counts(part.field(place), rows, field)
+                for part, rows in zip(opened, chosen, strict=True)
+            )
+            found = build_vocabulary(counts, field)
+            write_vocabulary(folder, field.name, found.kept)
+            done.append(found.field)
+        return done
 
+    step = max(1, len(fields) // GROUPS)
+    groups = [range(first, min(first + step, len(fields))) for first in range(0, len(fields), step)]
     with ThreadPoolExecutor(FIELDS_AT_ONCE) as pool:
-        journal.fields = list(pool.map(finish, range(len(fields))))
+        journal.fields = [field for found in pool.map(finish, groups) for field in found]
+    sync_all(folder / VOCABULARIES)
     journal.save(folder)
 
 
@@ -122,13 +132,13 @@ def _split(
     return codes[column.codes]
 
 
-def _with_slots(field: Field, parts: list[Path], place: int) -> Field:
+def _with_slots(field: Field, parts: list[Part], place: int) -> Field:
     """Return a field with as many slots as some cell needs, and the rows whose cell is cut."""
     if not field.multivalued:
         return field
     slots = cut = 0
     for part in parts:
-        cells = _counts(Part(part).field(place), None)
+        cells = _counts(part.field(place), None)
         found = split_cells(cells["value"], field)
         slots = max(slots, int(found.sizes.max(initial=0)))  # a part may hold bad rows alone
         cut += int(cells["count"].to_numpy() @ found.cut)

@@ -207,7 +207,7 @@ class Part:
 
     def field(self, place: int) -> Interned:
         """Return a field; after the last stand the extra columns."""
-        column = self._batch.column(str(place))
+        column = self._batch.column(place + len((_NUMBER, _LABEL, _GIVEN)))
         return Interned(column.indices.to_numpy(), pl.Series(pl.from_arrow(column.dictionary)))
 
 

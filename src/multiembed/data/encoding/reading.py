@@ -16,9 +16,10 @@ from multiembed.data.encoding.journal import PARTS, Journal, PartRecord, part_pa
 from multiembed.data.encoding.moments import unit_hint
 from multiembed.data.encoding.ordering import RowOrder, tell_order
 from multiembed.data.encoding.parts import PartBuilder
+from multiembed.data.encoding.plain_fields import plain_fields
 from multiembed.data.encoding.typed import category_text
 from multiembed.data.encoding.values import read_labels
-from multiembed.data.options import PrepareOptions, plain_fields
+from multiembed.data.options import PrepareOptions
 from multiembed.data.sources.source import BAD_ROWS_SHOWN, BadRow, Block, RowSource, ahead
 from multiembed.data.store.schema import BadRows, Field
 
@@ -146,9 +147,8 @@ def check_space(block: Block, source: RowSource, fields: Sequence[Field], folder
     need = int(rows * (4 * columns + 1)) + MARGIN
     free = shutil.disk_usage(folder).free
     if need > free:
-        raise DataError(
-            f"{folder.parent} must have {need / 1e9:.1f} GB of free disk, got {free / 1e9:.1f} GB"
-        )
+        room = f"{need / 1e9:.1f} GB of free disk, got {free / 1e9:.1f} GB"
+        raise DataError(f"{folder.parent.parent} must have {room}")
 
 
 class Extras(NamedTuple):

@@ -60,6 +60,8 @@ class _OpenPart(Part):
         for field, (column, ids) in self.categories.items():
             codes = column.codes[rows]
             places = np.flatnonzero(ids[codes] == 0)
+            if not len(places):
+                continue
             values = column.values.gather(codes[places])
             there = (values != "").to_numpy()
             frames.append(others_of(field, start + places[there], values.filter(there)))

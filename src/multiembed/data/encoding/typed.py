@@ -4,7 +4,8 @@ After `settled` a column holds text, numbers, booleans or moments. Categories an
 then, and so is a cell of several values: `BETWEEN` stands before each of them.
 """
 
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -20,6 +21,7 @@ from multiembed.data.encoding.canonical import (
     text_of_bytes,
 )
 
+_UNFIT = re.compile(r"\0|[\ud800-\udfff]|\A\*\Z|\A\^.*\$\Z", re.DOTALL)
 LARGEST_WHOLE = 2.0**53
 TIME_FORMAT = "%H:%M:%S%.f"
 """A cast of times of day to text leaves their fraction out."""
@@ -41,6 +43,22 @@ def settled(rows: pl.DataFrame) -> pl.DataFrame:
     """
     odd = [name for name, dtype in rows.schema.items() if not _is_plain(dtype)]
     return rows.with_columns(_plain(rows[name]) for name in odd) if odd else rows
+
+
+def check_names(names: Iterable[str], place: object) -> None:
+    """Refuse names of columns that files and libraries cut short or take for something else.
+
+    Args:
+        names: Any.
+        place: What has the columns, for the message.
+
+    Raises:
+        DataError: If one holds a NUL or half a character, or stands for several in polars.
+    """
+    for name in names:
+        if _UNFIT.search(name):
+            shown = name.encode(errors="backslashreplace").decode()
+            raise DataError(f"{place}: a column must have a plain name, got '{shown}'")
 
 
 def category_text(column: pl.Series, missing: Collection[str] = ()) -> pl.Series:

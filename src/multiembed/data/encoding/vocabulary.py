@@ -105,7 +105,8 @@ class Encoder:
         Raises:
             DataError: If a column is absent, or of a type that its field cannot be.
         """
-        absent = [field.column for field in self.fields if field.column not in rows.columns]
+        known = set(rows.columns)
+        absent = [field.column for field in self.fields if field.column not in known]
         if absent:
             raise DataError(f"rows must have a column {absent[0]!r}, got {', '.join(rows.columns)}")
         rows = settled(rows.select(list(dict.fromkeys(field.column for field in self.fields))))

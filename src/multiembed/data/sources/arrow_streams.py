@@ -44,7 +44,7 @@ class BatchReader(FileReader):
         self._kind = kind
         with reading([file]):
             if kind == "parquet":
-                arrow = pq.read_schema(file)
+                arrow = pq.read_schema(file.absolute())
             else:
                 arrow = _schema_of(
                     file, pa.ipc.open_stream if kind == "stream" else pa.ipc.open_file
@@ -118,7 +118,7 @@ class BatchReader(FileReader):
                     yield batch.select(columns), (place + 1) / len(pieces)
 
     def _pieces(self, columns: list[str]) -> list[Callable[[], Iterable[pa.RecordBatch]]]:
-        file = str(self.files[0])
+        file = str(self.files[0].absolute())
         if self._kind == "arrow":
             arrow = pa.ipc.open_file(pa.memory_map(file))
             return [

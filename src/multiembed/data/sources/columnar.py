@@ -1,5 +1,6 @@
 """Tables with column names: how their files are opened, and what the user says of them."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -36,6 +37,8 @@ from multiembed.data.sources.source import (
     reading,
 )
 
+MOST_COLUMNS = 1 << 13
+"""Every one costs some milliseconds, a file and a table of its own: more are no fields."""
 JSON = (".jsonl", ".ndjson", ".json")
 
 
@@ -45,7 +48,8 @@ class ColumnarReader(FileReader):
     def __init__(self, file: Path, arrow: pa.Schema | None) -> None:
         self.files = (file,)
         with reading([file]):
-            self._lazy = pl.scan_parquet(file, glob=False, hive_partitioning=False)
+            whole = file.absolute()  # `~` is a home to polars and pyarrow, where it stands first
+            self._lazy = pl.scan_parquet(whole, glob=False, hive_partitioning=False)
             self._schema = self._lazy.collect_schema()
             self._height = int(self._lazy.select(pl.len()).collect().item())
         self.names = tuple(self._schema.names())
@@ -111,13 +115,18 @@ class TableFormat(RawFormat):
             )
         if len(reader.names) < 2:
             raise DataError(f"{file} must have columns beside the label, got {label!r} alone")
+        if len(reader.names) > MOST_COLUMNS:
+            raise DataError(
+                f"{file} must have at most {MOST_COLUMNS:,} columns, got {len(reader.names):,}; "
+                "--columns and --drop choose"
+            )
         rows = reader.sample(KIND_ROWS).drop(reader.unlearned)
         if not rows.height:
             raise DataError(_first_bad(reader))
         columns = tell_columns(rows, label, options)
         if not columns:
             raise DataError(f"{file} must have columns beside the label, got none to learn from")
-        twice = [c.name for at, c in enumerate(columns) if c.name in [d.name for d in columns[:at]]]
+        twice = [name for name, count in Counter(c.name for c in columns).items() if count > 1]
         if twice:
             raise DataError(
                 f"{file} header: fields must have names of their own, got {twice[0]!r} twice"
@@ -144,7 +153,7 @@ def _open_table(file: Path, options: ReadOptions) -> FileReader:
     if contents.kind == "parquet":
         arrow = None
         with suppress(*UNREADABLE):  # what is wrong with it, polars says
-            arrow = pq.read_schema(file)
+            arrow = pq.read_schema(file.absolute())
         read = arrow is None or all(map(polars_reads, arrow.types))
         return ColumnarReader(file, arrow) if read else BatchReader(file, "parquet")
     delimited = options.no_header or options.separator  # a first value may be an object

@@ -3,26 +3,42 @@
 import hashlib
 import re
 import shutil
-import urllib.request
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPResponse
 from pathlib import Path, PurePosixPath
-from urllib.parse import quote, urlsplit
+from typing import NamedTuple
+from urllib.parse import quote, unquote, urlsplit
 
 import pyarrow as pa
 from pyarrow import fs as filesystems
 
-from multiembed.base.errors import DataError, InputError, WriteError
+from multiembed.base.errors import DataError, InputError, WriteError, without_secrets
 from multiembed.base.files import make_folder, whole
 
 WEB = ("http", "https", "hf")
 HUB = "https://huggingface.co/datasets"
-TIMEOUT = 60
+TIMEOUT = 60.0
 """Seconds without a byte."""
+SPARED = 1 << 26
+"""Bytes of disk that no download takes."""
 _CHUNK = 1 << 20
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(?=://)")
-_SECRET = re.compile(r"(?<=://)[^/@]*@")
+_SHORT = 3
+"""Parts of a URL of fewer characters are no secret, and may stand in any message."""
+
+
+class DownloadLimits(NamedTuple):
+    """How large a download may be, and how long it may take."""
+
+    bytes: int | None = None
+    """By default what the disk has free."""
+    seconds: float | None = None
+    """By default any number, but for `TIMEOUT` without a byte."""
+
+
+UNLIMITED = DownloadLimits()
 
 
 @contextmanager
@@ -49,53 +65,69 @@ def is_hidden(path: PurePosixPath | str) -> bool:
     return any(step.startswith((".", "_")) for step in PurePosixPath(path).parts)
 
 
-def fetch(url: str, downloads: Path) -> dict[Path, str]:
+def fetch(url: str, downloads: Path, limits: DownloadLimits = UNLIMITED) -> dict[Path, str]:
     """Download what a URL leads to, unless it is there already; return the files and their names.
 
     The web and data sets of Hugging Face give one file; s3, gs, abfs and what else pyarrow or an
-    installed fsspec opens, a file or all of a directory. A file's name holds no passwords.
+    installed fsspec opens, a file or all of a directory. A file's name holds nothing secret.
 
     Raises:
-        DataError: If it cannot be read.
+        DataError: If it cannot be read, or is larger or slower than it may be.
     """
-    shown = _SECRET.sub("", url)
+    shown = without_secrets(url)
     folder = downloads / hashlib.sha256(url.encode()).hexdigest()[:12]
     if scheme_of(url) not in WEB:
-        with _reading(shown):
-            return _fetch_stored(url, shown.partition("?")[0], folder)
-    target = folder / (PurePosixPath(urlsplit(url).path).name or "rows")
-    _keep(target, shown, lambda partial: _fetch_web(url, partial))
+        with _reading(url):
+            return _fetch_stored(url, folder, limits)
+    path = shown.partition("://")[2].partition("/")[2]
+    target = folder / (path.rpartition("/")[2][-100:].lstrip(".") or "rows")
+    _keep(target, url, lambda partial: _fetch_web(url, partial, limits))
     return {target: shown}
 
 
 @contextmanager
-def _reading(shown: str) -> Iterator[None]:
+def _reading(url: str) -> Iterator[None]:
     try:
         yield
+        return
     except InputError:
         raise
-    except (OSError, HTTPException, ValueError, pa.ArrowException, ImportError) as error:
+    except Exception as error:  # file systems of other libraries raise whatever they like
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        line = " ".join(str(reason).splitlines()[:1])
-        raise DataError(f"{shown} must be readable, got: {line}") from None
+        line = " ".join(str(reason).splitlines()[:1]) or type(error).__name__
+    raise DataError(f"{without_secrets(url)} must be readable, got: {_without_parts(line, url)}")
 
 
-def _keep(target: Path, shown: str, write: Callable[[Path], None]) -> None:
+def _without_parts(text: str, url: str) -> str:
+    """Cut what is secret of a URL from a library's words, in which it may stand alone."""
+    rest = url.partition("://")[2]
+    user, query = rest.rpartition("@")[0], "".join(re.split("[?#]", rest, maxsplit=1)[1:])
+    values = (part.partition("=")[2] or part for part in re.split("[&#]", query))
+    parts = {user, *user.split(":", 1), *re.split("[:/]", user), query, *values}
+    for part in sorted({*parts, *map(unquote, parts)}, key=len, reverse=True):
+        text = text.replace(part, "...") if len(part) >= _SHORT else text
+    return text
+
+
+def _keep(target: Path, url: str, write: Callable[[Path], None]) -> None:
     if target.exists():
         return
     make_folder(target.parent)
-    with whole(target) as partial, _reading(shown):
+    with whole(target) as partial, _reading(url):
         write(partial)
 
 
-def _fetch_web(url: str, partial: Path) -> None:
-    with urllib.request.urlopen(_address(url), timeout=TIMEOUT) as response:
-        expected = response.headers.get("Content-Length")
-        _save(response, partial, None if expected is None else int(expected))
+def _fetch_web(url: str, partial: Path, limits: DownloadLimits) -> None:
+    from multiembed.data.sources.web import open_web  # ssl takes a while to load
+
+    timeout = min(TIMEOUT, limits.seconds or TIMEOUT)
+    with open_web(_address(url), timeout=timeout) as response:
+        _save(response, partial, response.length, limits)
 
 
-def _fetch_stored(url: str, shown: str, folder: Path) -> dict[Path, str]:
+def _fetch_stored(url: str, folder: Path, limits: DownloadLimits) -> dict[Path, str]:
     """Fetch an object, or all objects below a name, from where a file system keeps them."""
+    shown = without_secrets(url)
     system, path = _file_system(url)
     found = system.get_file_info(path)
     if found.type == filesystems.FileType.NotFound:
@@ -113,13 +145,16 @@ def _fetch_stored(url: str, shown: str, folder: Path) -> dict[Path, str]:
         }
     names: dict[Path, str] = {}
     for name, info in sorted(below.items()):
-        names[folder / name] = shown if info is found else f"{shown.rstrip('/')}/{name}"
+        target = folder / name
+        if ".." in PurePosixPath(name).parts:
+            raise DataError(f"{shown} must hold files with plain names, got {name!r}")
+        names[target] = shown if info is found else f"{shown.rstrip('/')}/{name}"
 
         def write(partial: Path, info: filesystems.FileInfo = info) -> None:
             with system.open_input_stream(info.path, compression=None) as stream:
-                _save(stream, partial, info.size)
+                _save(stream, partial, info.size, limits)
 
-        _keep(folder / name, names[folder / name], write)
+        _keep(target, url, write)
     if not names:
         raise DataError(f"{shown} must lead to files, got none")
     return names
@@ -140,19 +175,36 @@ def _file_system(url: str) -> tuple[filesystems.FileSystem, str]:
         system, path = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError):
         raise DataError(
-            f"{_SECRET.sub('', url)} must be downloaded first, got a scheme that nothing "
-            f"installed reads: {scheme}://"
+            f"{url} must be downloaded first, got a scheme that nothing installed reads: "
+            f"{scheme}://"
         ) from None
     return filesystems.PyFileSystem(filesystems.FSSpecHandler(system)), path
 
 
-def _save(stream: HTTPResponse | pa.NativeFile, partial: Path, expected: int | None) -> None:
-    free = shutil.disk_usage(partial.parent).free
-    if expected is not None and expected > free:
-        raise OSError(f"{expected / 1e9:.1f} GB for a disk with {free / 1e9:.1f} GB free")
+def _save(
+    stream: HTTPResponse | pa.NativeFile,
+    partial: Path,
+    expected: int | None,
+    limits: DownloadLimits,
+) -> None:
+    free = max(0, shutil.disk_usage(partial.parent).free - SPARED)
+    most = min(free, limits.bytes or free)
+    began = time.monotonic()
     with partial.open("wb") as file:
-        shutil.copyfileobj(stream, file, _CHUNK)
+        while max(file.tell(), expected or 0) <= most:
+            data = stream.read1(_CHUNK)
+            if not data:
+                break
+            file.write(data)
+            seconds = time.monotonic() - began
+            if limits.seconds is not None and seconds > limits.seconds:
+                raise OSError(
+                    f"more than the {limits.seconds:g} s that max_download_seconds allows"
+                )
         size = file.tell()
+    if max(size, expected or 0) > most:
+        rule = "the disk has free" if most == free else "max_download_bytes allows"
+        raise OSError(f"more than the {most:,} bytes that {rule}")
     if expected is not None and size != expected:
         raise OSError(f"{size} bytes of {expected}")
 

@@ -9,8 +9,9 @@ import polars as pl
 from typing_extensions import override
 
 from multiembed.base.errors import DataError
-from multiembed.data.encoding.typed import as_text
+from multiembed.data.encoding.typed import as_text, check_names
 from multiembed.data.sources.arrow_streams import PANDAS_INDEX
+from multiembed.data.sources.fetching import UNLIMITED, DownloadLimits
 from multiembed.data.sources.found_files import FoundFile, RawSource, find_files, without_empty
 from multiembed.data.sources.source import (
     SAMPLE_PLACES,
@@ -21,8 +22,6 @@ from multiembed.data.sources.source import (
     RowReader,
 )
 
-_POLARS_PATTERN = re.compile(r"\*|\^.*\$", re.DOTALL)
-"""Names that polars takes for those of several columns."""
 _INDEX_NAME = re.compile(r"Unnamed: 0(\.\d+)*|__index_level_\d+__")
 """What pandas calls the index of a frame without a name, when it writes it or reads it again."""
 
@@ -77,9 +76,7 @@ class FileSeries(RowReader):
         if chosen:
             dropped = {*dropped, *(name for name in known if name not in wanted)}
         self.names = tuple(n for n in self.names if n not in dropped or n in extra)
-        odd = [name for name in self.names if _POLARS_PATTERN.fullmatch(name) or "\0" in name]
-        if odd:
-            raise DataError(f"{self.files[0]}: a column must have a plain name, got {odd[0]!r}")
+        check_names(self.names, self.files[0])
         constant = {n for file in found for n in file.all_partitions if n not in file.partitions}
         self.unlearned = {*dropped, *asides, *constant - far} & set(extra) - set(wanted)
         self.remarks = tuple(asides[name] for name in asides if name not in (*dropped, *extra))
@@ -169,6 +166,7 @@ def open_files(
     downloads: Path,
     opener: Callable[[Path], FileReader],
     *,
+    limits: DownloadLimits = UNLIMITED,
     wanted: Collection[str] = (),
     extra: Collection[str] = (),
     chosen: Collection[str] = (),
@@ -180,6 +178,7 @@ def open_files(
         source: What leads to the files.
         downloads: Directory for what comes from URLs.
         opener: Opens one of them.
+        limits: What may be downloaded.
         wanted: Columns that somebody asks for by name.
         extra: Columns that are read for another use than to be learned from.
         chosen: If given, the only columns to be learned from, beside those wanted.
@@ -188,7 +187,7 @@ def open_files(
     Raises:
         DataError: If there are none, a split is missing, or their columns do not fit.
     """
-    found, remarks = without_empty(find_files(source, downloads))
+    found, remarks = without_empty(find_files(source, downloads, limits))
     members = [opener(file.path) for file in found]
     series = FileSeries(members, found, wanted=wanted, extra=extra, chosen=chosen, dropped=dropped)
     series.remarks = (*remarks, *series.remarks)

@@ -14,10 +14,11 @@ from typing import NamedTuple
 from typing_extensions import override
 
 from multiembed.base.errors import DataError
-from multiembed.base.registry import Registry
+from multiembed.data.sources.fetching import DownloadLimits
 from multiembed.data.sources.file_series import open_files
 from multiembed.data.sources.found_files import RawSource
 from multiembed.data.sources.header import read_header
+from multiembed.data.sources.raw_formats import FORMATS
 from multiembed.data.sources.read_options import ReadOptions
 from multiembed.data.sources.records import Dialect, read_records
 from multiembed.data.sources.source import Column, FileReader, RowReader
@@ -67,6 +68,7 @@ class RawFormat(ABC):
             source,
             downloads,
             lambda file: self.open_file(file, options),
+            limits=DownloadLimits(options.max_download_bytes, options.max_download_seconds),
             wanted=_named_by(options),
             extra=options.extra_columns,
             chosen=() if options.no_header else options.columns,
@@ -89,22 +91,6 @@ class RawFormat(ABC):
             ConfigError: If the user's words are not enough.
             DataError: If the columns are not those of the format.
         """
-
-
-FORMATS: Registry[RawFormat] = Registry(
-    "format",
-    {
-        "flights": "multiembed.data.sources.flights:FLIGHTS",
-        "criteo": "multiembed.data.sources.formats:CRITEO",
-        "avazu": "multiembed.data.sources.formats:AVAZU",
-        "table": "multiembed.data.sources.columnar:TABLE",
-        "criteo_x4": "multiembed.data.sources.formats:CRITEO_X4",
-        "avazu_x4": "multiembed.data.sources.formats:AVAZU_X4",
-        "frappe_x1": "multiembed.data.sources.formats:FRAPPE_X1",
-        "movielenslatest_x1": "multiembed.data.sources.formats:MOVIELENS_X1",
-    },
-)
-"""Every format, in the order in which they are listed."""
 
 
 def read_options(schema: Schema) -> ReadOptions:
@@ -143,8 +129,9 @@ def open_to_score(raw: Path | str, schema: Schema, downloads: Path) -> RowReader
             lambda file: format.open_to_score(file, schema),
             wanted={field.column for field in schema.fields} | {schema.label},
         )
+    names = set(reader.names)
     for field in schema.fields:
-        if field.column not in reader.names:
+        if field.column not in names:
             known = ", ".join(reader.names[:20])
             raise DataError(f"{raw} must have a column {field.column!r}, got {known}")
     return reader

@@ -1,8 +1,11 @@
 """What a source leads to: files, in order, with what their directories' names say of them."""
 
 import os
+import re
+import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -10,13 +13,20 @@ from urllib.request import url2pathname
 
 from multiembed.base.errors import DataError
 from multiembed.data.sources.contents import look_into
-from multiembed.data.sources.fetching import fetch, is_hidden, scheme_of
+from multiembed.data.sources.fetching import UNLIMITED, DownloadLimits, fetch, is_hidden, scheme_of
+from multiembed.data.sources.source import reading
 from multiembed.data.store.schema import SPLITS
 
 RawSource = str | Path | Sequence[str | Path] | Mapping[str, "str | Path | Sequence[str | Path]"]
 """A file, a directory, a pattern or a URL; several of them; or one of these for every split."""
 NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 """What Hive and Spark write for a missing value."""
+KINDS_OF_FILES = {
+    **{stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"},
+    **dict.fromkeys([stat.S_IFCHR, stat.S_IFBLK], "a device"),
+}
+"""What is no file to read: it may have no end, and has no second time."""
+_WILD = re.compile(r"[*?[]")
 
 
 class FoundFile(NamedTuple):
@@ -41,7 +51,7 @@ class FoundFile(NamedTuple):
         return self._values(None)
 
     def _values(self, depth: int | None) -> dict[str, str | None]:
-        steps = self.url.partition("?")[0].split("/") if self.url else self.path.parts
+        steps = self.url.split("/") if self.url else self.path.parts
         first = 0 if depth is None else len(steps) - 1 - depth
         pairs = (step.partition("=") for step in steps[first:-1])
         return {
@@ -51,12 +61,15 @@ class FoundFile(NamedTuple):
         }
 
 
-def find_files(source: RawSource, downloads: Path) -> list[FoundFile]:
+def find_files(
+    source: RawSource, downloads: Path, limits: DownloadLimits = UNLIMITED
+) -> list[FoundFile]:
     """Find the files of a source, in order.
 
     Args:
         source: What leads to them.
         downloads: Directory for what comes from URLs.
+        limits: What may be downloaded.
 
     Raises:
         DataError: If there are none, a split is missing, or a file is given twice.
@@ -70,13 +83,17 @@ def find_files(source: RawSource, downloads: Path) -> list[FoundFile]:
         found = [
             file._replace(split=code)
             for code, name in enumerate(SPLITS)
-            for file in _every(source[name], downloads)
+            for file in _every(source[name], downloads, limits)
         ]
     else:
-        found = list(_every(source, downloads))
-    for path, count in Counter(file.path for file in found).items():
+        found = list(_every(source, downloads, limits))
+    for file in found:
+        _check_name(file.path)
+    real = [os.path.realpath(file.path) for file in found]
+    for path, count in Counter(real).items():
         if count > 1:
-            raise DataError(f"{path} must be given once and for one split only, got it twice")
+            given = found[real.index(path)].path
+            raise DataError(f"{given} must be given once and for one split only, got it twice")
     return found
 
 
@@ -94,46 +111,100 @@ def without_empty(found: Sequence[FoundFile]) -> tuple[list[FoundFile], tuple[st
     return kept, (f"{files} skipped, first {skipped[0].url or skipped[0].path}",)
 
 
-def _every(source: str | Path | Sequence[str | Path], downloads: Path) -> Iterator[FoundFile]:
+def _every(
+    source: str | Path | Sequence[str | Path], downloads: Path, limits: DownloadLimits
+) -> Iterator[FoundFile]:
     for one in [source] if isinstance(source, str | Path) else source:
+        _check_name(one)
         scheme = scheme_of(one)
         if scheme == "file":
             parts = urlsplit(str(one))
             if parts.netloc not in ("", "localhost"):
-                raise DataError(f"{one} must be file:///PATH, got the machine {parts.netloc!r}")
+                machine = parts.netloc.rpartition("@")[2]
+                raise DataError(f"{one} must be file:///PATH, got the machine {machine!r}")
             yield from _found(Path(url2pathname(parts.path)))
         elif scheme:
-            for path, name in fetch(str(one), downloads).items():
+            for path, name in fetch(str(one), downloads, limits).items():
                 depth = len(path.relative_to(downloads).parts) - 2
                 yield FoundFile(path, depth, name)
         else:
             yield from _found(Path(one))
 
 
+def _check_name(path: str | Path) -> None:
+    """Refuse a name that no file has, or that no text can hold, such as a record of it."""
+    shown = str(path).encode(errors="backslashreplace").decode()
+    if shown != str(path) or "\0" in shown or not shown:
+        raise DataError(f"a source must be a path in UTF-8 and without NUL, got '{shown}'")
+
+
 def _found(path: Path) -> Iterator[FoundFile]:
-    if path.is_file():
-        yield FoundFile(path)
-        return
-    root, tops = path, [path]
-    if not path.is_dir():
-        wild = [place for place, step in enumerate(path.parts) if any(c in step for c in "*?[")]
-        if not wild:
+    """Find files by a name: what is there stands for itself, and the rest may be a pattern."""
+    root, pattern, asked = Path(), path.parts, False
+    with reading([path]):
+        while pattern and _is_there(root / pattern[0]):
+            root, pattern = root / pattern[0], pattern[1:]
+        if pattern and not _WILD.search("/".join(pattern)):
             raise DataError(f"{path} must be a file, a directory or a pattern, got nothing there")
-        root, pattern = Path(*path.parts[: wild[0]]), path.parts[wild[0] :]
-        found = list(root.glob(str(Path(*pattern))))
+        if root.is_file():
+            yield FoundFile(root)
+            return
         asked = is_hidden("/".join(pattern))
-        tops = [top for top in found if asked or not is_hidden(top.relative_to(root).as_posix())]
-    files = sorted({file for top in tops for file in _below(top)})
+        tops = [top for top in _expand(root, pattern) if asked or not _is_hidden_in(root, top)]
+        files = sorted({file for top in tops for file in _below(top)})
     if not files:
         raise DataError(f"{path} must lead to files, got none")
     for file in files:
         yield FoundFile(file, len(file.relative_to(root).parts) - 1)
 
 
+def _is_there(path: Path) -> bool:
+    """Say so also of what leads nowhere; what cannot be looked at is an error."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _is_hidden_in(root: Path, top: Path) -> bool:
+    return is_hidden(top.relative_to(root).as_posix())
+
+
+def _expand(root: Path, pattern: Sequence[str]) -> Iterator[Path]:
+    """Follow a pattern step by step."""
+    if not (pattern and root.is_dir()):
+        yield from () if pattern else [root]
+        return
+    step, rest = pattern[0], pattern[1:]
+    if step == "**":
+        yield from _expand(root, rest)
+    elif _is_there(root / step):
+        yield from _expand(root / step, rest)
+        return
+    for name in os.listdir(root):
+        below = root / name
+        if step != "**" and fnmatchcase(name, step):
+            yield from _expand(below, rest)
+        elif step == "**" and below.is_dir() and not below.is_symlink():
+            yield from _expand(below, pattern)
+
+
 def _below(top: Path) -> Iterator[Path]:
-    """Walk through a directory, but not through what is hidden or begins with `_`."""
-    if top.is_file():
-        yield top
-    for folder, folders, names in os.walk(top):
-        folders[:] = [name for name in folders if not is_hidden(name)]
-        yield from (Path(folder, name) for name in names if not is_hidden(name))
+    """Walk through a directory, but not through what is hidden or begins with `_`.
+
+    Raises:
+        DataError: If what lies there is neither a file nor a directory, such as a named pipe.
+    """
+    waiting = [(top, frozenset[str]())]
+    while waiting:
+        path, above = waiting.pop()
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            yield path
+        elif not stat.S_ISDIR(mode):
+            kind = KINDS_OF_FILES.get(stat.S_IFMT(mode), "something else")
+            raise DataError(f"{path} must be a file or a directory, got {kind}")
+        elif (real := os.path.realpath(path)) not in above:  # else a link to where it lies in
+            names = (name for name in os.listdir(path) if not is_hidden(name))
+            waiting += [(path / name, above | {real}) for name in names]

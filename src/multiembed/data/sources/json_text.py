@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import polars as pl
 from typing_extensions import override
 
 from multiembed.base.errors import DataError
+from multiembed.data.encoding.typed import check_names
 from multiembed.data.sources.contents import (
     BYTE_ORDER_MARK,
     FIRST_BYTES,
@@ -110,10 +110,15 @@ def _read_keys(file: Path, dialect: Dialect) -> dict[str, set[int]]:
     for records in read_records(file, dialect):
         count = scan_keys(np.frombuffer(records.text, np.uint8), seen, found)
         for begin, end, kind in found[: max(0, count)].tolist():
-            with suppress(ValueError):  # else the row is malformed, and named when it is read
+            try:
                 name = json.loads(records.text[begin:end])
                 name.encode()
-                keys.setdefault(name, set()).add(kind)
+            except ValueError:  # the row is malformed, and named when it is read
+                continue
+            if "\0" in name:
+                row = np.searchsorted(records.ends, begin, side="right")
+                check_names([name], f"{file} line {records.lines[row]}")
+            keys.setdefault(name, set()).add(kind)
         total += count
         if count < 0 or total > MOST_KEYS:
             raise DataError(f"{file} must have at most {MOST_KEYS:,} different keys, got more")

@@ -10,7 +10,6 @@ from pydantic import Field as Limited
 
 from multiembed.base.flags import Flag
 from multiembed.data.encoding.canonical import canonical_text
-from multiembed.data.encoding.moments import is_format
 
 _ESCAPED = re.compile(r"\\(t|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|0)")
 """How a command line writes characters that are hard to type."""
@@ -65,6 +64,12 @@ class ReadOptions(BaseModel):
     does: a quote inside quotes is written twice."""
     comment: str | None = None
     """How lines begin that are no rows, such as '#'. By default all lines are rows."""
+
+    max_download_bytes: Annotated[int | None, Limited(exclude=True, ge=1)] = None
+    """Most bytes of a file that is downloaded; by default what the disk has free."""
+    max_download_seconds: Annotated[float | None, Limited(exclude=True, gt=0)] = None
+    """Most seconds that the download of a file takes; by default any number, but for 60 without a
+    byte."""
 
     @field_validator("missing")
     @classmethod
@@ -124,6 +129,8 @@ class ReadOptions(BaseModel):
     @field_validator("dates")
     @classmethod
     def _check_dates(cls, dates: dict[str, str]) -> dict[str, str]:
+        from multiembed.data.encoding.moments import is_format  # and with it polars
+
         if not all(is_format(format) for format in dates.values()):
             raise ValueError("iso, s, ms, us, ns or a format of strptime")
         return dates

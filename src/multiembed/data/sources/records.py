@@ -17,7 +17,9 @@ from multiembed.data.sources.source import START, Mark
 BYTES_PER_READ = 1 << 24
 """Bytes read at once."""
 LONGEST = 1 << 26
-"""A record this long is a quote that nobody closed."""
+"""A record this long is a quote that nobody closed, or no row."""
+MOST_LINES = 1 << 21
+"""Lines cut at once, give or take: a few bytes each would need many times their memory."""
 
 
 class Dialect(NamedTuple):
@@ -92,7 +94,7 @@ def read_records(
     after, rest, cut = start, b"", _cutter(dialect, start)
     pieces = read_text(file, dialect.encoding, skipped=start.offset, step=step or BYTES_PER_READ)
     position = 0
-    for data, read in chain(pieces, [(b"", 0)]):
+    for data, read in chain(_in_few_lines(pieces), [(b"", 0)]):
         position = max(position, read)
         if after.offset == 0 and not rest and data.startswith(BYTE_ORDER_MARK):
             data = data.removeprefix(BYTE_ORDER_MARK)
@@ -105,7 +107,16 @@ def read_records(
         if len(records.ends):
             yield records._replace(position=position)
         if rest.strip() and (not read or len(rest) > LONGEST):
-            raise DataError(f"{file} line {after.line}: {_unclosed(dialect)}")
+            line = b"\n" not in rest.rstrip(b"\n") and len(rest) > LONGEST
+            reason = f"must be shorter than {LONGEST} bytes" if line else _unclosed(dialect)
+            raise DataError(f"{file} line {after.line}: {reason}")
+
+
+def _in_few_lines(pieces: Iterator[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
+    for data, read in pieces:
+        step = MOST_LINES if data.count(b"\n") > MOST_LINES else max(1, len(data))
+        for begin in range(0, len(data), step):
+            yield data[begin : begin + step], read
 
 
 def _unclosed(dialect: Dialect) -> str:

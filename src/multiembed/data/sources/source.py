@@ -30,7 +30,15 @@ SAMPLE_PLACES = 5
 
 
 UNREADABLE = (
-    *(OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError),
+    *(
+        OSError,
+        EOFError,
+        RecursionError,
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        NotImplementedError,
+    ),
     *(pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException),
 )
 """What goes wrong where files are read."""
@@ -213,7 +221,8 @@ def reading(files: Sequence[Path]) -> Iterator[None]:
         yield
     except UNREADABLE as error:
         reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["nothing"])[0]
-        names = " and ".join(str(file) for file in files)
+        found = getattr(error, "filename", None)  # below a directory, which of its files
+        names = found if isinstance(found, str) else " and ".join(map(str, files))
         raise DataError(f"{names} must be readable, got: {reason}") from None
 
 

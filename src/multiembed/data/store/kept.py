@@ -15,7 +15,7 @@ from multiembed.base.errors import DataError
 from multiembed.base.files import write_whole
 from multiembed.data.store.dataset import Dataset
 from multiembed.data.store.schema import Schema, SplitName
-from multiembed.data.store.shards import shard_name
+from multiembed.data.store.shards import read_frame, shard_name
 
 FOLDER = "kept"
 OTHERS = "others"
@@ -74,7 +74,7 @@ def groups_of(dataset: Dataset, split: str, column: str) -> Int64[np.ndarray, " 
     groups[np.isin(ids, vocabulary.filter(pl.col("value").is_null())["id"])] = NO_GROUP
     files = sorted((dataset.path / OTHERS).glob("*.parquet")) if split == "test" else []
     if files:
-        others = pl.concat([pl.read_parquet(file) for file in files])
+        others = pl.concat(map(read_frame, files))
         others = others.filter(pl.col("field") == dataset.field_names.index(column))
         groups[others["row"].to_numpy()] = vocabulary.height + _numbered(others["value"])
     return groups
@@ -88,9 +88,11 @@ def asked_for(schema: Schema) -> tuple[str, ...]:
 
 def _read(dataset: Dataset, split: str, column: str) -> pl.Series | None:
     files = sorted((dataset.path / FOLDER / split).glob("*.parquet"))
-    if not files or column not in pl.read_parquet_schema(files[0]):
+    if not files:
         return None
-    return pl.concat([pl.read_parquet(file, columns=[column]) for file in files])[column]
+    with files[0].open("rb") as first:
+        known = column in pl.read_parquet_schema(first)
+    return pl.concat(read_frame(file, [column]) for file in files)[column] if known else None
 
 
 def _numbered(values: pl.Series) -> Int64[np.ndarray, " rows"]:
@@ -123,5 +125,9 @@ def _write(path: Path, parts: Sequence[pl.DataFrame]) -> None:
     frame = pl.concat(parts) if parts else pl.DataFrame()
     if frame.height:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.with_suffix(".parquet")
-        write_whole(file, lambda to: frame.write_parquet(to, compression="lz4", statistics=False))
+
+        def write(to: Path) -> None:
+            with to.open("wb") as out:
+                frame.write_parquet(out, compression="lz4", statistics=False)
+
+        write_whole(path.with_suffix(".parquet"), write)

@@ -1,11 +1,11 @@
 """What an encoded dataset says about itself, in a file that a person can read."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     JsonValue,
@@ -14,8 +14,9 @@ from pydantic import (
 )
 from pydantic import Field as Limited
 
-from multiembed.base.errors import DataError
+from multiembed.base.errors import DataError, without_secrets
 from multiembed.base.files import write_text
+from multiembed.base.json_files import read_json_file
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "valid", "test")
@@ -63,7 +64,7 @@ class Field(_Frozen):
 
     name: str
     kind: Kind
-    cardinality: int
+    cardinality: Annotated[int, Limited(ge=1, lt=2**31)]
     """Number of ids: the kept values, and id 0 for every other value."""
     min_count: int
     """Values counted less often than this are *other*."""
@@ -136,7 +137,7 @@ class SplitSummary(_Frozen):
 class SourceFile(_Frozen):
     """One file that the rows were read from."""
 
-    path: str
+    path: Annotated[str, AfterValidator(without_secrets)]
     bytes: int
     sha256: str
 
@@ -247,15 +248,9 @@ class Schema(_Frozen):
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        reason = error.strerror or "cannot be read"
-        raise DataError(
-            f"{file.parent} must be an encoded dataset, got no {file.name}: {reason}"
-        ) from None
-    except ValueError as error:
-        raise DataError(f"{file} must be JSON, got {error}") from None
+    if not file.is_file():
+        raise DataError(f"{file.parent} must be an encoded dataset, got no {file.name} in it")
+    content = read_json_file(file)
     if not isinstance(content, dict):
         raise DataError(f"{file} must hold a JSON object, got {type(content).__name__}")
     return content

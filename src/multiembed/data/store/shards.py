@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 from jaxtyping import Int32, Integer, UInt8
 
@@ -54,6 +55,22 @@ def write_batch(path: Path, batch: pa.RecordBatch) -> None:
             writer.write_batch(batch)
 
     write_whole(path, write)
+
+
+def write_frame(path: Path, frame: pl.DataFrame) -> None:
+    """Write a Parquet file whose name stands for itself: polars knows patterns and a home `~`."""
+    with path.open("wb") as file:
+        frame.write_parquet(file, compression="zstd")
+
+
+def read_frame(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
+    """Read a Parquet file whose name stands for itself.
+
+    Raises:
+        OSError: Or one of polars' errors, if it cannot be read.
+    """
+    with path.open("rb") as file:
+        return pl.read_parquet(file, columns=columns)
 
 
 def map_shard(path: Path, fields: int) -> Shard:

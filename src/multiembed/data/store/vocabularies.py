@@ -8,17 +8,20 @@ from pathlib import Path
 import polars as pl
 
 from multiembed.base.errors import DataError
-from multiembed.base.files import write_whole
 from multiembed.data.store.schema import Field
+from multiembed.data.store.shards import read_frame, write_frame
 
 VOCABULARIES = "vocabulary"
 
 
 def write_vocabulary(folder: Path, field: str, vocabulary: pl.DataFrame) -> None:
-    """Write the kept values of a field below a dataset or run directory."""
+    """Write the kept values of a field below a directory that is no dataset or run yet.
+
+    Thousands are brought to the disk together: `sync_all` does that.
+    """
     path = folder / VOCABULARIES / vocabulary_file(field)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda to: vocabulary.write_parquet(to, compression="zstd"))
+    write_frame(path, vocabulary)
 
 
 def read_vocabulary(folder: Path, field: str) -> pl.DataFrame:
@@ -29,7 +32,7 @@ def read_vocabulary(folder: Path, field: str) -> pl.DataFrame:
     """
     path = folder / VOCABULARIES / vocabulary_file(field)
     try:
-        return pl.read_parquet(path)
+        return read_frame(path)
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path} must be the vocabulary of field {field!r}, got {reason}") from None

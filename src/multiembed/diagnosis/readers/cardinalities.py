@@ -1,13 +1,15 @@
 """Field sizes: as a person gives them, and one concatenated table cut by them."""
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
 
 from multiembed.base.errors import DataError
+from multiembed.base.json_files import read_json_file
 from multiembed.diagnosis.readers.table import StoredTensor
 
+LARGEST_SIZE = 10**15
+"""Of a table: more than any memory or disk holds."""
 Cardinalities = Mapping[str, int] | Sequence[int]
 """Rows of every field, by name or in order."""
 
@@ -22,13 +24,16 @@ def parse_cardinalities(text: str) -> dict[str, int]:
         DataError: If a size is no positive whole number.
     """
     path = Path(text)
-    if all(part.strip().isdigit() for part in text.split(",")):
+    if all(_is_number(part) for part in text.split(",")):
         return _named(text.split(","), text)
-    if not path.is_file():
-        raise DataError(f"cardinalities must be numbers or a file of them, got '{text}'")
-    content = path.read_text()
+    if not is_file(path):
+        raise DataError(f"cardinalities must be numbers or a file of them, got '{text[:200]}'")
     if path.suffix == ".json":
-        return _from_json(content, text)
+        return _from_json(path)
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} must be a file of field sizes, got {error}") from None
     lines = [line.replace(",", " ").split() for line in content.splitlines() if line.strip()]
     if all(len(line) == 2 for line in lines):
         return _checked({name: size for name, size in lines}, text)
@@ -57,18 +62,26 @@ def rows_by_field(tensor: StoredTensor, cardinalities: Cardinalities) -> dict[st
     }
 
 
-def _from_json(content: str, source: str) -> dict[str, int]:
+def is_file(path: Path) -> bool:
+    """Say whether there is a file of that name, which need not be one that can be."""
     try:
-        loaded = json.loads(content)
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _from_json(path: Path) -> dict[str, int]:
+    loaded = read_json_file(path)
+    try:
         if isinstance(loaded, dict) and isinstance(loaded.get("fields"), list):
             loaded = {field["name"]: field["cardinality"] for field in loaded["fields"]}
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(f"{source} must hold field sizes as JSON, got {error}") from error
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path} must hold field sizes as JSON, got {error}") from error
     if isinstance(loaded, dict):
-        return _checked(loaded, source)
+        return _checked(loaded, str(path))
     if isinstance(loaded, list):
-        return _named(loaded, source)
-    raise DataError(f"{source} must hold a list or a mapping of sizes, got {loaded!r}")
+        return _named(loaded, str(path))
+    raise DataError(f"{path} must hold a list or a mapping of sizes, got {shown_short(loaded)}")
 
 
 def _named(sizes: Sequence[object], source: str) -> dict[str, int]:
@@ -78,10 +91,26 @@ def _named(sizes: Sequence[object], source: str) -> dict[str, int]:
 def _checked(sizes: Mapping[str, object], source: str) -> dict[str, int]:
     checked = {}
     for name, size in sizes.items():
-        text = str(size).strip()
-        if not text.isdigit() or int(text) < 1:
-            raise DataError(f"{source}: size of field '{name}' must be at least 1, got {size!r}")
-        checked[name] = int(text)
+        if not isinstance(size, int | str) or not _is_number(str(size)) or not int(size):
+            raise DataError(
+                f"{source}: size of field '{name[:200]}' must be at least 1, got "
+                f"{shown_short(size)}"
+            )
+        checked[name] = int(size)
     if not checked:
         raise DataError(f"{source} must name at least one field size, got none")
     return checked
+
+
+def _is_number(text: str) -> bool:
+    text = text.strip()
+    return text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= LARGEST_SIZE
+
+
+def shown_short(value: object) -> str:
+    """Return a value as an error shows it: its beginning."""
+    try:
+        said = repr(value)
+    except (ValueError, RecursionError):  # more digits or brackets than Python writes
+        return "one that is too long to show"
+    return said if len(said) <= 80 else said[:80] + "…"

@@ -8,6 +8,9 @@ import polars as pl
 from jaxtyping import Num
 
 from multiembed.base.errors import DataError
+from multiembed.data.store.shards import read_frame
+from multiembed.diagnosis.readers.array_files import map_array, read_archive
+from multiembed.diagnosis.readers.cardinalities import is_file
 from multiembed.diagnosis.readers.table import RowCounts, Table
 
 GivenCounts = str | Path | Num[np.ndarray, " rows"] | Mapping[str, Num[np.ndarray, " rows"]]
@@ -38,20 +41,19 @@ def fit_counts(counts: GivenCounts, tables: Sequence[Table]) -> tuple[dict[str, 
 
 
 def _of_file(path: Path, sizes: Mapping[str, int]) -> dict[str, RowCounts]:
-    if not path.is_file():
+    if not is_file(path):
         raise DataError(f"counts must be a file, got nothing at {path}")
     with path.open("rb") as file:
         head = file.read(6)
     try:
         if head == b"\x93NUMPY":
-            return _in_order(np.load(path, allow_pickle=False), sizes, str(path))
+            return _in_order(_plain(map_array(path), str(path)), sizes, str(path))
         if head[:4] == b"PK\x03\x04":
-            with np.load(path, allow_pickle=False) as archive:
-                given = {name: archive[name] for name in archive.files}
+            given = {n: of.whole().numpy() for n, of in read_archive(path).tensors.items()}
             if len(given) == 1 and not given.keys() & sizes.keys():
                 return _in_order(next(iter(given.values())), sizes, str(path))
             return {name: _whole(of, f"{path}: {name}") for name, of in given.items()}
-        frame = pl.read_parquet(path) if head[:4] == b"PAR1" else _text(path)
+        frame = read_frame(path) if head[:4] == b"PAR1" else _text(path)
     except DataError:
         raise
     except Exception as error:  # NumPy and polars fail in many ways on broken files
@@ -65,7 +67,8 @@ def _text(path: Path) -> pl.DataFrame:
         first = file.readline()
     separator = next((mark for mark in "\t;," if mark in first), ",")
     headed = not all(part.strip().isdigit() for part in first.split(separator))
-    return pl.read_csv(path, separator=separator, has_header=headed, infer_schema_length=None)
+    with path.open("rb") as file:
+        return pl.read_csv(file, separator=separator, has_header=headed, infer_schema_length=None)
 
 
 def _of_frame(frame: pl.DataFrame, sizes: Mapping[str, int], source: str) -> dict[str, RowCounts]:
@@ -131,3 +134,9 @@ def _whole(counts: np.ndarray, source: str) -> RowCounts:
         row = int(np.argmax(bad))
         raise DataError(f"{source} must hold whole numbers from 0, got {counts[row]} in row {row}")
     return counts.astype(np.int64)
+
+
+def _plain(counts: np.ndarray | None, source: str) -> np.ndarray:
+    if counts is None:
+        raise DataError(f"{source} must hold whole numbers, got Python objects")
+    return counts

@@ -6,8 +6,13 @@ one, and only the parts that hold the rows asked for are in memory.
 """
 
 import io
+import itertools
 import math
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import accumulate
+from operator import gt
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +20,12 @@ import torch
 from torch import Tensor
 
 from multiembed.base.errors import DataError
+from multiembed.diagnosis.readers.pickled_arrays import is_shape
 from multiembed.diagnosis.readers.pickles import load_pickle
 from multiembed.diagnosis.readers.table import StoredTensor
 from multiembed.diagnosis.readers.torch_files import load_torch
+
+_MOST_AXES = 8
 
 
 @dataclass(frozen=True)
@@ -68,37 +76,87 @@ class _ShardedTensor:
 
 
 def read_distributed(folder: Path) -> dict[str, StoredTensor]:
-    """Return every tensor of a distributed checkpoint, unread."""
+    """Return every tensor of a distributed checkpoint, unread.
+
+    Raises:
+        DataError: If a tensor's parts do not make it whole, each row once.
+    """
     metadata: Any = load_pickle(folder / ".metadata")
     try:
         files = {
-            (index.fqn, tuple(index.offset)): info
-            for index, info in metadata.storage_data.items()
+            (index.fqn, _whole(index.offset)): info
+            for index, info in _pairs(metadata.storage_data)
             if vars(index).get("offset") is not None  # else bytes of a Python object
         }
         return {
             name: _stored(folder, name, entry, files)
-            for name, entry in metadata.state_dict_metadata.items()
+            for name, entry in _pairs(metadata.state_dict_metadata)
             if "chunks" in vars(entry) and len(entry.size) > 0
         }
-    except (AttributeError, TypeError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # what a foreign pickle holds can lack anything
         raise DataError(f"{folder}/.metadata: must list tensors and their files") from error
 
 
+def _pairs(mapping: object) -> Iterable[tuple[Any, Any]]:
+    if not isinstance(mapping, dict):
+        raise TypeError("a mapping must be one")
+    return mapping.items()
+
+
+def _whole(numbers: Any) -> tuple[int, ...]:  # noqa: ANN401
+    if not is_shape(found := tuple(numbers)):
+        raise TypeError("sizes must be whole numbers")
+    return found
+
+
 def _stored(folder: Path, name: str, entry: Any, files: dict[Any, Any]) -> StoredTensor:  # noqa: ANN401
-    parts = []
+    shape, parts = _whole(entry.size), []
     for chunk in entry.chunks:
-        info = files.get((name, tuple(chunk.offsets)))
-        if info is None or not (folder / info.relative_path).is_file():
-            raise DataError(f"{folder}: must hold all parts of '{name}', got one missing")
-        place = folder / info.relative_path
-        part = _Part(tuple(chunk.offsets), tuple(chunk.sizes), place, info.offset, info.length)
-        parts.append(part)
-    shape = tuple(entry.size)
-    if sum(math.prod(part.sizes) for part in parts) < math.prod(shape):
-        raise DataError(f"{folder}: the parts of '{name}' must cover its {shape}, got less")
+        offsets, sizes = _whole(chunk.offsets), _whole(chunk.sizes)
+        info = files.get((name, offsets))
+        place = folder / ("" if info is None else info.relative_path)
+        if info is None or place.parent != folder or not place.is_file():
+            rows = f"rows {offsets[0]:,} to {offsets[0] + sizes[0] - 1:,}"
+            raise DataError(
+                f"{folder}: must hold all parts of '{name}', got one missing that holds {rows}"
+            )
+        start, length = _whole((info.offset, info.length))
+        parts.append(_Part(offsets, sizes, place, start, length))
+    problem = _untiled(shape, parts)
+    if problem:
+        raise DataError(f"{folder}: the parts of '{name}' must make up its {shape}, got {problem}")
     tensor = _ShardedTensor(shape, _dtype(entry.properties), parts)
     return StoredTensor(shape, tensor.dtype, tensor.read)
+
+
+def _untiled(shape: tuple[int, ...], parts: list[_Part]) -> str:
+    """Say what keeps parts from making up a tensor, each number once; nothing if they do.
+
+    Where every row has as many numbers as it should, and every corner of a part is that of an even
+    number of parts but for the tensor's own, no number is missing or in two parts.
+    """
+    if len(shape) > _MOST_AXES:
+        return f"more than {_MOST_AXES} axes"
+    changes: Counter[int] = Counter()
+    corners: set[tuple[int, ...]] = set()
+    for number, part in enumerate((None, *parts)):
+        starts, sizes = ((0,) * len(shape), shape) if part is None else (part.offsets, part.sizes)
+        stops = tuple(start + size for start, size in zip(starts, sizes, strict=True))
+        if len(stops) != len(shape) or any(map(gt, stops, shape)):
+            return f"one that reaches beyond it, at {list(starts)} of {list(sizes)}"
+        area = math.prod(sizes[1:])
+        changes[starts[0]] += area if number else -area
+        changes[stops[0]] -= area if number else -area
+        if 0 not in sizes:
+            corners ^= set(itertools.product(*zip(starts, stops, strict=True)))
+    rows = sorted(changes)
+    for first, stop, level in zip(rows, rows[1:], accumulate(map(changes.get, rows)), strict=False):
+        if level:
+            said = "in two parts" if level > 0 else "not all in a part"
+            return f"rows {first:,} to {stop - 1:,} {said}"
+    return "parts that overlap" if corners else ""
 
 
 def _dtype(properties: Any) -> torch.dtype:  # noqa: ANN401

@@ -39,7 +39,7 @@ def read_index(path: Path) -> Contents:
             start = file.tell()
     except struct.error as error:
         raise DataError(f"{path}: must be a whole FAISS index, got a broken one") from error
-    if numbers != dim * count or start + 4 * numbers > path.stat().st_size:
+    if dim < 0 or numbers != dim * count or start + 4 * numbers > path.stat().st_size:
         raise DataError(f"{path}: must hold {count} vectors of {dim}, got {numbers} numbers")
     matrix = rows_of_file(path, (count, dim), torch.float32, start)
     return Contents(tensors={path.stem: matrix}, tables=frozenset([path.stem]))

@@ -1,9 +1,9 @@
 """The order of a FuxiCTR model's fields, which the file beside its checkpoint gives."""
 
-import json
 from pathlib import Path
 
 from multiembed.base.errors import DataError
+from multiembed.base.json_files import read_json_file
 from multiembed.diagnosis.readers.table import Tensors
 
 
@@ -14,9 +14,9 @@ def in_order(tensors: Tensors, feature_map: Path) -> Tensors:
         DataError: If the map is none, or of another model.
     """
     try:
-        listed = json.loads(feature_map.read_text())["features"]
-        features = {name: spec for entry in listed for name, spec in entry.items()}
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        listed = read_json_file(feature_map)["features"]
+        features = {name: {**spec} for entry in listed for name, spec in entry.items()}
+    except (KeyError, AttributeError, TypeError) as error:
         raise DataError(f"{feature_map}: must list features by name") from error
     order = {name: place for place, name in enumerate(features)}
 

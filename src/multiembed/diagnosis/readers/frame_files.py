@@ -3,21 +3,33 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from multiembed.base.errors import DataError
 from multiembed.diagnosis.readers.nested import contents_of
 from multiembed.diagnosis.readers.pickles import first_line
 from multiembed.diagnosis.readers.table import Contents
 from multiembed.diagnosis.readers.vector_columns import contents_of_frame
+from multiembed.diagnosis.readers.zip_files import check_unpacked
 
 _SEPARATORS = ",\t;|"
 
 
 def read_parquet(path: Path) -> Contents:
     """Read the vectors of a Parquet file."""
-    return _framed(path, "a whole Parquet file", lambda: pl.read_parquet(path))
+    try:
+        said = pq.read_metadata(path)
+        groups = [said.row_group(at) for at in range(said.num_row_groups)]
+        values = (of.column(at).num_values for of in groups for at in range(of.num_columns))
+        check_unpacked(str(path), 8 * sum(values), path.stat().st_size)
+    except (pa.ArrowException, OSError) as error:
+        said = first_line(error)
+        raise DataError(f"{path}: must be a whole Parquet file, got {said}") from error
+    return _framed(path, "a whole Parquet file", pl.read_parquet)
 
 
 def read_arrow(path: Path) -> Contents:
@@ -25,14 +37,23 @@ def read_arrow(path: Path) -> Contents:
     with path.open("rb") as file:
         stream = file.read(6) != b"ARROW1"
     if stream:
-        return _framed(path, "a whole Arrow stream", lambda: pl.read_ipc_stream(path))
-    return _framed(path, "a whole Arrow file", lambda: pl.read_ipc(path))
+        return _framed(path, "a whole Arrow stream", lambda _: _of_arrow(path, pa.ipc.open_stream))
+    return _framed(path, "a whole Arrow file", lambda _: _of_arrow(path, pa.ipc.open_file))
 
 
-def _framed(path: Path, what: str, read: Callable[[], pl.DataFrame]) -> Contents:
+def _of_arrow(path: Path, open_with: Callable[..., Any]) -> pl.DataFrame:
+    """Read by pyarrow and check every offset: polars trusts them, and prints what goes wrong."""
+    with open_with(pa.memory_map(str(path))) as reader:
+        table = reader.read_all()
+    table.validate(full=True)
+    return pl.DataFrame(table)
+
+
+def _framed(path: Path, what: str, read: Callable[[BinaryIO], pl.DataFrame]) -> Contents:
     try:
-        frame = read()
-    except Exception as error:  # polars fails in many ways on broken files
+        with path.open("rb") as file:  # polars takes names for patterns
+            frame = read(file)
+    except (Exception, pl.exceptions.PanicException) as error:  # of files that are broken
         raise DataError(f"{path}: must be {what}, got {first_line(error)}") from error
     if frame.height == 0:
         raise DataError(f"{path} must hold rows, got none")
@@ -48,16 +69,30 @@ def separator_of(line: str) -> str | None:
     return found if found in line else None
 
 
+def check_cells(path: Path, separator: str) -> None:
+    """Refuse text of few long lines and many short ones: each would get all columns.
+
+    Raises:
+        DataError: If it is.
+    """
+    most, lines, mark = 0, 0, separator.encode()
+    with path.open("rb") as file:
+        for line in file:
+            most, lines = max(most, line.count(mark)), lines + 1
+    check_unpacked(str(path), 8 * most * lines, path.stat().st_size)
+
+
 def read_csv(path: Path) -> Contents:
     """Read the vectors of a file of delimited text, with or without a heading."""
     first = _first_line_of(path)
     separator = separator_of(first) or ","
+    check_cells(path, separator)
     headed = _is_heading([cell.strip().strip('"') for cell in first.strip("\r\n").split(separator)])
     return _framed(
         path,
         "a whole file of delimited text",
-        lambda: pl.read_csv(
-            path, separator=separator, has_header=headed, infer_schema_length=None
+        lambda file: pl.read_csv(
+            file, separator=separator, has_header=headed, infer_schema_length=None
         ).pipe(_without_ids, headed=headed),
     )
 
@@ -93,8 +128,10 @@ def read_json(path: Path) -> Contents:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: must be JSON, got {first_line(error)}") from error
     if isinstance(loaded, list) and loaded and isinstance(loaded[0], dict):
+        keys = {key for row in loaded if isinstance(row, dict) for key in row}
+        check_unpacked(str(path), 8 * len(keys) * len(loaded), len(text))
         return _framed(
-            path, "rows of one form", lambda: pl.DataFrame(loaded, infer_schema_length=None)
+            path, "rows of one form", lambda _: pl.DataFrame(loaded, infer_schema_length=None)
         )
     contents = contents_of({path.stem: loaded} if isinstance(loaded, list) else loaded, str(path))
     tensors = {path.stem if n == "vectors" else n: of for n, of in contents.tensors.items()}

@@ -26,6 +26,7 @@ _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 """Bytes of the values of metadata, by their kind."""
 _TEXT, _LIST = 8, 9
 _TOKENS = "token_embd.weight"
+_MOST_AXES = 4
 
 
 def read_gguf(path: Path) -> Contents:
@@ -33,7 +34,9 @@ def read_gguf(path: Path) -> Contents:
     try:
         with path.open("rb") as file:
             listed, start = _header(path, file)
-    except (struct.error, KeyError, MemoryError, OverflowError) as error:
+    except (struct.error, KeyError, ValueError, MemoryError, OverflowError, OSError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{path}: must be a whole GGUF file, got a broken one") from error
     tensors: dict[str, StoredTensor] = {}
     skipped = []
@@ -73,12 +76,14 @@ def _header(path: Path, file: BufferedIOBase) -> tuple[list[_Listed], int]:
     for _ in range(values):
         key = _text(file)
         value = _value(file, *struct.unpack("<I", file.read(4)))
-        if key == b"general.alignment" and isinstance(value, int):
+        if key == b"general.alignment" and isinstance(value, int) and value > 0:
             alignment = value
     listed = []
     for _ in range(tensors):
         name = _text(file).decode("utf-8", errors="replace")
         [axes] = struct.unpack("<I", file.read(4))
+        if axes > _MOST_AXES:
+            raise ValueError("too many axes")
         shape = struct.unpack(f"<{axes}Q", file.read(8 * axes))[::-1]
         kind, offset = struct.unpack("<IQ", file.read(12))
         listed.append(_Listed(name, shape, kind, offset))
@@ -95,9 +100,9 @@ def _value(file: BufferedIOBase, kind: int) -> object:
         return _text(file)
     if kind == _LIST:
         inner, count = struct.unpack("<IQ", file.read(12))
-        if inner in (_TEXT, _LIST):
+        if inner == _TEXT:
             for _ in range(count):
-                _value(file, inner)
+                _text(file)
         else:
             file.seek(count * _SIZES[inner], 1)
         return None
@@ -106,7 +111,10 @@ def _value(file: BufferedIOBase, kind: int) -> object:
 
 def _blocks(path: Path, shape: tuple[int, ...], offset: int) -> StoredTensor:
     """Read rows of blocks of 32 numbers, each a code of eight bits times the block's scale."""
-    a_row = shape[1] // 32
+    a_row, left = divmod(shape[1], 32)
+    end = offset + shape[0] * a_row * _BLOCK.itemsize
+    if left or end > path.stat().st_size:
+        raise DataError(f"{path} must be a whole file, got a tensor that is not within it")
 
     def read(start: int, stop: int) -> Tensor:
         place = offset + start * a_row * _BLOCK.itemsize

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from multiembed.base.errors import DataError
 from multiembed.diagnosis.readers.pickled_arrays import PickledArray
-from multiembed.diagnosis.readers.pickles import Placeholder
 from multiembed.diagnosis.readers.roles import is_like_a_table, told_by_modules
 from multiembed.diagnosis.readers.table import Contents, Skipped, StoredTensor
+from multiembed.diagnosis.readers.unpickler import Placeholder
 
 MOST_LEVELS = 64
 """Nesting beyond this is not a checkpoint."""
+_LONGEST_NAME = 1000
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net")
 """Where training scripts put a model's weights inside a larger dictionary."""
 _OPTIMIZER = re.compile("optim|scheduler|scaler", re.IGNORECASE)
@@ -107,9 +108,15 @@ def _walk(loaded: object) -> Iterator[_Found]:
             seen.add(id(node))
             name = type(node).__name__ if isinstance(node, Placeholder) else owner
             for key, value in _children(node):
-                yield from inside(value, (*path, str(key)) if key != "" else path, name)
+                yield from inside(value, (*path, _named(key)) if key != "" else path, name)
 
     return inside(loaded, (), "")
+
+
+def _named(key: object) -> str:
+    if len(name := str(key)) > _LONGEST_NAME:
+        raise DataError(f"a name must have at most {_LONGEST_NAME} letters, got '{name[:40]}…'")
+    return name
 
 
 def is_of_pandas(value: object) -> bool:
@@ -143,8 +150,8 @@ def _children(node: Any) -> Iterator[tuple[object, object]]:  # noqa: ANN401
 def _stacked(node: Any) -> np.ndarray | None:  # noqa: ANN401
     """Return vectors of one length, in a list or by the values they are of, as a matrix."""
     held = list(node.values()) if isinstance(node, Mapping) else node
-    if not isinstance(held, list | tuple) or len(held) < 2:
-        return None
+    if not isinstance(held, list | tuple) or len(held) < 2 or len({*map(id, held)}) < len(held):
+        return None  # one list many times over is no matrix, and can be of any size
     rows: list[Any] = [row.array if isinstance(row, PickledArray) else row for row in held]
     length = len(rows[0]) if isinstance(rows[0], list | tuple | np.ndarray) else 0
     if length < 2 or not all(_is_vector(row, length) for row in rows):

@@ -18,6 +18,7 @@ from torch import Tensor
 from multiembed.base.errors import DataError
 from multiembed.diagnosis.readers.array_files import rows_of_file
 from multiembed.diagnosis.readers.nested import of_array
+from multiembed.diagnosis.readers.pickled_arrays import is_shape
 from multiembed.diagnosis.readers.table import Contents, Skipped, StoredTensor
 
 _TYPES = {
@@ -61,7 +62,9 @@ def read_onnx(path: Path) -> Contents:
             if node.kind == "Constant":  # where some exporters put weights
                 for value in (at for of in _of(message, _ATTRIBUTE) for at in _of(of, _TENSOR)):
                     initialisers[node.outputs[0]] = _tensor(path, content, value)[1]
-    except (ValueError, IndexError, TypeError, RecursionError) as error:
+    except DataError:
+        raise
+    except (ValueError, ArithmeticError, LookupError, TypeError, RuntimeError) as error:
         raise DataError(f"{path}: must be a whole ONNX model, got a broken one") from error
     read = _gathered(nodes)
     tensors = {n: t for n, t in initialisers.items() if isinstance(t, StoredTensor) and t.shape}
@@ -145,8 +148,8 @@ def _tensor(path: Path, content: memoryview, message: memoryview) -> tuple[str, 
     name = str(found.get(_NAME, [b""])[0], "utf-8")
     shape = tuple(_wholes(found.get(_DIMS, [])))
     kind = found.get(_KIND, [0])[0]
-    if kind not in _TYPES:
-        return name, f"of a type that is not read ({kind})"
+    if kind not in _TYPES or not is_shape(shape):
+        return name, f"of a type or shape that is not read ({kind})"
     dtype = _TYPES[kind]
     if _OUTSIDE in found:
         return name, _outside(path, shape, dtype, found[_OUTSIDE])
@@ -189,6 +192,6 @@ def _outside(
     if place.parent != path.parent.resolve() or not place.is_file():
         return f"in a file that is not beside the model ({said.get('location', '')})"
     offset, size = int(said.get("offset", "0") or 0), math.prod(shape) * dtype.itemsize
-    if offset + size > place.stat().st_size:
+    if offset < 0 or offset + size > place.stat().st_size:
         return f"beyond the end of {place.name}"
     return rows_of_file(place, shape, dtype, offset)

@@ -1,13 +1,14 @@
 """Reads the tables of a bundle that this package exported, field by field and set by set."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from multiembed.base.errors import DataError, InputError
+from multiembed.base.json_files import read_json_file
 from multiembed.config import ModelConfig
 from multiembed.diagnosis.readers.cardinalities import rows_by_field
 from multiembed.diagnosis.readers.own_runs import own_checkpoint
@@ -25,13 +26,13 @@ def read_bundle(folder: Path) -> Checkpoint | None:
         DataError: If its files are broken.
     """
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = read_json_file(folder / "manifest.json")
         config = ModelConfig.model_validate(manifest["trained"]["model"])
         sizes = {field["name"]: _rows(folder, field) for field in manifest["fields"]}
         file = folder / Path(manifest["model"]).name
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
         return None
     tensors = open_tensors(file).tensors
     name = next((name for name in tensors if name.endswith(_TABLE)), None)
@@ -51,5 +52,5 @@ def read_bundle(folder: Path) -> Checkpoint | None:
 def _rows(folder: Path, field: Mapping[str, Any]) -> int:
     """Return how many ids a field has: the highest of its intervals, or those of its vocabulary."""
     if field["vocabulary"] is not None:
-        return pq.read_metadata(folder / field["vocabulary"]).num_rows + 1
+        return pq.read_metadata((folder / field["vocabulary"]).absolute()).num_rows + 1
     return max(*field["ids"], field["missing"]) + 1

@@ -7,12 +7,22 @@ import math
 import pickle
 import re
 from collections.abc import Callable
-from io import BufferedIOBase
-from typing import Literal
+from io import BytesIO
+from mmap import mmap
+from typing import Literal, TypeGuard
 
 import numpy as np
 
 _PLAIN = re.compile(r"[fiub]\d{1,2}")
+
+
+def is_shape(shape: object) -> TypeGuard[tuple[int, ...]]:
+    """Say whether these are sizes that an array can have: their product alone can take hours."""
+    return (
+        isinstance(shape, tuple)
+        and len(shape) <= 64
+        and all(type(size) is int and 0 <= size < 2**63 for size in shape)
+    )
 
 
 class NumpyType:
@@ -55,7 +65,7 @@ class PickledArray:
 
     def fill(self, shape: object, kind: object, data: object, *, columns_first: bool) -> None:
         """Take numbers from bytes, as many as the shape needs."""
-        if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
+        if not is_shape(shape):
             raise pickle.UnpicklingError("an array must have a shape")
         self.shape = shape
         plain = kind.plain if isinstance(kind, NumpyType) else None
@@ -89,7 +99,7 @@ class JoblibArray:
     def __setstate__(self, state: object) -> None:
         self.described = state if isinstance(state, dict) else {}
 
-    def read(self, file: BufferedIOBase, load: Callable[[], object]) -> PickledArray:
+    def read(self, file: BytesIO | mmap, load: Callable[[], object]) -> PickledArray:
         """Take the array from where the file stands."""
         shape, kind = self.described.get("shape"), self.described.get("dtype")
         found = PickledArray()
@@ -100,7 +110,7 @@ class JoblibArray:
             return found
         if self.described.get("numpy_array_alignment_bytes") is not None:
             file.read(file.read(1)[0])
-        if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
+        if not is_shape(shape):
             raise pickle.UnpicklingError("an array must have a shape")
         data = file.read(math.prod(shape) * plain.itemsize)
         found.fill(shape, kind, data, columns_first=self.described.get("order") == "F")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from multiembed.diagnosis.readers.pickled_arrays import PickledArray
+from multiembed.diagnosis.readers.pickled_arrays import PickledArray, is_shape
 
 DTYPES = {name: of for name in dir(torch) if isinstance(of := getattr(torch, name), torch.dtype)}
 STORAGES = {
@@ -71,10 +71,8 @@ def view_of(
 
 
 def _whole(numbers: object) -> tuple[int, ...]:
-    if not isinstance(numbers, tuple | list) or not all(
-        type(number) is int and number >= 0 for number in numbers
-    ):
-        raise pickle.UnpicklingError("sizes and strides must be whole numbers")
+    if not isinstance(numbers, tuple | list) or not is_shape(tuple(numbers)):
+        raise pickle.UnpicklingError("sizes and strides must be whole numbers, of at most 64 axes")
     return tuple(numbers)
 
 
@@ -117,8 +115,10 @@ def _quantised(
     codes = rebuilt_tensor(storage, offset, size, stride).float()
     _, scale, zero, *axis = by
     if axis:
-        across = [-1 if place == axis[0] else 1 for place in range(codes.ndim)]
+        across = [length if place == axis[0] else 1 for place, length in enumerate(codes.shape)]
         scale, zero = scale.float().reshape(across), zero.float().reshape(across)
+    elif not isinstance(scale, int | float) or not isinstance(zero, int | float):
+        raise pickle.UnpicklingError("a scale must be a number")
     return (codes - zero) * scale
 
 

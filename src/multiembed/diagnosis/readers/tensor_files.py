@@ -1,20 +1,18 @@
 """Opens a file or a directory and names the tensors in it; nothing is read before it is needed."""
 
-import bz2
-import gzip
-import json
-import lzma
-import shutil
+import math
+import stat
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from multiembed.base.errors import DataError
+from multiembed.base.json_files import read_json_file
 from multiembed.diagnosis.readers.array_files import read_archive, read_array, read_safetensors
+from multiembed.diagnosis.readers.compressed import is_compressed, unpacked
 from multiembed.diagnosis.readers.distributed import read_distributed
 from multiembed.diagnosis.readers.faiss_files import is_index, read_index
 from multiembed.diagnosis.readers.frame_files import (
@@ -50,6 +48,7 @@ from multiembed.diagnosis.readers.word_vectors import (
     read_word_binary,
     read_word_text,
 )
+from multiembed.diagnosis.readers.zip_files import check_unpacked
 
 
 class Seen(NamedTuple):
@@ -162,8 +161,6 @@ FILE_KINDS: dict[str, FileKind] = {
 """Files by kind, told by the first of them that knows the first bytes; of several kinds in one
 directory, the first is read."""
 
-_COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
-
 
 def open_tensors(path: Path) -> Contents:
     """Return what a file or a directory holds by name.
@@ -173,23 +170,38 @@ def open_tensors(path: Path) -> Contents:
     """
     try:
         path = checkpoint_of(path)
-        path.stat()
+        kind_of_file = path.stat().st_mode
     except (OSError, ValueError) as error:  # nothing there, or no name that can be there
         raise DataError(f"{path} must be a file or a directory, got nothing there") from error
     if path.is_dir():
         return _open_folder(path)
+    if not stat.S_ISREG(kind_of_file):
+        raise DataError(f"{path} must be a file or a directory, got a pipe, a socket or a device")
     if path.stat().st_size == 0:
         raise DataError(f"{path} must be a checkpoint, got an empty file")
     seen = _look_at(path)
-    if seen.starts(*_COMPRESSED) or _is_zlib(seen.head):
-        return _decompressed(path, seen.head)
+    return _decompressed(path, seen.head) if is_compressed(seen.head) else _read_as(seen)
+
+
+def _read_as(seen: Seen) -> Contents:
     kind = kind_of(seen)
     if kind is None:
         what = told_by_start(seen.head, seen.members) or (
             f"a file of no known kind (it begins with {seen.head[:8]!r})"
         )
-        raise DataError(f"{path} must be a checkpoint or a file of vectors, got {what}")
-    return kind.read(path)
+        raise DataError(f"{seen.path} must be a checkpoint or a file of vectors, got {what}")
+    contents = kind.read(seen.path)
+    tensors = (*contents.tensors.values(), *contents.beside.values())
+    numbers = sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in tensors)
+    check_unpacked(str(seen.path), numbers, _bytes_of(seen.path))
+    return contents
+
+
+def _bytes_of(path: Path) -> int:
+    """Return the size of a file; of a model that may keep tensors beside it, that of them all."""
+    if path.suffix not in (".onnx", ".index", ".pkl", ".model", ".kv"):
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.parent.iterdir() if file.is_file())
 
 
 def kind_of(seen: Seen) -> FileKind | None:
@@ -211,14 +223,9 @@ def _look_at(path: Path) -> Seen:
         try:
             with zipfile.ZipFile(path) as archive:
                 members = tuple(archive.namelist())
-        except (zipfile.BadZipFile, OSError, ValueError):
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
             pass  # cut short: its suffix says of what
     return Seen(path, head, members)
-
-
-def _is_zlib(head: bytes) -> bool:
-    """Say whether a file is a zlib stream, as joblib writes it."""
-    return head[:1] == b"\x78" and int.from_bytes(head[:2], "big") % 31 == 0
 
 
 def _decompressed(path: Path, head: bytes) -> Contents:
@@ -227,13 +234,10 @@ def _decompressed(path: Path, head: bytes) -> Contents:
         inner = Path(folder, path.stem)
         try:
             with inner.open("wb") as out:
-                if _is_zlib(head):
-                    out.write(zlib.decompress(path.read_bytes()))
-                else:
-                    unpack = next(of for start, of in _COMPRESSED.items() if head.startswith(start))
-                    with unpack(path, "rb") as file:
-                        shutil.copyfileobj(file, out)
-            contents = open_tensors(inner)
+                for content in unpacked(path, head):
+                    out.write(content)
+                    check_unpacked(str(path), out.tell(), path.stat().st_size)
+            contents = _read_as(_look_at(inner))
         except DataError as error:
             raise DataError(str(error).replace(str(inner), str(path))) from error
         except Exception as error:  # a cut stream fails in many ways
@@ -253,13 +257,20 @@ def _open_folder(folder: Path) -> Contents:
     what = told_by_entries(folder)
     if what is not None:
         raise DataError(f"{folder} must hold a checkpoint that is read, got {what}")
-    files = _checkpoint_files(folder)
+    index = next(iter(sorted(folder.glob("*.index.json"))), None)
+    named = {} if index is None else shards_of(index)
+    files = [folder / name for name in sorted({*named.values()})] or _checkpoint_files(folder)
     if not files:
         suffixes = ", ".join(suffix for kind in FILE_KINDS.values() for suffix in kind.suffixes)
         raise DataError(
             f"{folder} must hold a checkpoint ({suffixes}, .distcp), got a directory without one"
         )
-    return _joined(folder, files)
+    found = _joined(folder, files)
+    known = {*found.tensors, *found.same, *(of.name for of in found.skipped)}
+    absent = next((name for name in named if name not in known), None)
+    if absent is not None:
+        raise DataError(f"{folder / named[absent]} must hold '{absent}', as {index} says")
+    return found
 
 
 def _joined(folder: Path, files: list[Path]) -> Contents:
@@ -295,19 +306,18 @@ def _named_by_file(contents: Contents, file: Path) -> Contents:
 
 def _checkpoint_files(folder: Path) -> list[Path]:
     """Return the files of the one checkpoint in a directory; safetensors win over pickles."""
-    for index in sorted(folder.glob("*.index.json")):
-        return [folder / name for name in _shards(index)]
     files = sorted((f for f in folder.iterdir() if f.is_file()), key=lambda file: file.name)
     of_kinds = ([f for f in files if f.suffix in of.suffixes] for of in FILE_KINDS.values())
     return next((found for found in of_kinds if found), [])
 
 
-def _shards(index: Path) -> list[str]:
-    """Return the files that an index names, which lie beside it."""
+def shards_of(index: Path) -> dict[str, str]:
+    """Return the files that an index names for every weight, which lie beside it."""
     try:
-        names = set(json.loads(index.read_text())["weight_map"].values())
-        if not all(isinstance(n, str) and n and Path(n).name == n and n != ".." for n in names):
-            raise TypeError("a shard must be a file beside its index")
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        named = read_json_file(index)["weight_map"]
+        for file in named.values():
+            if not isinstance(file, str) or Path(file).name != file or not file.strip("."):
+                raise TypeError("a shard must be a file beside its index")
+    except (KeyError, AttributeError, TypeError) as error:
         raise DataError(f"{index}: must map names of weights to files beside it") from error
-    return sorted(names)
+    return named

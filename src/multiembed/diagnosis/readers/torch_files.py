@@ -8,6 +8,7 @@ import io
 import json
 import pickle
 import zipfile
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from torch import Tensor
 from multiembed.base.errors import DataError
 from multiembed.diagnosis.readers.nested import contents_of, holds_any
 from multiembed.diagnosis.readers.pickled_tensors import Storage, storage_of, view_of
-from multiembed.diagnosis.readers.pickles import first_line, load_legacy, load_stream
+from multiembed.diagnosis.readers.pickles import first_line, load_legacy, mapped
 from multiembed.diagnosis.readers.table import Contents
+from multiembed.diagnosis.readers.unpickler import is_short, load_stream, most_built
+from multiembed.diagnosis.readers.zip_files import open_zip
 
 _EXPORTED_TYPES = {
     **{1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64},
@@ -40,12 +43,14 @@ def load_torch(file: Path | io.BytesIO, name: str) -> object:
     """
     try:
         if zipfile.is_zipfile(file):
-            with TorchArchive(file) as archive:
+            with TorchArchive(file, name) as archive:
                 return archive.load("data.pkl")
         if isinstance(file, io.BytesIO):
             return load_legacy(file, len(file.getbuffer()))
-        with file.open("rb") as opened:
-            return load_legacy(opened, file.stat().st_size)
+        with mapped(file) as content:
+            return load_legacy(content, len(content))
+    except DataError:
+        raise
     except Exception as error:  # a broken pickle can fail in any way
         said = first_line(error)
         raise DataError(f"{name}: must be a file written by torch.save, got {said}") from error
@@ -54,12 +59,14 @@ def load_torch(file: Path | io.BytesIO, name: str) -> object:
 class TorchArchive:
     """A zip file of torch: pickles, and the storages that they refer to."""
 
-    def __init__(self, file: Path | io.BytesIO) -> None:
-        self._zip = zipfile.ZipFile(file)
+    def __init__(self, file: Path | io.BytesIO, name: str) -> None:
+        self._zip = open_zip(file, name)
         self._path = file if isinstance(file, Path) else None
         first = self._zip.namelist()[0]
         self.root = first.split("/")[0] + "/" if "/" in first else ""
-        self.names = [name.removeprefix(self.root) for name in self._zip.namelist()]
+        self.names = frozenset(name.removeprefix(self.root) for name in self._zip.namelist())
+        self._limit = most_built(sum(entry.file_size for entry in self._zip.infolist()))
+        self._storages: dict[str, torch.UntypedStorage] = {}
 
     def __enter__(self) -> "TorchArchive":
         return self
@@ -73,7 +80,8 @@ class TorchArchive:
 
     def load(self, name: str) -> object:
         """Load one of its pickles."""
-        return load_stream(io.BytesIO(self.read(name)), storage=self._storage, encoding="utf-8")
+        content = io.BytesIO(self.read(name))
+        return load_stream(content, storage=self._storage, encoding="utf-8", limit=self._limit)
 
     def numbers(self, name: str) -> torch.UntypedStorage:
         """Return one entry as numbers, mapped where it is stored as it is."""
@@ -84,19 +92,34 @@ class TorchArchive:
             file.seek(entry.header_offset + 26)  # lengths of the name and of what follows it
             extra = int.from_bytes(file.read(2), "little") + int.from_bytes(file.read(2), "little")
         start = entry.header_offset + 30 + extra
+        if start + entry.file_size > self._whole.nbytes():
+            raise pickle.UnpicklingError("an entry must lie within the file")
+        return self._whole[start : start + entry.file_size]
+
+    @cached_property
+    def _whole(self) -> Any:  # noqa: ANN401
+        """The file, mapped."""
+        assert self._path is not None
         size = self._path.stat().st_size
-        whole: Any = torch.UntypedStorage.from_file(str(self._path), False, size)
-        return whole[start : start + entry.file_size]
+        return torch.UntypedStorage.from_file(str(self._path), False, size)
 
     def _storage(self, kind: object, dtype: object, key: object, *_: object) -> Storage:
-        if kind != "storage" or not isinstance(dtype, torch.dtype):
+        if kind != "storage" or not isinstance(dtype, torch.dtype) or not is_short(key):
             raise pickle.UnpicklingError("it refers to something else than storages")
         places = (f"data/{key}", f".data/{key}.storage", f"constants/{key}")
-        flat = self.numbers(next(n for n in places if n in self.names))
+        name = next((place for place in places if place in self.names), None)
+        if name is None:
+            raise pickle.UnpicklingError("it refers to storages that are not there")
+        if name not in self._storages:
+            self._storages[name] = self._native(name, dtype)
+        return Storage(self._storages[name], dtype)
+
+    def _native(self, name: str, dtype: torch.dtype) -> torch.UntypedStorage:
+        flat = self.numbers(name)
         if "byteorder" in self.names and self.read("byteorder") == b"big":
             flat = flat.clone()
             flat.byteswap(dtype)
-        return Storage(flat, dtype)
+        return flat
 
 
 def read_script(path: Path) -> Contents:
@@ -127,7 +150,7 @@ def read_exported(path: Path) -> Contents:
 
 def _of_archive(path: Path, load: Any, what: str) -> Contents:  # noqa: ANN401
     try:
-        with TorchArchive(path) as archive:
+        with TorchArchive(path, str(path)) as archive:
             loaded = load(archive)
     except DataError:
         raise

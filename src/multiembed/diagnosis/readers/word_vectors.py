@@ -3,6 +3,7 @@
 import mmap
 import re
 import struct
+from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from multiembed.base.errors import DataError
 from multiembed.diagnosis.readers.array_files import rows_of_file
+from multiembed.diagnosis.readers.frame_files import check_cells
 from multiembed.diagnosis.readers.nested import of_array
 from multiembed.diagnosis.readers.table import Contents, StoredTensor
 
@@ -38,9 +40,10 @@ def read_word_text(path: Path) -> Contents:
     """Read a word and its numbers a line."""
     with path.open("rb") as file:
         header = HEADER.match(file.readline(100))
+    check_cells(path, " ")
     try:
         frame = pl.read_csv(
-            path,
+            path.read_bytes(),
             separator=" ",
             quote_char=None,
             has_header=False,
@@ -90,6 +93,8 @@ def read_word_binary(path: Path) -> Contents:
     header = HEADER.match(content[:100])
     assert header is not None, "the kind of file was told by its heading"
     count, dim = int(header[1]), int(header[2])
+    if not count or not dim:
+        raise DataError(f"{path} must hold vectors, got {count} of {dim} numbers")
     size, at = 4 * dim, header.end()
     starts = []
     for word in range(count):
@@ -113,24 +118,32 @@ def read_fasttext(path: Path) -> Contents:
             _, version = struct.unpack("<ii", file.read(8))
             file.read(12 * 4 + 8)  # its arguments: twelve whole numbers and a float64
             size, words, _, _, pruned = struct.unpack("<iiiqq", file.read(28))
-            for _ in range(size):
-                while file.read(1) not in (b"\0", b""):
-                    pass
-                file.read(9)  # a count and a kind
-            file.read(8 * max(0, pruned))
+            _skip_words(file, size)
+            file.seek(8 * max(0, pruned), 1)
             if file.read(1) != b"\0":
                 raise DataError(f"{path} must be a full model, got a quantised one (.ftz)")
             rows, dim = struct.unpack("<qq", file.read(16))
             start = file.tell()
-    except struct.error as error:
+    except DataError:
+        raise
+    except (struct.error, OSError, ValueError) as error:
         raise DataError(f"{path}: must be a whole model of fastText, got a broken one") from error
-    if version != 12 or not 0 < words <= rows or rows * dim * 4 > path.stat().st_size - start:
+    if version != 12 or not (0 < words <= rows and dim > 0):
         raise DataError(f"{path}: must be a whole model of fastText, version 12")
     matrix = rows_of_file(path, (rows, dim), torch.float32, start)
     tensors = {"words": matrix.block(0, words)}
     if rows > words:
         tensors["ngrams"] = matrix.block(words, rows)
     return Contents(tensors=tensors, tables=frozenset(tensors))
+
+
+def _skip_words(file: BufferedReader, size: int) -> None:
+    """Go on behind so many words, each of which ends in a zero, a count and a kind."""
+    for _ in range(size):
+        while (byte := file.read(1)) != b"\0":
+            if not byte:
+                raise ValueError("the file ends within its words")
+        file.read(9)
 
 
 def _one(path: Path, stored: StoredTensor | str) -> Contents:

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -11,13 +12,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from multiembed.base.bounds import MOST_RUNS, Sets
+from multiembed.base.errors import ConfigError
 from multiembed.base.validation import checked, read_toml
-from multiembed.config import RunConfig, parse_config
+from multiembed.config import RunConfig, configured, parse_config
 from multiembed.data.store.dataset import Dataset
 from multiembed.experiments.grid.dataset_views import folds, identity, subset
 from multiembed.models.naming import Scaling
 
-Size = Annotated[int, Field(ge=1)]
 EXECUTION = ("threads", "device", "kernels")
 """Settings that say where a run is computed, not what: they are no part of its name."""
 LATER = {"precision": "float32", "best_by": "auc"}
@@ -30,15 +32,15 @@ class Grid(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     architectures: tuple[str, ...] = Field(default=("dcnv2",), min_length=1)
-    sizes: tuple[Size, ...] = Field(default=(1, 2, 4, 10), min_length=1)
+    sizes: tuple[Sets, ...] = Field(default=(1, 2, 4, 10), min_length=1)
     """Multiples of the paper's base."""
     scaling: tuple[Scaling, ...] = Field(default=("single", "multi"), min_length=1)
     """Ways to reach them."""
-    seeds: int = Field(default=3, ge=1)
+    seeds: int = Field(default=3, ge=1, le=MOST_RUNS)
     """How many: 0, 1, …"""
     shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(default=(1.0,), min_length=1)
     """Of the training rows, drawn by the seed of the run."""
-    folds: int | None = Field(default=None, ge=3)
+    folds: int | None = Field(default=None, ge=3, le=MOST_RUNS)
     """In how many parts all rows are dealt, each of which is tested once."""
     model: dict[str, Any] = Field(default_factory=dict)
     """Settings of every model."""
@@ -91,6 +93,19 @@ def read_grid(path: Path) -> Grid:
     return checked(Grid, read_toml(path), at=f"{path}: ")
 
 
+def asked_grid(file: Path | None, flags: Mapping[str, Any], assignments: Iterable[str]) -> Grid:
+    """Return the grid of a file (or the default one) with assignments, then flags, applied.
+
+    Raises:
+        ConfigError: If something is unknown, out of range or no assignment.
+    """
+    table = {} if file is None else read_grid(file).model_dump(exclude_unset=True)
+    common = configured(None, assignments, {}).model_dump(mode="json", exclude_unset=True)
+    if "dataset" in common:
+        raise ConfigError("--set dataset must be left out, got one: DATASET says it")
+    return checked(Grid, merged(table, common) | dict(flags))
+
+
 def expand(grid: Grid, dataset: Dataset, views: Path) -> list[GridCase]:
     """Write a grid out as runs; the base, which is the same for every scaling, comes once.
 
@@ -100,8 +115,12 @@ def expand(grid: Grid, dataset: Dataset, views: Path) -> list[GridCase]:
         views: Where shares and folds of the dataset are written, if the grid has any.
 
     Raises:
-        ConfigError: If a point of the grid is no valid configuration.
+        ConfigError: If a point of the grid is no valid configuration, or there are too many.
     """
+    kinds = (grid.architectures, grid.sizes, grid.scaling, grid.shares, grid.variants or " ")
+    runs = math.prod([*map(len, kinds), grid.seeds, grid.folds or 1])
+    if runs > MOST_RUNS:
+        raise ConfigError(f"grid must be of at most {MOST_RUNS:,} runs, got {runs:,}")
     points = list(_points(grid))  # all are checked before anything is written
     dealt = dict(fold_views(grid.folds, dataset, views))
 
@@ -121,9 +140,16 @@ def expand(grid: Grid, dataset: Dataset, views: Path) -> list[GridCase]:
 def fold_views(
     count: int | None, dataset: Dataset, views: Path
 ) -> list[tuple[int | None, Dataset]]:
-    """Return every fold with its number, or the dataset as it is where there are none."""
+    """Return every fold with its number, or the dataset as it is where there are none.
+
+    Raises:
+        ConfigError: If there are more folds than rows.
+    """
     if count is None:
         return [(None, dataset)]
+    rows = sum(split.rows for split in dataset.schema.splits.values())
+    if count > rows:
+        raise ConfigError(f"folds must be at most the {rows:,} rows there are, got {count}")
     return list(enumerate(folds(dataset, views, count)))
 
 

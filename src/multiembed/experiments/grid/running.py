@@ -28,7 +28,7 @@ from multiembed.experiments.grid.outcome import (
     outcome_of,
 )
 from multiembed.models.budget import Budget
-from multiembed.runs.run import build_model
+from multiembed.runs.building import build_model
 from multiembed.training.progress import Observer, TrainingProgress
 from multiembed.training.start import train
 

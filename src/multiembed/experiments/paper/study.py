@@ -12,6 +12,7 @@ from jaxtyping import Float64
 
 from multiembed.base.errors import ConfigError, DataError
 from multiembed.base.registry import Registry
+from multiembed.base.validation import known_name
 from multiembed.config import parse_config
 from multiembed.data.store.dataset import Dataset
 from multiembed.diagnosis.diagnose import Diagnosis, diagnose
@@ -314,3 +315,22 @@ ITEMS: Registry[Item] = Registry(
     },
 )
 """By the name in the paper; Figure 7 is a drawing of the architecture, with nothing to measure."""
+
+
+def asked_items(item: str, checkpoint: Path | None) -> list[str]:
+    """Return the items that were asked for; `all` is all that can be made.
+
+    Raises:
+        ConfigError: If there is no such item, or nothing of it can be measured.
+    """
+    if item == "all":
+        names: dict[Item, str] = {}
+        for name, one in ITEMS.items():
+            names.setdefault(one, name)  # Tables 5 and 6 are Table 1 again
+        return [name for one, name in names.items() if checkpoint or not one.needs_checkpoint]
+    if item == "figure7":
+        raise ConfigError("item must be measured, got figure7, a drawing of the architecture")
+    known_name(item, [*ITEMS, "all"], subject="item")
+    if ITEMS[item].needs_checkpoint and checkpoint is None:
+        raise ConfigError(f"{item} must have --checkpoint, a local T5 or the like, got none")
+    return [item]

@@ -16,7 +16,6 @@ from torch import Tensor
 from typing_extensions import override
 
 from multiembed.base.loops import compiled, run_shares
-from multiembed.base.memory import fitting
 from multiembed.kernels.adam_rows import (
     BETA1,
     BETA2,
@@ -26,6 +25,7 @@ from multiembed.kernels.adam_rows import (
     CopiedAdamRows,
     RowCopies,
 )
+from multiembed.kernels.cpu.cpu_memory import fitting
 
 _CHUNK = 1 << 21
 """Numbers copied at once when the whole table is brought up to date."""

@@ -20,8 +20,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from multiembed.base.loops import compiled, run_shares
-from multiembed.base.memory import fitting
 from multiembed.kernels.cpu.cpu_linear import bits, narrow, of_set, product, widen
+from multiembed.kernels.cpu.cpu_memory import fitting
 from multiembed.kernels.operations import LayerBiases, LayerWeights
 from multiembed.kernels.own_gradient import Context, own_gradient
 from multiembed.kernels.route import product_dtype

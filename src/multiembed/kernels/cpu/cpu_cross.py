@@ -17,7 +17,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from multiembed.base.loops import compiled, run_shares
-from multiembed.base.memory import fitting
 from multiembed.kernels.cpu.cpu_linear import (
     bits,
     fold,
@@ -27,6 +26,7 @@ from multiembed.kernels.cpu.cpu_linear import (
     sum_of_outer,
     widen,
 )
+from multiembed.kernels.cpu.cpu_memory import fitting
 from multiembed.kernels.operations import LayerBiases, LayerWeights
 from multiembed.kernels.own_gradient import Context, own_gradient
 from multiembed.kernels.route import product_dtype

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from multiembed.base.loops import compiled, run_shares
-from multiembed.base.memory import fitting
+from multiembed.kernels.cpu.cpu_memory import fitting
 from multiembed.kernels.own_gradient import Context, own_gradient
 from multiembed.kernels.rows import Row
 

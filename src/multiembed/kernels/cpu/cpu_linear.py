@@ -15,8 +15,8 @@ from jaxtyping import Float, UInt
 from torch import Tensor
 
 from multiembed.base.loops import compiled
-from multiembed.base.memory import fitting
 from multiembed.kernels import route
+from multiembed.kernels.cpu.cpu_memory import fitting
 from multiembed.kernels.operations import join_sets, linear
 from multiembed.kernels.own_gradient import Context, own_gradient
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
+from multiembed.base.bounds import MOST_LAYERS, Depth, Width
 from multiembed.kernels.operations import set_linear
 from multiembed.models.interactions.base import DeepArchitecture, Interaction, TwoBranchHead
 from multiembed.models.layers import SetLinear
@@ -23,13 +24,13 @@ class AutoInt(DeepArchitecture):
     # DIFFERS: the reference code first maps the embeddings into an attention space, scales the
     # scores, adds layer norms and has one ReLU at the end, with sizes nobody published; we follow
     # equations 5 to 9 of Song et al.
-    attention_layers: int = Field(default=3, ge=1)
+    attention_layers: Depth = 3
     """Number of attention layers."""
-    heads: int = Field(default=2, ge=1)
+    heads: Width = 2
     """Attention heads in every layer."""
-    head_dim: int = Field(default=32, ge=1)
+    head_dim: Width = 32
     """Size of one head's output."""
-    hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field()] = ()
+    hidden: Annotated[tuple[Width, ...], Field(max_length=MOST_LAYERS)] = ()
     """Sizes of ReLU layers beside the attention, the first in each set; none for no such branch.
 
     With (400, 400) this is the branch that the reference code has, and AutoInt+ of Song et al.

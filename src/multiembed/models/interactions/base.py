@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from typing_extensions import override
 
+from multiembed.base.bounds import MOST_LAYERS, Width
 from multiembed.kernels.rows import Row
 from multiembed.models.layers import SetBlock, set_mlp
 
@@ -91,7 +92,7 @@ class Architecture(BaseModel, ABC):
 class DeepArchitecture(Architecture):
     """An architecture with ReLU layers: the first belongs to each set, the rest to the head."""
 
-    hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (400, 400)
+    hidden: Annotated[tuple[Width, ...], Field(min_length=1, max_length=MOST_LAYERS)] = (400, 400)
     """Sizes of the ReLU layers."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     """Share of hidden units set to zero in training."""

@@ -5,10 +5,10 @@ from typing import ClassVar, cast
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
+from multiembed.base.bounds import Depth
 from multiembed.kernels.operations import cross
 from multiembed.models.interactions.base import DeepArchitecture, Interaction
 
@@ -18,7 +18,7 @@ class DcnV2(DeepArchitecture):
 
     ends_in_projection: ClassVar[bool] = True
 
-    cross_layers: int = Field(default=4, ge=1)
+    cross_layers: Depth = 4
     """Number of cross layers."""
     block_weights: bool = False
     """Whether a learnt number, 1 at first, multiplies every block of every cross layer.

@@ -2,10 +2,10 @@
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
+from multiembed.base.bounds import OptionalWidth
 from multiembed.models.interactions.base import DeepArchitecture, Interaction
 from multiembed.models.layers import SetLinear, set_mlp
 
@@ -15,7 +15,7 @@ class FinalMlp(DeepArchitecture):
 
     # DIFFERS: Mao et al. put a gate before each stream; we put none by default, as in the
     # reference's runs, whose code has the gates commented out; a size switches them on.
-    feature_selection: int = Field(default=0, ge=0)
+    feature_selection: OptionalWidth = 0
     """Hidden units of the gate before each stream; 0 for no gates."""
 
     @override

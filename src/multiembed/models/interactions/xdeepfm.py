@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
+from multiembed.base.bounds import MOST_LAYERS, Width
 from multiembed.kernels.operations import compressed_interaction
 from multiembed.kernels.rows import Row
 from multiembed.models.interactions.base import DeepArchitecture, Interaction, TwoBranchHead
@@ -17,7 +18,7 @@ from multiembed.models.interactions.base import DeepArchitecture, Interaction, T
 class XDeepFm(DeepArchitecture):
     """The pooled maps of a compressed interaction network (CIN), and ReLU layers beside it."""
 
-    cin: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (16, 16)
+    cin: Annotated[tuple[Width, ...], Field(min_length=1, max_length=MOST_LAYERS)] = (16, 16)
     """Number of feature maps in every layer of the CIN."""
     # DIFFERS: Lian et al. add a linear term over the ids; we have none by default, as in the
     # reference's runs; linear=True adds it.
