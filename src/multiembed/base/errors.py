@@ -149,3 +149,8 @@ class WriteError(DataError):
 
     def __init__(self, target: object, reason: str) -> None:
         super().__init__(f"{_asked_for(str(target))} must be writable, got: {reason}")
+        self.told = str(target), reason
+
+    def __reduce__(self) -> tuple[type["WriteError"], tuple[str, str]]:
+        """Let it come home from another process."""
+        return WriteError, self.told

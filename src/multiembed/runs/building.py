@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from multiembed.base.errors import DataError
+from multiembed.base.errors import WriteError
 from multiembed.config import RunConfig
 from multiembed.models.budget import check_memory
 from multiembed.models.click_model import ClickModel
@@ -33,7 +33,7 @@ def check_trainable(config: RunConfig, cardinalities: tuple[int, ...], run: Path
 
     Raises:
         ConfigError: If memory cannot hold them.
-        DataError: If the disk cannot hold the best model and the last checkpoint, nor the next
+        WriteError: If the disk cannot hold the best model and the last checkpoint, nor the next
             ones beside them.
     """
     copies = 3 if config.training.table_optimizer.endswith("adam") else 1
@@ -44,8 +44,8 @@ def check_trainable(config: RunConfig, cardinalities: tuple[int, ...], run: Path
     place = next(place for place in (run, *run.absolute().parents) if place.exists())
     free = shutil.disk_usage(place).free
     if need > free:
-        room = f"{need / 1e6:,.1f} MB of free disk for its checkpoints, got {free / 1e6:,.1f} MB"
-        raise DataError(f"{run} must have {room}")
+        room = f"{free / 1e6:,.1f} MB of free disk, where checkpoints take {need / 1e6:,.1f} MB"
+        raise WriteError(run, room)
 
 
 def _builder(

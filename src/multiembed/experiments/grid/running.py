@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 
-from multiembed.base.errors import InputError
+from multiembed.base.errors import InputError, WriteError
 from multiembed.base.memory import keep_freed_memory
 from multiembed.data.store.dataset import Dataset, open_dataset
 from multiembed.experiments.grid.grid import GridCase
@@ -223,6 +223,8 @@ def _run_here(ledger: Ledger) -> None:
         try:
             here, dataset = ProgressSender(partial(ledger.move, case)), ledger.dataset(case)
             ledger.end(case, run_case(case, ledger.folder, here, dataset=dataset))
+        except WriteError:
+            raise  # nor could any other run be written
         except FAILURES as error:
             ledger.end(case, Failure(case, one_line(error)))
 
@@ -270,6 +272,8 @@ def _heard(
         return Failure(case, f"its process ended with exit code {process.exitcode}")
     if isinstance(message, TrainingProgress):
         return message
+    if isinstance(message, WriteError):
+        raise message  # nor could any other run be written
     connection.close()
     process.join()
     return Failure(case, message) if isinstance(message, str) else message
@@ -306,6 +310,8 @@ def _work(case: GridCase, folder: Path, home: Connection, threads: int, slot: in
         torch.cuda.set_device(slot % torch.cuda.device_count())
     try:
         home.send(run_case(case, folder, ProgressSender(home.send)))
+    except WriteError as error:
+        home.send(error)
     except FAILURES as error:
         home.send(one_line(error))
 
