@@ -61,7 +61,7 @@ def run_cases_on_ray(
         if ledger.state.waiting:
             with _cluster(address):
                 _run(ledger)
-    return ledger.state
+    return ledger.ended_state()
 
 
 @contextmanager

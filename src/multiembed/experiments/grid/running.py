@@ -81,7 +81,7 @@ def run_cases(
             _run_here(ledger)
         else:
             _run_in_processes(ledger, workers)
-    return ledger.state
+    return ledger.ended_state()
 
 
 class Ledger:
@@ -93,6 +93,7 @@ class Ledger:
         self.folder = folder
         self.observer = observer
         self.state = GridState(deque(cases))
+        self._order = {case.name: place for place, case in enumerate(cases)}
         self._work: dict[str, float] = {}
         self._work_done = self._seconds = 0.0
         self._datasets: dict[Path, Dataset] = {}
@@ -160,6 +161,12 @@ class Ledger:
             self._done(case, result)
         if self.observer is not None:
             self.observer.ended(self.state, case, result)
+
+    def ended_state(self) -> GridState:
+        """Return the state with all runs in the order that was asked for, whichever ended first."""
+        self.state.done.sort(key=lambda run: self._order[run[0].name])
+        self.state.failed.sort(key=lambda failure: self._order[failure.case.name])
+        return self.state
 
     def _done(self, case: GridCase, outcome: Outcome) -> None:
         self.state.done.append((case, outcome))
