@@ -155,6 +155,21 @@ def test_what_a_kill_left_is_swept_by_the_next_writer_and_nothing_else_is(tmp_pa
     assert names(tmp_path) == [".multiembed-0123abcd", ".multiembed-notes", "other", "out"]
 
 
+def test_a_name_that_is_no_utf8_is_refused_before_any_work(rows, trained, tmp_path):
+    name = tmp_path / os.fsdecode(b"b\xff") / "out"
+
+    for act in (
+        lambda: prepare(rows, name, OPTIONS),
+        lambda: train(config(max_epochs=1), dataset=trained / "clicks", run=name),
+        lambda: write_text(name, "text"),
+        lambda: new_folder(name).__enter__(),
+    ):
+        with pytest.raises(ConfigError, match=r"b\\udcff.* must be UTF-8 to be written"):
+            act()
+
+    assert names(tmp_path) == ["rows.csv"]
+
+
 def test_pipes_and_devices_are_written_to_and_never_replaced(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)

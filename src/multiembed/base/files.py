@@ -30,8 +30,12 @@ def local_path(path: Path | str) -> Path:
     """Return a path to write to, which is none on another machine.
 
     Raises:
-        ConfigError: If it is a URL.
+        ConfigError: If it is a URL, or no UTF-8, which libraries cannot write to.
     """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{path} must be UTF-8 to be written, got other bytes") from None
     found = _URL.match(str(path))
     if found:
         url = f"{found[1]}://{str(path)[found.end() :].lstrip('/')}"
@@ -221,8 +225,8 @@ def _refusal(error: Exception, target: Path) -> Exception:
     """Return what to say of `target` if an error is the system's, from whichever library."""
     code = system_error(error)
     about = ""
-    if isinstance(error, OSError):  # of two names, the second is that of a copy
-        about = str(error.filename2 or error.filename or "")
+    if isinstance(error, OSError):  # of a copy or a new name the two
+        about = " ".join(str(name) for name in (error.filename, error.filename2) if name)
     if code in (None, errno.ENOMEM) or (about and not _TEMPORARY.search(about)):
         return error  # ours, or about a file that was read
     if code in (errno.ENOTEMPTY, errno.EEXIST):
