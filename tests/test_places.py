@@ -17,6 +17,7 @@ from multiembed.base import files, workplaces
 from multiembed.base.errors import ConfigError, DataError, WriteError
 from multiembed.base.files import first_foreign, new_folder, write_text, write_whole
 from multiembed.base.workplaces import locked, replace_folder, workplace, workplace_of
+from multiembed.cli.commands import run as run_command_line
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
@@ -438,6 +439,22 @@ def test_of_two_that_make_one_folder_one_does_and_the_other_says_so(tmp_path):
         assert set(contents(target).values()) == {made.encode()}
         assert len(contents(target)) == 50
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    "call", ["scale {data} {out}", "reproduce table1 --dataset {data} --out {out}"]
+)
+def test_a_command_of_many_runs_replaces_no_report_of_somebody_else(
+    trained, tmp_path, monkeypatch, capsys, call
+):
+    (tmp_path / "results.csv").write_text("mine")
+    said = call.format(data=trained / "clicks", out=tmp_path)
+    monkeypatch.setattr(sys, "argv", ["multiembed", *said.split()])
+
+    assert run_command_line() == 2
+
+    assert "got results.csv of another" in capsys.readouterr().err.replace("\n", " ")
+    assert contents(tmp_path) == {"results.csv": b"mine"}
 
 
 @pytest.mark.parametrize("name", ["results.csv", "report.html"])

@@ -80,6 +80,7 @@ def workplace(target: Path, *, busy: str) -> Iterator[Path]:
         replaced = place / "replaced"
         if replaced.exists() and not os.path.lexists(target):
             os.replace(replaced, target)  # a kill came between two renames
+        shutil.rmtree(replaced, ignore_errors=True)  # or right after them
         try:
             yield place
             finished = True

@@ -52,18 +52,21 @@ def scale_command(
     from multiembed.cli.grid_watching import run_watched
     from multiembed.data.store.dataset import open_dataset
     from multiembed.experiments.grid.grid import asked_grid, expand
-    from multiembed.experiments.grid.outcome import write_results
+    from multiembed.experiments.grid.outcome import experiment_in, write_results
 
     lists = {"architectures": architectures, "sizes": sizes, "scaling": scaling, "shares": shares}
     numbers = {name: n for name, n in {"seeds": seeds, "folds": folds}.items() if n is not None}
     asked = asked_grid(grid, _parts(lists) | numbers, set_ or [])
     opened = open_dataset(dataset)
     cases = expand(asked, opened, out_ / "datasets")
-    state = run_watched(cases, out_, workers=workers, ray=ray)
-    write_results(out_, state)
-    if not state.done:
-        raise DataError(f"{out_}: all {len(state.failed)} runs failed: {state.failed[0].reason}")
-    show_points(state.done, next(iter(asked.variants), ""), out_)
+    with experiment_in(out_):
+        state = run_watched(cases, out_, workers=workers, ray=ray)
+        write_results(out_, state)
+        if not state.done:
+            raise DataError(
+                f"{out_}: all {len(state.failed)} runs failed: {state.failed[0].reason}"
+            )
+        show_points(state.done, next(iter(asked.variants), ""), out_)
     if state.failed:
         raise DataError(f"{len(state.failed)} of {len(cases)} runs failed: see {out_}/results.json")
 
@@ -106,6 +109,7 @@ def reproduce_command(
     from multiembed.cli.grid_watching import run_watched
     from multiembed.data.store.dataset import open_dataset
     from multiembed.experiments.grid.grid import Grid, distinct
+    from multiembed.experiments.grid.outcome import experiment_in
     from multiembed.experiments.paper.item_files import require_matplotlib, write_page
     from multiembed.experiments.paper.study import ITEMS, Scope, asked_items
 
@@ -125,12 +129,13 @@ def reproduce_command(
     )
     plans = {name: ITEMS[name].plan(scope) for name in names}
     cases = distinct(case for plan in plans.values() for case in plan)
-    done = run_watched(cases, out_, workers=workers, ray=ray).done if cases else []
-    outcomes = {case.name: outcome for case, outcome in done}
-    found, failures = show_items(plans, outcomes, scope)
-    if item == "all" and found:
-        page = write_page(out_, found, dataset=str(dataset))
-        out.print(f"All on one page: {page}")
+    with experiment_in(out_):
+        done = run_watched(cases, out_, workers=workers, ray=ray).done if cases else []
+        outcomes = {case.name: outcome for case, outcome in done}
+        found, failures = show_items(plans, outcomes, scope)
+        if item == "all" and found:
+            page = write_page(out_, found, dataset=str(dataset))
+            out.print(f"All on one page: {page}")
     if failures:
         raise DataError("; ".join(failures))
 

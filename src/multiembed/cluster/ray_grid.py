@@ -18,9 +18,10 @@ from ray import ObjectRef
 from ray.util.queue import Queue
 
 from multiembed.base.errors import ConfigError
+from multiembed.base.files import make_folder
 from multiembed.base.memory import keep_freed_memory
 from multiembed.experiments.grid.grid import GridCase
-from multiembed.experiments.grid.outcome import Failure, GridState, Outcome, experiment_in
+from multiembed.experiments.grid.outcome import Failure, GridState, Outcome
 from multiembed.experiments.grid.running import (
     FAILURES,
     GridObserver,
@@ -55,12 +56,12 @@ def run_cases_on_ray(
         ConfigError: If there is no cluster at that address.
     """
     folder = folder.resolve()
-    with experiment_in(folder):
-        ledger = Ledger(cases, folder, observer)
-        ledger.collect_finished()
-        if ledger.state.waiting:
-            with _cluster(address):
-                _run(ledger)
+    make_folder(folder)
+    ledger = Ledger(cases, folder, observer)
+    ledger.collect_finished()
+    if ledger.state.waiting:
+        with _cluster(address):
+            _run(ledger)
     return ledger.ended_state()
 
 

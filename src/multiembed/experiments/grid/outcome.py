@@ -103,7 +103,9 @@ def experiment_in(folder: Path) -> Iterator[None]:
             replace.
         WriteError: If it cannot be made.
     """
-    begun = (folder / LOCK_FILE).exists() or any(folder.glob("*/config.toml"))
+    begun = (folder / LOCK_FILE).exists() or any(
+        path for runs in ("*", "*/*") for path in folder.glob(f"{runs}/config.toml")
+    )
     taken = [] if begun else [name for name in REPORTS if (folder / name).exists()]
     if taken:
         raise ConfigError(f"{folder} must be new or an experiment's, got {taken[0]} of another")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import torch
 
 from multiembed.base.errors import InputError, WriteError
+from multiembed.base.files import make_folder
 from multiembed.base.memory import keep_freed_memory
 from multiembed.data.store.dataset import Dataset, open_dataset
 from multiembed.experiments.grid.grid import GridCase
@@ -23,7 +24,6 @@ from multiembed.experiments.grid.outcome import (
     Failure,
     GridState,
     Outcome,
-    experiment_in,
     is_finished,
     outcome_of,
 )
@@ -73,14 +73,14 @@ def run_cases(
             `None` runs one after another in this process.
         observer: Told of every step.
     """
-    with experiment_in(folder):
-        ledger = Ledger(cases, folder, observer)
-        ledger.state.workers = min(workers or 1, max(1, len(cases)))
-        ledger.collect_finished()
-        if workers is None:
-            _run_here(ledger)
-        else:
-            _run_in_processes(ledger, workers)
+    make_folder(folder)
+    ledger = Ledger(cases, folder, observer)
+    ledger.state.workers = min(workers or 1, max(1, len(cases)))
+    ledger.collect_finished()
+    if workers is None:
+        _run_here(ledger)
+    else:
+        _run_in_processes(ledger, workers)
     return ledger.ended_state()
 
 
