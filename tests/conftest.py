@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,18 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip("real rows are no part of the product: they lie beside a checkout")
     return REAL_DATA
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run a command in this process; its exit code, and what it said on both outputs."""
+    from multiembed.__main__ import main  # after the hook above
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["multiembed", *map(str, arguments)])
+        return main(), *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture(scope="module")

@@ -14,22 +14,11 @@ from rich.table import Table
 from rich.text import Text
 from safetensors import SafetensorError
 
-from multiembed.__main__ import main
 from multiembed.base.errors import InputError, WriteError, said_of_surroundings, shown
 from multiembed.cli.console import Terminal, write
 from multiembed.cli.streams import Dropping
 
 FULL = "No space left on device"
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["multiembed", *map(str, arguments)])
-        code = main()
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.mark.parametrize(

@@ -8,20 +8,10 @@ import sys
 
 import pytest
 
-from multiembed.__main__ import SPINS, main
+from multiembed.__main__ import SPINS
 from multiembed.testing.planted_clicks import PlantedClicks, write_planted
 
 FAST = ["--set", "training.max_epochs=1", "--set", "model.options.hidden=[8, 4]", "--dim", "3"]
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["multiembed", *map(str, arguments)])
-        code = main()
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from multiembed.__main__ import main
 from multiembed.base.errors import ConfigError, InputError
 from multiembed.cli import grid_watching
 from multiembed.config import RunConfig
@@ -43,16 +42,6 @@ def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("grid") / "data"
     write_planted(folder, PLANTED)
     return open_dataset(folder)
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["multiembed", *map(str, arguments)])
-        code = main()
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def names(cases):

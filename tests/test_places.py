@@ -17,7 +17,6 @@ from multiembed.base import files, workplaces
 from multiembed.base.errors import ConfigError, DataError, WriteError
 from multiembed.base.files import first_foreign, new_folder, write_text, write_whole
 from multiembed.base.workplaces import locked, replace_folder, workplace, workplace_of
-from multiembed.cli.commands import run as run_command_line
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
@@ -442,18 +441,15 @@ def test_of_two_that_make_one_folder_one_does_and_the_other_says_so(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "call", ["scale {data} {out}", "reproduce table1 --dataset {data} --out {out}"]
+    "words", ["scale {data} {out}", "reproduce table1 --dataset {data} --out {out}"]
 )
-def test_a_command_of_many_runs_replaces_no_report_of_somebody_else(
-    trained, tmp_path, monkeypatch, capsys, call
-):
+def test_a_command_of_many_runs_replaces_no_report_of_somebody_else(trained, tmp_path, call, words):
     (tmp_path / "results.csv").write_text("mine")
-    said = call.format(data=trained / "clicks", out=tmp_path)
-    monkeypatch.setattr(sys, "argv", ["multiembed", *said.split()])
 
-    assert run_command_line() == 2
+    code, _, said = call(*words.format(data=trained / "clicks", out=tmp_path).split())
 
-    assert "got results.csv of another" in capsys.readouterr().err.replace("\n", " ")
+    assert code == 2
+    assert "got results.csv of another" in said.replace("\n", " ")
     assert contents(tmp_path) == {"results.csv": b"mine"}
 
 

@@ -4,7 +4,7 @@
 
 Each command must end well, or with exit code 2 and one line that names the file; what it was to
 write is then whole or not there. What can be resumed is made again when there is room, and must be
-the same to the byte as where there always was room. Mounts small file systems, so it needs root.
+the same as where there always was room. Mounts small file systems, so it needs root.
 """
 
 import argparse
@@ -57,7 +57,7 @@ COMMANDS = {
 }
 RESUMED = {"prepare": "ds", "train": "run"}
 """What can be gone on with, and where its result is."""
-TEMPORARY = re.compile(r"\.partial|\.multiembed-|\.replaced")
+TEMPORARY = re.compile(r"\.multiembed")
 
 
 def main():
