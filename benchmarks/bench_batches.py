@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from multiembed.data.store.dataset import Split
-from multiembed.data.store.shards import map_shard, shard_name, write_shard
+from multiembed.data.store.shards import Batch, map_shard, shard_name, write_shard
 
 FIELDS = 39
 BATCH = 2048
@@ -33,8 +33,8 @@ def make_split(folder: Path, rows: int, shards: int) -> Split:
     for number, size in enumerate(np.diff(np.linspace(0, rows, shards + 1).astype(int))):
         ids = random.integers(0, 100_000, (int(size), FIELDS), dtype=np.int32)
         path = folder / f"{shards}-{shard_name(number)}"
-        write_shard(path, ids, random.integers(0, 2, int(size), dtype=np.uint8))
-        opened.append(map_shard(path, FIELDS))
+        write_shard(path, Batch(ids, random.integers(0, 2, int(size), dtype=np.uint8)))
+        opened.append(map_shard(path, columns=FIELDS))
     return Split(opened)
 
 

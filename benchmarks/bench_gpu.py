@@ -42,7 +42,8 @@ from textbook import TextbookModel
 
 from multiembed import ClickModel
 from multiembed.config import TrainingConfig
-from multiembed.data.store.dataset import Batch, open_dataset
+from multiembed.data.store.dataset import open_dataset
+from multiembed.data.store.shards import Batch
 from multiembed.training.step import TrainingStep, resident
 
 CUDA = torch.device("cuda")
@@ -87,7 +88,7 @@ def textbook(model, *, tuned):
 
 
 def on_device(batch):
-    return tuple(torch.from_numpy(part).to(CUDA) for part in batch)
+    return tuple(torch.from_numpy(part).to(CUDA) for part in (batch.ids, batch.labels))
 
 
 def milliseconds(step, batches, steps):

@@ -23,7 +23,7 @@ from bench_spectra import machine
 from multiembed import ClickModel
 from multiembed.base.devices import has_bfloat16_products
 from multiembed.config import TrainingConfig
-from multiembed.data.store.dataset import Batch
+from multiembed.data.store.shards import Batch
 from multiembed.kernels.route import ROUTES
 from multiembed.kernels.setting import using_kernels
 from multiembed.models.naming import shape_of_size

@@ -6,7 +6,7 @@ import numpy as np
 from bench_optimizer import BATCH, Ids
 
 from multiembed.data.store.schema import Field, Schema, SplitSummary
-from multiembed.data.store.shards import shard_name, write_shard
+from multiembed.data.store.shards import Batch, shard_name, write_shard
 
 SHARE_OF_CLICKS = 0.256
 FEW = 2 * BATCH
@@ -20,7 +20,7 @@ def write_dataset(folder, sizes, *, train, test=FEW):
         drawn = np.concatenate([ids.batch().numpy() for _ in range(-(-rows // BATCH))])[:rows]
         labels = (ids.random.random(rows) < SHARE_OF_CLICKS).astype(np.uint8)
         (folder / name).mkdir(parents=True)
-        write_shard(folder / name / shard_name(0), drawn, labels)
+        write_shard(folder / name / shard_name(0), Batch(drawn, labels))
         summaries[name] = SplitSummary(rows=rows, positives=int(labels.sum()))
         if name == "train":
             np.save(folder / "ids.npy", drawn)

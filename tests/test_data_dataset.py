@@ -13,7 +13,7 @@ from multiembed.base.errors import DataError
 from multiembed.data.store import dataset as dataset_module
 from multiembed.data.store.dataset import Split, open_dataset
 from multiembed.data.store.schema import Schema
-from multiembed.data.store.shards import map_shard, shard_name, write_shard
+from multiembed.data.store.shards import Batch, map_shard, shard_name, write_shard
 from multiembed.testing.planted_clicks import PlantedClicks, write_planted
 
 
@@ -23,8 +23,8 @@ def make_split(folder, sizes, fields=3):
     for number, size in enumerate(sizes):
         ids = np.arange(first, first + size, dtype=np.int32)[:, None] * np.ones(fields, np.int32)
         path = folder / shard_name(number)
-        write_shard(path, ids, (ids[:, 0] % 2).astype(np.uint8))
-        shards.append(map_shard(path, fields))
+        write_shard(path, Batch(ids, (ids[:, 0] % 2).astype(np.uint8)))
+        shards.append(map_shard(path, columns=fields))
         first += size
     return Split(shards)
 
@@ -163,7 +163,8 @@ def test_a_schema_that_is_none_is_refused(content, message, planted):
 def test_a_damaged_dataset_is_refused(planted):
     shard = planted / "valid" / shard_name(0)
     shard.write_bytes(shard.read_bytes()[:100])
-    write_shard(planted / "test" / shard_name(0), np.zeros((5, 6), np.int32), np.zeros(5, np.uint8))
+    rows = Batch(np.zeros((5, 6), np.int32), np.zeros(5, np.uint8))
+    write_shard(planted / "test" / shard_name(0), rows)
     (planted / "train" / shard_name(0)).unlink()
     dataset = open_dataset(planted)
 
@@ -208,4 +209,4 @@ def test_a_shard_of_other_labels_is_refused_by_name(labels, tmp_path):
         writer.write_batch(batch)
 
     with pytest.raises(DataError, match=r"00000\.arrow must be a shard of an encoded dataset, got"):
-        map_shard(path, 2)
+        map_shard(path, columns=2)

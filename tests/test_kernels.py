@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from multiembed.config import TrainingConfig
-from multiembed.data.store.dataset import Batch
+from multiembed.data.store.shards import Batch
 from multiembed.kernels.operations import dropout, dropped_levels
 from multiembed.kernels.route import ROUTES, fast_form
 from multiembed.kernels.setting import chosen_kernels, using_kernels

@@ -18,7 +18,7 @@ from multiembed.config import ModelConfig, RunConfig, TrainingConfig
 from multiembed.data.encoding.counting import split_codes
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
-from multiembed.data.store.dataset import Batch
+from multiembed.data.store.shards import Batch
 from multiembed.models.click_model import ClickModel
 from multiembed.models.interactions.architectures import ARCHITECTURES
 from multiembed.runs.run import load_run

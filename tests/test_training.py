@@ -278,7 +278,7 @@ def test_clipping_bounds_the_common_norm_of_all_gradients(dataset, tmp_path, tab
     trainer = Trainer(run.config, dataset, run.directory)
     trainer.model.train()
     batch = next(dataset.split("train").batches(64))
-    ids, labels = (torch.from_numpy(part).to(trainer.device) for part in batch)
+    ids, labels = torch.from_numpy(batch.ids), torch.from_numpy(batch.labels)
     trainer.step.loss(trainer.tables.lookup(ids), labels.float()).backward()
     table = trainer.model.embedding.weight
     dense = [p.grad for p in trainer.model.parameters() if p is not table]

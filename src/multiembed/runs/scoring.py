@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from multiembed.data.store.dataset import Batch
+from multiembed.data.store.shards import Batch
 from multiembed.models.click_model import ClickModel
 
 EVALUATION_BATCH = 8192

@@ -21,6 +21,7 @@ from multiembed.data.options import PrepareOptions
 from multiembed.data.sources.column_kinds import tell_columns
 from multiembed.data.store.dataset import DatasetWriter
 from multiembed.data.store.schema import Field
+from multiembed.data.store.shards import Batch
 from multiembed.data.store.vocabularies import write_vocabulary
 
 VALIDATION_SHARE = 10
@@ -119,8 +120,9 @@ def write_table(
     writer = DatasetWriter(folder, [field.slots for field in fields])
     for name, vocabulary in found.items():
         write_vocabulary(folder, name, vocabulary.kept)
-    writer.shard("train", ids[trained], labels[trained])
-    writer.shard("valid", ids[held_back], labels[held_back])
+    whole = Batch(ids, labels)
+    writer.shard("train", whole.take(trained))
+    writer.shard("valid", whole.take(held_back))
     writer.finish("label", fields)
     return encoder
 

@@ -15,6 +15,7 @@ from multiembed.base.workplaces import workplace
 from multiembed.data.encoding.journal import BUSY, resumable_folder, settled_target
 from multiembed.data.store.dataset import DatasetWriter
 from multiembed.data.store.schema import SPLITS, Field, Schema, SplitName
+from multiembed.data.store.shards import Batch
 from multiembed.data.store.vocabularies import write_vocabulary
 
 ROWS_PER_SHARD = 1 << 20
@@ -134,7 +135,7 @@ def write_planted(path: Path | str, planted: PlantedClicks, *, overwrite: bool =
             random = np.random.default_rng((_ROWS, planted.seed, number, shard))
             ids = planted.draw_ids(rows, random)
             labels = (random.random(rows) < planted.probabilities(ids)).astype(np.uint8)
-            writer.shard(split, ids, labels)
+            writer.shard(split, Batch(ids, labels))
             if split == "train":
                 for count, column in zip(trained, ids.T, strict=True):
                     count += np.bincount(column, minlength=len(count))

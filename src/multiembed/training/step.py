@@ -6,13 +6,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, Integer, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 
 from multiembed.base.devices import has_bfloat16_products
 from multiembed.base.errors import ConfigError
 from multiembed.config import Precision, TrainingConfig
-from multiembed.data.store.dataset import Batch, Split
+from multiembed.data.store.dataset import Split
+from multiembed.data.store.shards import Batch
 from multiembed.models.click_model import ClickModel, rounds_embeddings_first
 from multiembed.models.regularizers import SPECTRAL, penalty
 from multiembed.tables.adam import Adam
@@ -30,6 +31,8 @@ class ResidentBatch(NamedTuple):
 
     ids: Int[Tensor, "batch columns"]
     labels: UInt8[Tensor, " batch"]
+    weights: Float[Tensor, " batch"] | None = None
+    numbers: Float[Tensor, "batch numbers"] | None = None
 
 
 class ResidentRows:
@@ -37,12 +40,15 @@ class ResidentRows:
 
     def __init__(self, split: Split, device: torch.device) -> None:
         self._split = split
+        self._device = device
         parts = [
             split.take(np.arange(start, min(start + ROWS_PER_COPY, split.rows)))
             for start in range(0, split.rows, ROWS_PER_COPY)
         ]
-        self._ids = torch.cat([torch.from_numpy(part.ids).to(device) for part in parts])
-        self._labels = torch.cat([torch.from_numpy(part.labels).to(device) for part in parts])
+        self._columns = [
+            None if of[0] is None else torch.cat([torch.from_numpy(c).to(device) for c in of])
+            for of in zip(*parts, strict=True)
+        ]
 
     def batches(
         self, size: int, *, seed: int | None = None, epoch: int = 0, start: int = 0
@@ -50,17 +56,18 @@ class ResidentRows:
         """Yield what `Split.batches` yields."""
         rows = self._split.rows
         order = np.arange(rows) if seed is None else self._split.order(seed, epoch)
-        places = torch.from_numpy(order.astype(np.int64)).to(self._ids.device)
+        places = torch.from_numpy(order.astype(np.int64)).to(self._device)
         for first in range(start * size, rows, size):
             batch = places[first : first + size]
-            yield ResidentBatch(self._ids[batch], self._labels[batch])
+            yield ResidentBatch._make(None if of is None else of[batch] for of in self._columns)
 
 
 def resident(split: Split, device: torch.device) -> Split | ResidentRows:
     """Return a split's rows where a device finds them soonest."""
     if device.type != "cuda":
         return split
-    bytes_of_row = sum(part.nbytes for part in split.take(np.arange(1))) + 8  # and its place
+    row = split.take(np.arange(1))
+    bytes_of_row = sum(column.nbytes for column in row if column is not None) + 8  # and its place
     free, _ = torch.cuda.mem_get_info(device)
     return ResidentRows(split, device) if split.rows * bytes_of_row <= SHARE * free else split
 
@@ -71,8 +78,17 @@ class TrainingStep:
     On a GPU whole batches replay a CUDA graph: a few hundred kernels for the price of one launch.
     """
 
-    def __init__(self, model: ClickModel, training: TrainingConfig, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: ClickModel,
+        training: TrainingConfig,
+        device: torch.device,
+        *,
+        mean_weight: float = 1.0,
+    ) -> None:
         self.model = model
+        self.mean_weight = mean_weight
+        """Of all rows that train: only the ratios of weights count."""
         self.training = training
         self.device = device
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
@@ -104,17 +120,15 @@ class TrainingStep:
         self.tables.learning_rate = self.adam.learning_rate = learning_rate
         if self._graph_update is not None:
             self._graph_update.begin_step(learning_rate)
-        ids, labels = self._on_device(batch.ids), self._on_device(batch.labels)
-        recorded = self._recording(ids, labels)
+        rows = ResidentBatch._make(None if of is None else self._on_device(of) for of in batch)
+        recorded = self._recording(rows)
         if recorded is None:
-            self._compute(ids, labels)
+            self._compute(rows)
         else:
-            recorded.replay(ids, labels)
+            recorded.replay(rows)
 
-    def _compute(
-        self, ids: Integer[Tensor, "batch columns"], labels: Integer[Tensor, " batch"]
-    ) -> None:
-        loss = self.loss(self.tables.lookup(ids), labels.float())
+    def _compute(self, rows: ResidentBatch) -> None:
+        loss = self.loss(self.tables.lookup(rows.ids), rows.labels.float(), rows.weights)
         loss.backward()
         if self.training.gradient_clip is not None:
             self._clip(self.training.gradient_clip)
@@ -123,12 +137,20 @@ class TrainingStep:
         self.loss_sum += loss.detach()
 
     def loss(
-        self, embeddings: Float[Tensor, "batch sets fields dim"], labels: Float[Tensor, " batch"]
+        self,
+        embeddings: Float[Tensor, "batch sets fields dim"],
+        labels: Float[Tensor, " batch"],
+        weights: Float[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, ""]:
-        """Return the cross-entropy, and what the regularizers add."""
+        """Return the cross-entropy, of rows that count `weights`, and what the regularizers add.
+
+        Weighted rows are summed and divided by their number, not by their weights: so the mean of
+        the batches' gradients is that of all rows.
+        """
         with products_in(self.training.precision, self.device):
             logits = self.model.score(embeddings)
-        loss = F.binary_cross_entropy_with_logits(logits.float(), labels)
+        weights = None if weights is None else weights / self.mean_weight
+        loss = F.binary_cross_entropy_with_logits(logits.float(), labels, weights)
         if self.training.regularizers:
             loss = loss + penalty(self.model, embeddings, self.training.regularizers)
         return loss
@@ -141,7 +163,7 @@ class TrainingStep:
         for gradient in gradients:
             gradient.mul_(scale)
 
-    def _on_device(self, part: Integer[np.ndarray, "..."] | Integer[Tensor, "..."]) -> Tensor:
+    def _on_device(self, part: Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."]) -> Tensor:
         if isinstance(part, Tensor):
             return part
         tensor = torch.from_numpy(part)
@@ -150,13 +172,11 @@ class TrainingStep:
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
 
-    def _recording(
-        self, ids: Integer[Tensor, "batch columns"], labels: Integer[Tensor, " batch"]
-    ) -> "RecordedStep | None":
+    def _recording(self, rows: ResidentBatch) -> "RecordedStep | None":
         """Return the step that was recorded for such a batch, if there is or can be one."""
         update = self._graph_update
         # The last batch of an epoch is shorter, and so are thinned ones.
-        if update is None or not self._recordable or len(ids) != self.training.batch_size:
+        if update is None or not self._recordable or len(rows.ids) != self.training.batch_size:
             return None
         if self._recorded is not None and self._recorded.address != update.address:
             self._recorded = None
@@ -164,7 +184,7 @@ class TrainingStep:
             self._eager += 1
             if self._eager <= EAGER_STEPS:
                 return None
-            self._recorded = RecordedStep(self._compute, ids, labels, update.address)
+            self._recorded = RecordedStep(self._compute, rows, update.address)
         return self._recorded
 
 
@@ -173,24 +193,22 @@ class RecordedStep:
 
     def __init__(
         self,
-        compute: Callable[[Tensor, Tensor], None],
-        ids: Integer[Tensor, "batch columns"],
-        labels: Integer[Tensor, " batch"],
+        compute: Callable[[ResidentBatch], None],
+        rows: ResidentBatch,
         address: int,
     ) -> None:
         self.address = address
         """Where tables kept what the graph reads."""
-        self._ids, self._labels = ids.clone(), labels.clone()
+        self._rows = ResidentBatch._make(None if of is None else of.clone() for of in rows)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
-            compute(self._ids, self._labels)
+            compute(self._rows)
 
-    def replay(
-        self, ids: Integer[Tensor, "batch columns"], labels: Integer[Tensor, " batch"]
-    ) -> None:
+    def replay(self, rows: ResidentBatch) -> None:
         """Take the step with another batch."""
-        self._ids.copy_(ids)
-        self._labels.copy_(labels)
+        for kept, given in zip(self._rows, rows, strict=True):
+            if kept is not None and given is not None:
+                kept.copy_(given)
         self._graph.replay()
 
 

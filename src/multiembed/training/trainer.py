@@ -14,7 +14,8 @@ from multiembed.base.devices import chosen_device
 from multiembed.base.errors import ConfigError, DataError
 from multiembed.base.memory import peak_memory
 from multiembed.config import RunConfig
-from multiembed.data.store.dataset import Batch, Dataset, Split
+from multiembed.data.store.dataset import Dataset, Split
+from multiembed.data.store.shards import Batch
 from multiembed.runs.building import build_model
 from multiembed.runs.directory import (
     RunDirectory,
@@ -141,7 +142,7 @@ class Trainer:
         seeds = (self.training.seed, self.state.epoch, self.state.batch)
         drawn = np.random.default_rng(seeds).random(len(batch.labels))
         kept = (batch.labels != 0) | (drawn < rate)
-        return Batch(batch.ids[kept], batch.labels[kept])
+        return batch.map(lambda column: column[kept])
 
     def _after_step(self) -> None:
         if self.state.step % REPORT_STEPS == 0:

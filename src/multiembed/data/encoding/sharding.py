@@ -15,7 +15,7 @@ from multiembed.data.encoding.vocabulary import Encoder
 from multiembed.data.store.dataset import DatasetWriter
 from multiembed.data.store.kept import others_of, write_kept, write_others
 from multiembed.data.store.schema import SPLITS
-from multiembed.data.store.shards import Shard
+from multiembed.data.store.shards import Batch
 
 _TILE = 1 << 14
 """Rows whose ids are gathered at once, so that they stay in the cache."""
@@ -67,7 +67,7 @@ class _OpenPart(Part):
             frames.append(others_of(field, start + places[there], values.filter(there)))
         return frames
 
-    def fill(self, rows: Int64[np.ndarray, " rows"], out: Shard) -> None:
+    def fill(self, rows: Int64[np.ndarray, " rows"], out: Batch) -> None:
         """Write the ids and labels of some rows."""
         out.labels[:] = self.labels[rows]
         for ids, codes, place in zip(self.ids, self.codes, self.places, strict=True):
@@ -120,7 +120,7 @@ def encode_rows(
             encoded = _encoded(tiles, encoder, pool=pool)
             _keep(tiles, folder, writer, number=shard)
             for name, rows in zip(SPLITS, encoded, strict=True):
-                writer.shard(name, rows.ids, rows.labels, number=shard)
+                writer.shard(name, rows, number=shard)
             journal.shards, journal.totals = shard + 1, writer.counts
             journal.save(folder)
             _forget_parts(journal, folder, wanted.stop)
@@ -128,14 +128,14 @@ def encode_rows(
     return writer
 
 
-def _encoded(tiles: Sequence[_Tile], encoder: Encoder, *, pool: Executor) -> list[Shard]:
+def _encoded(tiles: Sequence[_Tile], encoder: Encoder, *, pool: Executor) -> list[Batch]:
     """Return the rows of every split."""
     sizes = np.array([[len(rows) for rows in chosen] for _, chosen in tiles], np.int64)
     sizes = sizes.reshape(-1, len(SPLITS))  # there may be no tile
     ends = np.cumsum(sizes, axis=0)
     columns = sum(field.slots for field in encoder.fields)
     out = [
-        Shard(np.empty((size, columns), np.int32), np.empty(size, np.uint8))
+        Batch(np.empty((size, columns), np.int32), np.empty(size, np.uint8))
         for size in sizes.sum(axis=0).tolist()
     ]
 
@@ -143,7 +143,7 @@ def _encoded(tiles: Sequence[_Tile], encoder: Encoder, *, pool: Executor) -> lis
         part, chosen = tiles[tile]
         for rows, shard, end in zip(chosen, out, ends[tile].tolist(), strict=True):
             place = slice(end - len(rows), end)
-            part.fill(rows, Shard(shard.ids[place], shard.labels[place]))
+            part.fill(rows, shard.map(lambda column, place=place: column[place]))
 
     list(pool.map(fill, range(len(tiles))))
     return out

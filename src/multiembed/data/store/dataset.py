@@ -3,7 +3,6 @@
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -23,7 +22,7 @@ from multiembed.data.store.schema import (
     SplitOrder,
     SplitSummary,
 )
-from multiembed.data.store.shards import Shard, map_shard, shard_name, write_shard
+from multiembed.data.store.shards import Batch, map_shard, shard_name, write_shard
 from multiembed.data.store.vocabularies import digest, read_vocabulary, values_digest
 
 ROWS_PER_READ = 16384
@@ -31,21 +30,13 @@ ROWS_PER_READ = 16384
 
 Counts = list[list[list[int]]]
 """What a `DatasetWriter` counts: of every split rows and positives, then each field's *other*, then
-the checksums of ids and labels."""
-
-
-class Batch(NamedTuple):
-    """Rows to train on or to score."""
-
-    ids: Int32[np.ndarray, "batch columns"]
-    """One column per field, or as many as a multi-valued one has slots."""
-    labels: UInt8[np.ndarray, " batch"]
+the checksums of ids, labels and whatever else rows have."""
 
 
 class Split:
     """The rows of one split, in one or several memory-mapped shards."""
 
-    def __init__(self, shards: list[Shard]) -> None:
+    def __init__(self, shards: list[Batch]) -> None:
         self._shards = [shard for shard in shards if len(shard.labels)] or shards[:1]
         sizes = [len(shard.labels) for shard in self._shards]
         self._starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
@@ -78,7 +69,7 @@ class Split:
         if len(rows) == 0 or rows.min() < 0 or rows.max() >= self.rows:
             raise IndexError(f"rows must be some of the {self.rows} rows there are")
         if len(self._shards) == 1:
-            return Batch(*self._shards[0].take(rows))
+            return self._shards[0].take(rows)
         # Taken shard by shard into one block, then put in order while it is in the cache:
         # `take` copies rows several times faster than an indexed assignment.
         shard = (np.searchsorted(self._starts, rows, side="right") - 1).astype(np.uint16)
@@ -89,13 +80,9 @@ class Split:
             for number, places in enumerate(np.split(order, ends[:-1]))
             if len(places)
         ]
-        block = Shard(
-            np.concatenate([part.ids for part in parts]),
-            np.concatenate([part.labels for part in parts]),
-        )
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
-        return Batch(*block.take(back))
+        return Batch.joined(parts).take(back)
 
     def order(self, seed: int, epoch: int) -> Integer[np.ndarray, " rows"]:
         """Return the permutation of the rows in which `batches` yields an epoch."""
@@ -119,9 +106,9 @@ class Split:
         for first in range(start * size, self.rows, step):
             last = min(first + step, self.rows)
             rows = np.arange(first, last) if order is None else order[first:last]
-            ids, labels = self.take(rows)
-            for at in range(0, len(labels), size):
-                yield Batch(ids[at : at + size], labels[at : at + size])
+            taken = self.take(rows)
+            for at in range(0, len(rows), size):
+                yield taken.map(lambda column, at=at: column[at : at + size])
 
 
 class Dataset:
@@ -166,7 +153,7 @@ class Dataset:
         files = sorted((self.path / name).glob("*.arrow"))
         if not files:
             raise DataError(f"{self.path / name} must hold the shards of a split, got none")
-        split = Split([map_shard(file, sum(self.slots)) for file in files])
+        split = Split([map_shard(file, columns=sum(self.slots)) for file in files])
         self.check_is(self._seen)
         _check_size(self.path / name, split, summary)
         return split
@@ -243,8 +230,7 @@ class DatasetWriter:
     def shard(
         self,
         split: SplitName,
-        ids: Int32[np.ndarray, "rows columns"],
-        labels: UInt8[np.ndarray, " rows"],
+        rows: Batch,
         *,
         number: int | None = None,
     ) -> None:
@@ -252,24 +238,25 @@ class DatasetWriter:
 
         Args:
             split: `train`, `valid` or `test`.
-            ids: One column per field, or as many as it has slots.
-            labels: 0 or 1.
+            rows: All with the same columns.
             number: Place of the shard in the split; the one after the last if not given.
         """
         place = self._next[split] if number is None else number
         self._next[split] = place + 1
         code = SPLITS.index(split)
-        self._sizes[code] += (len(labels), np.count_nonzero(labels))
-        other = ids == 0
+        self._sizes[code] += (len(rows.labels), np.count_nonzero(rows.labels))
+        other = rows.ids == 0
         if other.shape[1] > len(self._starts):
             other = np.logical_or.reduceat(other, self._starts, axis=1)
         self._other[code] += np.count_nonzero(other, axis=0)
         sums = self._sums[code]  # the same however rows are cut into shards
-        for at, array in enumerate((ids, labels)):
+        present = [column for column in rows if column is not None]
+        sums += [0] * (len(present) - len(sums))
+        for at, array in enumerate(present):
             sums[at] = zlib.crc32(np.ascontiguousarray(array).data, sums[at])
-        if len(labels):
+        if len(rows.labels):
             (self.folder / split).mkdir(exist_ok=True)
-            write_shard(self.folder / split / shard_name(place), ids, labels)
+            write_shard(self.folder / split / shard_name(place), rows)
 
     def finish(
         self,

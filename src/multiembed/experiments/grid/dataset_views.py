@@ -116,7 +116,7 @@ def _view(
         for split, chosen in rows.items():
             for first in range(0, len(chosen), _ROWS_PER_SHARD):
                 batch = _gather(splits, chosen[first : first + _ROWS_PER_SHARD])
-                writer.shard(split, batch.ids, batch.labels)
+                writer.shard(split, batch)
                 if split == "train":
                     for count, ids in zip(counts, batch.ids.T, strict=True):
                         count += np.bincount(ids, minlength=len(count))
@@ -141,8 +141,7 @@ def _gather(splits: Sequence[Split], rows: Int64[np.ndarray, " chosen"]) -> Batc
         for split, start, low, high in zip(splits, starts, cuts, cuts[1:], strict=False)
         if high > low
     ]
-    ids = np.concatenate([part.ids for part in parts])
-    return Batch(ids, np.concatenate([part.labels for part in parts]))
+    return Batch.joined(parts)
 
 
 def _vocabulary(known: pl.DataFrame, counts: Int64[np.ndarray, " ids"]) -> pl.DataFrame:
