@@ -27,12 +27,11 @@ def evaluate_command(
 ) -> None:
     """Measure a trained run on a split of its dataset."""
     from multiembed.runs.evaluation import measure
-    from multiembed.runs.metrics import reliability_curve
     from multiembed.runs.run import load_run
 
     scores = load_run(run).score(split, calibrated=calibrated)
     result = measure(scores, group=group)
-    curve = reliability_curve(scores.labels, scores.probabilities)
+    curve = scores.curve
     if json_ is not None:
         record = {**result, "reliability": [of.model_dump() for of in curve]}
         write(json.dumps(record, indent=2), json_)
@@ -65,17 +64,15 @@ def calibrate_command(
     split: Annotated[str, typer.Option(help="Rows to fit to.")] = "valid",
 ) -> None:
     """Fit a calibration and keep it in the run: predict, export and the API then apply it."""
-    from multiembed.runs.metrics import expected_calibration_error, reliability_curve
+    from multiembed.runs.metrics import expected_calibration_error
     from multiembed.runs.run import load_run
     from multiembed.serving.calibrate import calibrate
 
     trained = load_run(run)
     calibration = calibrate(trained, method, split=split)
     scores = trained.score("test")
-    errors = [
-        expected_calibration_error(reliability_curve(scores.labels, probabilities))
-        for probabilities in (scores.probabilities, calibration.apply(scores.probabilities))
-    ]
+    after = scores._replace(probabilities=calibration.apply(scores.probabilities))
+    errors = [expected_calibration_error(of.curve) for of in (scores, after)]
     out.print(
         f"expected calibration error on test: {errors[0]:.6f} before, {errors[1]:.6f} after",
     )

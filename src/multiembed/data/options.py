@@ -87,8 +87,9 @@ class PrepareOptions(ReadOptions):
     @property
     @override
     def extra_columns(self) -> tuple[str, ...]:
-        """Columns read that need be no field: the one that rows are split by, then those kept."""
-        return (*(() if self.split_column is None else (self.split_column,)), *self.keep)
+        """Columns read that need be no field: of the split, of weights, those kept."""
+        found = (self.split_column, self.weight)
+        return (*(name for name in found if name is not None), *self.keep)
 
     @property
     def threshold(self) -> int:

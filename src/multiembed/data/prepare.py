@@ -117,10 +117,9 @@ def _prepare(
         report = StageReport("encode", source.size, progress)
         writer = encode_rows(
             Encoder(journal.fields, vocabularies),
-            options.shard_rows,
+            options,
             journal,
             folder=folder,
-            keep=options.keep,
             report=lambda rows, share: report.add(rows, round(source.size * share)),
         )
         sources = described.result()
@@ -131,6 +130,7 @@ def _prepare(
     return writer.finish(
         source.label,
         journal.fields,
+        weight=options.weight,
         bad_rows=journal.bad_rows,
         sources=sources,
         options=options.model_dump(mode="json"),
@@ -157,7 +157,7 @@ def open_source(source: RawSource, options: PrepareOptions, downloads: Path) -> 
         raise ConfigError(f"split_by must be left out if files are given by split, got {split}")
     for extra in options.extra_columns:
         if extra not in reader.names:
-            name = "split_by" if extra == split else "keep"
+            name = "split_by" if extra == split else "weight" if extra == options.weight else "keep"
             raise DataError(
                 f"{name} must be a column of {reader.files[0]} ({', '.join(reader.names)}), "
                 f"got {extra!r}"
@@ -225,7 +225,7 @@ def preview(
     raw = open_source(source, options, downloads)
     plain, order = plain_fields(raw.columns, options), tell_order(raw.reader, options)
     extras = Extras(order, options)
-    rejects = Rejects(sys.maxsize, BadRows(), 0, dates=extras.dates)
+    rejects = Rejects(sys.maxsize, BadRows(), 0, rules=extras.rules)
     blocks: list[pl.DataFrame] = []
     for block in raw.blocks():
         labels = read_labels(block.rows, raw.label, options.positive, options.missing)

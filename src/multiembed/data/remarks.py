@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import polars as pl
 
 from multiembed.data.encoding.ordering import RowOrder
-from multiembed.data.store.schema import Field, Schema
+from multiembed.data.store.schema import Field, Schema, SplitOrder
 
 
 def dataset_remarks(schema: Schema) -> list[str]:
@@ -22,15 +22,17 @@ def dataset_remarks(schema: Schema) -> list[str]:
             what = "AUC is undefined there" if name == "test" else "training needs both classes"
             label = int(split.positives > 0)
             lines.append(f"{name}: label {schema.label} is {label} in all rows; {what}")
-    order = schema.order
-    if order is not None:
-        valid = f"valid from {order.valid_from} to {order.valid_to}"
-        lines.append(
-            f"split by {order.column}: train up to {order.train_to}, {valid}, test from "
-            f"{order.test_from}"
-        )
-        if order.missing:
-            lines.append(f"{order.column}: {order.missing:,} rows without a value; they train")
+    if schema.weight is not None:
+        lines.append(f"rows count by {schema.weight}; those of weight 0 were left out")
+    return lines if schema.order is None else [*lines, *_cuts(schema.order)]
+
+
+def _cuts(order: SplitOrder) -> list[str]:
+    valid = f"valid from {order.valid_from} to {order.valid_to}"
+    where = f"train up to {order.train_to}, {valid}, test from {order.test_from}"
+    lines = [f"split by {order.column}: {where}"]
+    if order.missing:
+        lines.append(f"{order.column}: {order.missing:,} rows without a value; they train")
     return lines
 
 

@@ -214,7 +214,7 @@ class Run:
             if calibration is None:
                 raise DataError(f"{self.path} must be calibrated first, got a run that is not")
             probabilities = calibration.apply(probabilities)
-        return Scores(dataset, split, labels, probabilities)
+        return Scores(dataset, split, labels, probabilities, rows.weights)
 
     def evaluate(
         self,

@@ -46,24 +46,27 @@ def calibrate(run: Run, method: Method = "isotonic", *, split: str = "valid") ->
         )
     name = weights_name(run.best_state)
     fit = {"isotonic": fit_isotonic, "platt": fit_platt}[method]
-    calibration = fit(scores.labels, scores.probabilities, name)
+    calibration = fit(scores.labels, scores.probabilities, name, scores.weights)
     calibration.save(run.directory.calibration)
     return calibration
 
 
 def fit_isotonic(
-    labels: Int[np.ndarray, " rows"], probabilities: Float[np.ndarray, " rows"], weights: str
+    labels: Int[np.ndarray, " rows"],
+    probabilities: Float[np.ndarray, " rows"],
+    weights: str,
+    row_weights: Float[np.ndarray, " rows"] | None = None,
 ) -> Calibration:
     """Fit the rising function with the least squared error (Zadrozny and Elkan, KDD 2002).
 
     Where it rises within less than `NARROWEST` of a logit, it rises over one such cell: else two
     machines that round the last digit differently would disagree by a whole step.
     """
-    before, row_of, rows = np.unique(
-        probabilities.astype(np.float64), return_inverse=True, return_counts=True
-    )
-    shares = np.bincount(row_of, weights=labels) / rows
-    after = scipy.optimize.isotonic_regression(shares, weights=rows).x
+    before, row_of = np.unique(probabilities.astype(np.float64), return_inverse=True)
+    mass = np.ones(len(labels)) if row_weights is None else row_weights.astype(np.float64)
+    counted = np.bincount(row_of, weights=mass)
+    shares = np.bincount(row_of, weights=mass * labels) / counted
+    after = scipy.optimize.isotonic_regression(shares, weights=counted).x
     # Only the ends of the steps matter: between equal values the lines are level.
     inner = np.zeros(len(after), bool)
     inner[1:-1] = (after[:-2] == after[1:-1]) & (after[1:-1] == after[2:])
@@ -77,16 +80,21 @@ def fit_isotonic(
 
 
 def fit_platt(
-    labels: Int[np.ndarray, " rows"], probabilities: Float[np.ndarray, " rows"], weights: str
+    labels: Int[np.ndarray, " rows"],
+    probabilities: Float[np.ndarray, " rows"],
+    weights: str,
+    row_weights: Float[np.ndarray, " rows"] | None = None,
 ) -> Calibration:
     """Fit slope and intercept of the logit by maximum likelihood (Platt, 1999)."""
     p = np.clip(probabilities.astype(np.float64), SMALLEST, 1 - SMALLEST)
+    mass = np.ones(len(labels)) if row_weights is None else row_weights.astype(np.float64)
+    share = mass / mass.sum()
     inputs = np.stack([logit(p), np.ones(len(p))])
 
     def loss(line: Float[np.ndarray, " 2"]) -> tuple[float, Float[np.ndarray, " 2"]]:
         z = line @ inputs
-        value = np.mean(np.logaddexp(0, z) - labels * z)
-        return float(value), inputs @ (expit(z) - labels) / len(z)
+        value = share @ (np.logaddexp(0, z) - labels * z)
+        return float(value), inputs @ (share * (expit(z) - labels))
 
     slope, intercept = scipy.optimize.minimize(
         loss, np.array([1.0, 0.0]), jac=True, method="BFGS"

@@ -67,7 +67,8 @@ def _data(run: Run) -> str:
         [
             "## Data",
             "",
-            f"Encoded in {code(str(run.config.dataset))}.",
+            f"Encoded in {code(str(run.config.dataset))}."
+            + (f" Rows count by {code(schema.weight)}." if schema.weight else ""),
             *sources,
             "",
             "| split | rows | positive |",

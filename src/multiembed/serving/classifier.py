@@ -21,6 +21,7 @@ from multiembed.serving.tabular import (
     FeatureTable,
     read_classes,
     read_table,
+    read_weights,
     write_table,
 )
 from multiembed.training.start import train
@@ -71,8 +72,10 @@ class ClickClassifier:
     min_count: int = 1
     random_state: int | None = 0
 
-    def fit(self, X: object, y: object) -> "ClickClassifier":
+    def fit(self, X: object, y: object, sample_weight: object = None) -> "ClickClassifier":
         """Train on rows `X`, a data frame or a matrix, and labels `y` of two classes.
+
+        `sample_weight` says what every row counts; rows of weight 0 are left out.
 
         Raises:
             ConfigError: If a parameter is unknown or out of range.
@@ -80,10 +83,12 @@ class ClickClassifier:
         """
         config = self._config()
         table = read_table(X)
-        classes, labels = read_classes(y, rows=table.rows.height)
+        weights = read_weights(sample_weight, rows=table.rows.height)
+        classes, labels = read_classes(y, rows=table.rows.height, weights=weights)
         with tempfile.TemporaryDirectory(prefix="multiembed-") as name:
             folder, seed = Path(name) / "dataset", config.training.seed
-            encoder = write_table(table.rows, labels, self._options(), folder, seed=seed)
+            rows, options = table.rows, self._options()
+            encoder = write_table(rows, labels, options, folder, seed=seed, weights=weights)
             run = train(config, dataset=open_dataset(folder), run=Path(name) / "run")
             self.n_iter_ = int(run.records[-1]["epoch"])
             self._keep(run, table)
@@ -111,9 +116,10 @@ class ClickClassifier:
         positive = self.predict_proba(X)[:, 1] > 0.5
         return self.classes_[positive.astype(np.int64)]
 
-    def score(self, X: object, y: object) -> float:
-        """Return the share of rows whose class is predicted right."""
-        return float(np.mean(self.predict(X) == np.asarray(y)))
+    def score(self, X: object, y: object, sample_weight: object = None) -> float:
+        """Return the share of rows whose class is predicted right, of what `sample_weight` says."""
+        right = self.predict(X) == np.asarray(y)
+        return float(np.average(right, weights=read_weights(sample_weight, rows=len(right))))
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters that it was made with."""

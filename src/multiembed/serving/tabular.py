@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from jaxtyping import Int64, Shaped, UInt8
+from jaxtyping import Float32, Int64, Shaped, UInt8
 
 from multiembed.base.errors import DataError
 from multiembed.data.encoding.frames import ArrowTable, as_polars
@@ -59,7 +59,7 @@ def read_table(rows: object) -> FeatureTable:
 
 
 def read_classes(
-    labels: object, *, rows: int
+    labels: object, *, rows: int, weights: Float32[np.ndarray, " rows"] | None = None
 ) -> tuple[Shaped[np.ndarray, " 2"], UInt8[np.ndarray, " rows"]]:
     """Return the two classes, in order, and which of them each row has.
 
@@ -82,12 +82,37 @@ def read_classes(
             "Only binary classification is supported. The type of the target is multiclass, got "
             f"{len(classes)} classes"
         )
-    counts = np.bincount(of_row)
+    counted = of_row if weights is None else of_row[weights > 0]
+    counts = np.bincount(counted, minlength=len(classes))
     if len(classes) < 2 or counts.min() < 2:
         each = (f"{n} of {c!r}" for c, n in zip(classes.tolist(), counts, strict=True))
         found = "one class" if len(classes) < 2 else ", ".join(each)
         raise DataError(f"y must have at least 2 rows of each of two classes, got {found}")
     return classes, of_row.astype(np.uint8)
+
+
+def read_weights(weights: object, *, rows: int) -> Float32[np.ndarray, " rows"] | None:
+    """Return what every row counts, if it is said.
+
+    Raises:
+        DataError: If these are not as many numbers of at least 0 as rows.
+    """
+    if weights is None:
+        return None
+    column = _array(weights, "sample_weight should be a 1d array of numbers")
+    if column.shape not in ((rows,), ()):
+        raise DataError(
+            f"sample_weight.shape == {column.shape}, expected {(rows,)}: one number per row"
+        )
+    try:
+        numbers = np.broadcast_to(column.astype(np.float32), rows)
+    except (TypeError, ValueError):
+        raise DataError(f"sample_weight must hold numbers, got {column.dtype}") from None
+    unfit = ~(np.isfinite(numbers) & (numbers >= 0))
+    if unfit.any():
+        first = int(np.flatnonzero(unfit)[0])
+        raise DataError(f"sample_weight must be at least 0, got {numbers[first]} in row {first}")
+    return numbers
 
 
 def write_table(
@@ -97,6 +122,7 @@ def write_table(
     folder: Path,
     *,
     seed: int,
+    weights: Float32[np.ndarray, " rows"] | None = None,
 ) -> Encoder:
     """Write rows as a dataset that training can open, and return what encoded them.
 
@@ -106,7 +132,11 @@ def write_table(
         options: How values become ids; they are counted on the rows that train.
         folder: Directory to write.
         seed: Of the draw of rows that say when training stops.
+        weights: What every row counts, if not the same; rows of weight 0 are left out.
     """
+    if weights is not None:
+        there = weights > 0
+        rows, labels, weights = rows.filter(pl.Series(there)), labels[there], weights[there]
     held_back = _held_back(labels, seed)
     trained = np.setdiff1d(np.arange(len(labels)), held_back)
     chosen = plain_fields(tell_columns(rows, None, options), options)
@@ -120,10 +150,10 @@ def write_table(
     writer = DatasetWriter(folder, [field.slots for field in fields])
     for name, vocabulary in found.items():
         write_vocabulary(folder, name, vocabulary.kept)
-    whole = Batch(ids, labels)
+    whole = Batch(ids, labels, weights)
     writer.shard("train", whole.take(trained))
     writer.shard("valid", whole.take(held_back))
-    writer.finish("label", fields)
+    writer.finish("label", fields, weight=None if weights is None else "sample_weight")
     return encoder
 
 

@@ -79,7 +79,9 @@ class Trainer:
         check_precision(self.training.precision, self.device)
         self.model = build_model(config, dataset.cardinalities, dataset.slots).to(self.device)
         spare_dropout(self.model, dataset.cardinalities, self.row_counts)
-        self.step = TrainingStep(self.model, self.training, self.device)
+        weights = self.train_split.weights
+        mean_weight = 1.0 if weights is None else float(weights.mean(dtype=np.float64))
+        self.step = TrainingStep(self.model, self.training, self.device, mean_weight=mean_weight)
         self.tables = self.step.tables
         thinned = self.training.negative_rate < 1  # row by row, on a CPU
         self.rows = self.train_split if thinned else resident(self.train_split, self.device)
@@ -195,8 +197,9 @@ class Trainer:
             self.valid_split.batches(EVALUATION_BATCH),
             negative_rate=self.training.negative_rate,
         )
-        record |= quality(labels, probabilities)
-        curve = reliability_curve(labels, probabilities)
+        weights = self.valid_split.weights
+        record |= quality(labels, probabilities, weights)
+        curve = reliability_curve(labels, probabilities, weights)
         record["expected_calibration_error"] = expected_calibration_error(curve)
         record |= {f"mean_{name}": value for name, value in observation.mean.measures.items()}
         record |= {

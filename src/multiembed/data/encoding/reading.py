@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from jaxtyping import Bool
 from multiembed.base.errors import DataError
 from multiembed.data.encoding.journal import PARTS, Journal, PartRecord, part_path
 from multiembed.data.encoding.moments import unit_hint
-from multiembed.data.encoding.ordering import RowOrder, tell_order
+from multiembed.data.encoding.ordering import RowOrder, read_numbers, tell_order
 from multiembed.data.encoding.parts import PartBuilder
 from multiembed.data.encoding.plain_fields import plain_fields
 from multiembed.data.encoding.typed import category_text
@@ -26,6 +26,8 @@ from multiembed.data.store.schema import BadRows, Field
 MARGIN = 1 << 26
 """Bytes of disk that a vocabulary and a shard under way may need beside the rows."""
 
+NUMBER_RULE, DATE_RULE = "a number or empty", "a date or empty"
+WEIGHT_RULE = "a number of at least 0"
 OTHER_LABELS = "--positive VALUE makes one label 1 and others 0, --positive 1 those of -1 and 1"
 
 Flags = dict[str, Bool[np.ndarray, " rows"]]
@@ -55,10 +57,10 @@ class Rejects:
     """What was left out of one reading of a source."""
 
     def __init__(
-        self, limit: int, before: BadRows, readable: int, *, dates: Collection[str] = ()
+        self, limit: int, before: BadRows, readable: int, *, rules: Mapping[str, str]
     ) -> None:
         self._limit = limit
-        self._dates = dates
+        self._rules = rules
         self._count = before.count
         self._first = list(before.first)
         self.readable = readable
@@ -80,7 +82,7 @@ class Rejects:
         self._count += block.bad_count + count
         self.readable += len(rejected) - count
         if len(self._first) < BAD_ROWS_SHOWN and (block.bad or rejected.any()):
-            found = [*block.bad, *_named(block, labels.name, bad, self._dates)]
+            found = [*block.bad, *_named(block, labels.name, bad, self._rules)]
             lines = [f"{block.place} {row.line}: {row.reason}" for row in sorted(found)]
             self._first = (self._first + lines)[:BAD_ROWS_SHOWN]
         if self._count > self._limit:
@@ -114,7 +116,7 @@ def write_parts(
     fields = plain_fields(source.columns, options)
     report = StageReport("count", source.size, progress)
     extras = Extras(tell_order(source.reader, options), options)
-    rejects = Rejects(options.max_bad_rows, journal.bad_rows, journal.readable, dates=extras.dates)
+    rejects = Rejects(options.max_bad_rows, journal.bad_rows, journal.readable, rules=extras.rules)
     with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
         builder = PartBuilder(fields, len(options.extra_columns), pool)
         block = None
@@ -158,15 +160,18 @@ class Extras(NamedTuple):
     options: PrepareOptions
 
     @property
-    def dates(self) -> set[str]:
-        """Columns that hold moments."""
-        ordered = self.order is not None and self.order.read_as == "moment"
-        return {*self.options.dates, *([str(self.options.split_by)] if ordered else [])}
+    def rules(self) -> dict[str, str]:
+        """What columns must hold that may hold something else than a number or nothing."""
+        moments = [*self.options.dates]
+        if self.order is not None and self.order.read_as == "moment":
+            moments.append(self.order.column)
+        weight = {} if self.options.weight is None else {self.options.weight: WEIGHT_RULE}
+        return dict.fromkeys(moments, DATE_RULE) | weight
 
     def read(self, rows: pl.DataFrame) -> tuple[list[pl.Series], Flags]:
-        """Return the column that rows are split by and those kept; and where one is unreadable.
+        """Return the columns of `extra_columns`, and where one is unreadable.
 
-        An order is read as numbers, anything else as canonical text.
+        An order and weights are read as numbers, anything else as canonical text.
         """
         split, unreadable, missing = [], {}, self.options.missing
         if self.order is not None:
@@ -174,6 +179,11 @@ class Extras(NamedTuple):
             split = [keys]
         elif self.options.split_by_group is not None:
             split = [category_text(rows[self.options.split_by_group], missing)]
+        if self.options.weight is not None:
+            weights = read_numbers(rows[self.options.weight]).cast(pl.Float32)
+            fit = (weights >= 0) & weights.is_finite()
+            unreadable[self.options.weight] = ~fit.fill_null(False).to_numpy()
+            split.append(weights)
         kept = [category_text(rows[name], missing) for name in self.options.keep]
         return [*split, *kept], unreadable
 
@@ -185,6 +195,9 @@ def _add(
     for name, rows in builder.add(block.rows, columns).items():
         unreadable[name] = rows | unreadable.get(name, False)
     kept = ~rejects.add(block, labels, unreadable)
+    if extras.options.weight is not None:
+        weights = columns[len(columns) - len(extras.options.keep) - 1]
+        kept &= (weights > 0).fill_null(False).to_numpy()
     builder.keep(
         kept,
         block.numbers[kept],
@@ -204,17 +217,16 @@ def _finish(
 
 
 def _named(
-    block: Block, label: str, bad: dict[str, np.ndarray], dates: Collection[str]
+    block: Block, label: str, bad: dict[str, np.ndarray], rules: Mapping[str, str]
 ) -> list[BadRow]:
     named = {}
     for name, rows in bad.items():
-        kind = "a date" if name in dates else "a number"
-        rule = f"{{}} must be {kind} or empty" if name else "label {} must be 0 or 1"
+        rule = f"{{}} must be {rules.get(name, NUMBER_RULE)}" if name else "label {} must be 0 or 1"
         for row in np.flatnonzero(rows)[:BAD_ROWS_SHOWN]:
             got = block.rows[name or label][int(row)]
             shown = "nothing" if got is None else repr(got) if isinstance(got, str) else got
             reason = f"{rule.format(name or label)}, got {shown}"
-            reason += unit_hint(got) if name in dates else ""
+            reason += unit_hint(got) if rules.get(name) == DATE_RULE else ""
             reason += " (the header again)" if not name and got == label else ""
             named.setdefault(int(row), BadRow(int(block.lines[row]), reason))
     return [named[row] for row in sorted(named)][:BAD_ROWS_SHOWN]

@@ -12,6 +12,7 @@ from multiembed.data.encoding.counting import split_path
 from multiembed.data.encoding.journal import Journal, part_path
 from multiembed.data.encoding.parts import Part
 from multiembed.data.encoding.vocabulary import Encoder
+from multiembed.data.options import PrepareOptions
 from multiembed.data.store.dataset import DatasetWriter
 from multiembed.data.store.kept import others_of, write_kept, write_others
 from multiembed.data.store.schema import SPLITS
@@ -28,15 +29,17 @@ class _OpenPart(Part):
         folder: That of the journal.
         place: Number of the part.
         encoder: With the vocabularies.
-        keep: Names of the last columns, whose values are kept.
+        options: Name the last columns: that of weights, and those whose values are kept.
     """
 
-    def __init__(self, folder: Path, place: int, encoder: Encoder, keep: Sequence[str]) -> None:
+    def __init__(self, folder: Path, place: int, encoder: Encoder, options: PrepareOptions) -> None:
         super().__init__(part_path(folder, place))
         self.splits = np.load(split_path(folder, place))
         columns = [self.field(field) for field in range(len(encoder.fields))]
+        keep = options.keep
         asked = [self.field(self.width - len(keep) + at) for at in range(len(keep))]
         self.asked = dict(zip(keep, asked, strict=True))
+        self.weights = self.field(self.width - len(keep) - 1) if options.weight else None
         self.codes = [column.codes for column in columns]
         self.ids = [
             encoder.number(field, column.values)
@@ -68,8 +71,10 @@ class _OpenPart(Part):
         return frames
 
     def fill(self, rows: Int64[np.ndarray, " rows"], out: Batch) -> None:
-        """Write the ids and labels of some rows."""
+        """Write the ids, labels and weights of some rows."""
         out.labels[:] = self.labels[rows]
+        if self.weights is not None and out.weights is not None:
+            out.weights[:] = self.weights.values.to_numpy()[self.weights.codes[rows]]
         for ids, codes, place in zip(self.ids, self.codes, self.places, strict=True):
             # Clipping instead of checking is faster, and so is a vector beside a matrix.
             if ids.shape[1] == 1:
@@ -84,21 +89,19 @@ _Tile = tuple[_OpenPart, list[Int64[np.ndarray, " _"]]]
 
 def encode_rows(
     encoder: Encoder,
-    shard_rows: int,
+    options: PrepareOptions,
     journal: Journal,
     *,
     folder: Path,
-    keep: Sequence[str],
     report: Callable[[int, float], None],
 ) -> DatasetWriter:
     """Write the shards that the journal has not yet, and delete parts that are no longer needed.
 
     Args:
         encoder: With the vocabularies.
-        shard_rows: Rows read per shard.
+        options: Say how many rows a shard is made of, and what stands beside ids.
         journal: Says which parts there are, and is told of every shard.
         folder: That of the journal.
-        keep: Columns whose values are kept beside the ids.
         report: Called with the rows of every shard and the share of the shards that are done.
 
     Returns:
@@ -106,18 +109,18 @@ def encode_rows(
     """
     slots = [field.slots for field in encoder.fields]
     writer = DatasetWriter(folder, slots, counts=journal.totals)
-    shards = 1 + max(part.last for part in journal.parts) // shard_rows
+    shards = 1 + max(part.last for part in journal.parts) // options.shard_rows
     opened: dict[int, _OpenPart] = {}
     with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
         for shard in range(journal.shards, shards):
-            wanted = range(shard * shard_rows, (shard + 1) * shard_rows)
+            wanted = range(shard * options.shard_rows, (shard + 1) * options.shard_rows)
             opened = {
-                place: opened.get(place) or _OpenPart(folder, place, encoder, keep)
+                place: opened.get(place) or _OpenPart(folder, place, encoder, options)
                 for place, part in enumerate(journal.parts)
                 if part.last >= wanted.start and part.first < wanted.stop
             }
             tiles = list(_tiles(opened.values(), wanted))
-            encoded = _encoded(tiles, encoder, pool=pool)
+            encoded = _encoded(tiles, encoder, pool=pool, weighted=options.weight is not None)
             _keep(tiles, folder, writer, number=shard)
             for name, rows in zip(SPLITS, encoded, strict=True):
                 writer.shard(name, rows, number=shard)
@@ -128,14 +131,20 @@ def encode_rows(
     return writer
 
 
-def _encoded(tiles: Sequence[_Tile], encoder: Encoder, *, pool: Executor) -> list[Batch]:
+def _encoded(
+    tiles: Sequence[_Tile], encoder: Encoder, *, pool: Executor, weighted: bool
+) -> list[Batch]:
     """Return the rows of every split."""
     sizes = np.array([[len(rows) for rows in chosen] for _, chosen in tiles], np.int64)
     sizes = sizes.reshape(-1, len(SPLITS))  # there may be no tile
     ends = np.cumsum(sizes, axis=0)
     columns = sum(field.slots for field in encoder.fields)
     out = [
-        Batch(np.empty((size, columns), np.int32), np.empty(size, np.uint8))
+        Batch(
+            np.empty((size, columns), np.int32),
+            np.empty(size, np.uint8),
+            np.empty(size, np.float32) if weighted else None,
+        )
         for size in sizes.sum(axis=0).tolist()
     ]
 

@@ -148,7 +148,10 @@ def _check_wishes(names: Sequence[str], label: str | None, options: ReadOptions)
         raise DataError(f"a column must be one of {known}, got {(unknown or [label])[0]!r}")
     if twice:
         raise DataError(f"a column must be of one kind, got {twice[0]!r} as two")
-    return set() if options.split_by is None else {options.split_by} - named
+    if options.weight is not None and options.weight in {label, *named}:
+        other = "the label" if options.weight == label else "a field"
+        raise DataError(f"weight must be a column of its own, got {options.weight!r}, {other}")
+    return {name for name in (options.split_by, options.weight) if name is not None} - named
 
 
 def _look(column: pl.Series, options: ReadOptions, *, wanted: bool) -> _Look:

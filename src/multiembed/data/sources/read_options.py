@@ -26,6 +26,9 @@ class ReadOptions(BaseModel):
 
     label: str | None = None
     """Column of a table that says 0 or 1; the other formats know theirs."""
+    weight: str | None = None
+    """Column of a table that says what every row counts, in the loss and in every measure; rows of
+    weight 0 are left out."""
     categorical_columns: Annotated[tuple[str, ...], Flag("--categorical", "COLUMN")] = ()
     """Columns of a table that are categories whatever they look like."""
     numeric_columns: Annotated[tuple[str, ...], Flag("--numeric", "COLUMN")] = ()
@@ -80,7 +83,7 @@ class ReadOptions(BaseModel):
     @property
     def extra_columns(self) -> tuple[str, ...]:
         """Columns read that need be no field."""
-        return () if self.split_by is None else (self.split_by,)
+        return tuple(name for name in (self.split_by, self.weight) if name is not None)
 
     @field_validator("columns", mode="before")
     @classmethod

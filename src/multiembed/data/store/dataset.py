@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from jaxtyping import Int32, Integer, UInt8
+from jaxtyping import Float32, Int32, Integer, UInt8
 from pydantic import JsonValue
 
 from multiembed.base.errors import DataError
@@ -59,6 +59,12 @@ class Split:
         """All labels: mapped where the split is one shard, else copied into memory."""
         labels = [shard.labels for shard in self._shards]
         return labels[0] if len(labels) == 1 else np.concatenate(labels)
+
+    @property
+    def weights(self) -> Float32[np.ndarray, " rows"] | None:
+        """What every row counts, or None where all count the same."""
+        weights = [shard.weights for shard in self._shards if shard.weights is not None]
+        return np.concatenate(weights) if weights else None
 
     def take(self, rows: Integer[np.ndarray, " batch"]) -> Batch:
         """Copy the rows of these numbers, in this order.
@@ -153,7 +159,8 @@ class Dataset:
         files = sorted((self.path / name).glob("*.arrow"))
         if not files:
             raise DataError(f"{self.path / name} must hold the shards of a split, got none")
-        split = Split([map_shard(file, columns=sum(self.slots)) for file in files])
+        columns, weighted = sum(self.slots), self.schema.weight is not None
+        split = Split([map_shard(file, columns=columns, weighted=weighted) for file in files])
         self.check_is(self._seen)
         _check_size(self.path / name, split, summary)
         return split
@@ -263,6 +270,7 @@ class DatasetWriter:
         label: str,
         fields: Sequence[Field],
         *,
+        weight: str | None = None,
         bad_rows: BadRows | None = None,
         sources: Sequence[SourceFile] = (),
         options: Mapping[str, JsonValue] | None = None,
@@ -273,6 +281,7 @@ class DatasetWriter:
         Args:
             label: Name of the label's column.
             fields: In the order of the id matrix; their counts of *other* are filled in.
+            weight: Name of the column that weighs rows, if one does.
             bad_rows: Rows that were left out.
             sources: Files that the rows come from.
             options: What the dataset was made with.
@@ -282,6 +291,7 @@ class DatasetWriter:
         sizes = self._sizes.tolist()
         schema = Schema(
             label=label,
+            weight=weight,
             fields=tuple(
                 field.model_copy(update={"other": {SPLITS[code]: counts[code] for code in present}})
                 for field, counts in zip(fields, self._other.T.tolist(), strict=True)

@@ -178,6 +178,8 @@ class Schema(_Frozen):
 
     format_version: int = FORMAT_VERSION
     label: str
+    weight: str | None = None
+    """Name of the column that says what every row counts; rows of weight 0 were left out."""
     fields: tuple[Field, ...]
     splits: dict[SplitName, SplitSummary]
     bad_rows: BadRows = BadRows()

@@ -125,6 +125,7 @@ def _view(
         writer.finish(
             schema.label,
             schema.fields,
+            weight=schema.weight,
             bad_rows=schema.bad_rows,
             sources=schema.sources,
             options={**schema.options, **note, "view_of": identity(dataset)[:8]},
