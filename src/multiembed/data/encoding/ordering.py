@@ -42,7 +42,7 @@ class RowOrder(NamedTuple):
         if self.read_as == "moment":
             keys = read_moments(values, self.format).cast(pl.Int64)
         else:
-            keys = read_numbers(values)
+            keys = finite_numbers(values)
         keys = keys.set(missing, None)
         return keys.alias(self.column), (keys.is_null() & ~missing).to_numpy()
 
@@ -142,7 +142,7 @@ def _are_days(numbers: pl.Series) -> bool:
     return any(len(text) > 0 == found.null_count() for found in days)
 
 
-def read_numbers(values: pl.Series) -> pl.Series:
+def finite_numbers(values: pl.Series) -> pl.Series:
     """Read a column as finite numbers of double precision, null where there is none."""
     if values.dtype == pl.String:
         values = values.str.strip_chars()

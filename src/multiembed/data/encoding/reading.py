@@ -14,7 +14,7 @@ from jaxtyping import Bool
 from multiembed.base.errors import DataError
 from multiembed.data.encoding.journal import PARTS, Journal, PartRecord, part_path
 from multiembed.data.encoding.moments import unit_hint
-from multiembed.data.encoding.ordering import RowOrder, read_numbers, tell_order
+from multiembed.data.encoding.ordering import RowOrder, finite_numbers, tell_order
 from multiembed.data.encoding.parts import PartBuilder
 from multiembed.data.encoding.plain_fields import plain_fields
 from multiembed.data.encoding.typed import category_text
@@ -180,7 +180,7 @@ class Extras(NamedTuple):
         elif self.options.split_by_group is not None:
             split = [category_text(rows[self.options.split_by_group], missing)]
         if self.options.weight is not None:
-            weights = read_numbers(rows[self.options.weight]).cast(pl.Float32)
+            weights = finite_numbers(rows[self.options.weight]).cast(pl.Float32)
             fit = (weights >= 0) & weights.is_finite()
             unreadable[self.options.weight] = ~fit.fill_null(False).to_numpy()
             split.append(weights)
