@@ -293,6 +293,7 @@ HOSTILE = {
     "word2vec: endless columns": raw(b"5 1000000000000\nuser \0\0\0\0"),
     "word2vec: no columns": raw(b"5 0\nuser \0\xff"),
     "words: endless": raw(b"1000000000000 2\nuser 1.0 2.0\n"),
+    "csv: too wide": raw(b"a" + b",b" * 9999, b"\n1" + b",1" * 9999),
     "csv: columns times rows": raw(b"a" + b",b" * 9999, b"\n1" * 9999),
     "words: columns times rows": raw(
         b"user 1.0 2.0\n" * 3, b"item" + b" 1" * 9999, b"\nb 1.0 2.0" * 9999
@@ -304,6 +305,12 @@ HOSTILE = {
     "gzip: in one another": raw(quine(99)),
     "zlib: zeros": raw(zlib.compress(bytes(2**27), 9)),
     "arrow: nonsense": raw(b"ARROW1\0\0", bytes(99), struct.pack("<i", 2**31 - 1), b"ARROW1"),
+    "arrow: zeros": lambda path: pl.DataFrame({"a": np.zeros(10**7)}).write_ipc(
+        path, compression="zstd"
+    ),
+    "parquet: too wide": lambda path: pl.DataFrame(
+        {f"c{n}": [0.0] for n in range(9000)}
+    ).write_parquet(path),
     "parquet: zeros": pl.DataFrame({"a": np.zeros(10**7), "b": np.zeros(10**7)}).write_parquet,
     "parquet: nonsense": raw(b"PAR1", bytes(99), struct.pack("<i", 2**31 - 1), b"PAR1"),
     "hdf5: nonsense": raw(b"\x89HDF\r\n\x1a\n", bytes(999)),

@@ -18,6 +18,7 @@ from multiembed.data.encoding.frames import as_polars, polars_reads
 from multiembed.data.encoding.typed import category_text, settled
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import open_source, prepare
+from multiembed.data.sources.arrow_sizes import unpacked_sizes
 from multiembed.data.sources.columnar import TABLE
 from multiembed.data.sources.read_options import ReadOptions
 from multiembed.serving import loader
@@ -113,7 +114,7 @@ def test_other_types_are_left_out_unless_asked_for(column, tmp_path):
     pyarrow.feather.write_feather(table, str(tmp_path / "rows"))
     asked = PrepareOptions(format="table", label="y")
 
-    found = open_source(tmp_path / "rows", asked, tmp_path)
+    found, _ = open_source(tmp_path / "rows", asked, tmp_path)
 
     assert [one.name for one in found.columns] == ["x"]
     assert "column 'odd' holds" in found.reader.remarks[0]
@@ -132,7 +133,7 @@ def test_bundles_refuse_what_runs_refuse(kind):
     bundle.rules = loader.Rules(Path(rules.__file__))
 
     with pytest.raises(ValueError, match="column 'odd' must hold plain values"):
-        bundle._ids(field, pa.chunked_array([pa.nulls(1, kind)]))
+        bundle._column(field, pa.chunked_array([pa.nulls(1, kind)]), "ids")
 
 
 def test_categories_of_pandas_with_gaps_are_read_from_feather(tmp_path):
@@ -180,3 +181,21 @@ def test_categories_of_intervals_are_refused_where_pandas_is_loaded(tmp_path):
 
     with pytest.raises(DataError, match=r"rows\.feather: columns must hold plain values, got cat"):
         prepare(tmp_path / "rows.feather", tmp_path / "data", options)
+
+
+@pytest.mark.parametrize("new", [pa.ipc.new_file, pa.ipc.new_stream])
+@pytest.mark.parametrize("codec", [None, "lz4", "zstd"])
+def test_what_compressed_batches_become_is_known_before_they_are_unpacked(tmp_path, new, codec):
+    rows = pa.table({"a": range(3000), "b": [None, "x", "yy"] * 1000})
+    options = pa.ipc.IpcWriteOptions(compression=codec)
+    with new(tmp_path / "rows", rows.schema, options=options) as writer:
+        writer.write_table(rows, max_chunksize=1000)
+    opened = pa.ipc.open_file if new is pa.ipc.new_file else pa.ipc.open_stream
+    with pa.OSFile(str(tmp_path / "rows")) as file:
+        batches = opened(file).read_all().to_batches()
+    buffers = [[b for column in of.columns for b in column.buffers() if b] for of in batches]
+
+    found = [size for size in unpacked_sizes(tmp_path / "rows") if size]
+
+    expected = [] if codec is None else [sum(b.size for b in some) for some in buffers]
+    assert found == pytest.approx(expected, rel=0.02)  # what does not shrink has a word before it

@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import re
+import subprocess
 import sys
 
 import polars as pl
@@ -14,10 +15,20 @@ from rich.table import Table
 from rich.text import Text
 from safetensors import SafetensorError
 
-from multiembed.base.errors import InputError, WriteError, said_of_surroundings, shown
+from multiembed.base.errors import InputError, WriteError, brief, said_of_surroundings, shown
 from multiembed.cli.console import Terminal, write
-from multiembed.cli.streams import Dropping
+from multiembed.cli.streams import Dropping, unheard_libraries
 
+SHORTENED = """
+import mmap
+from multiembed.cli.streams import refusing_shortened_files, unheard_libraries
+with open("rows", "w+b") as file:
+    file.truncate(1 << 16)
+    mapped = mmap.mmap(file.fileno(), 0)
+    file.truncate(0)
+with unheard_libraries(), refusing_shortened_files():
+    mapped[5]
+"""
 FULL = "No space left on device"
 
 
@@ -181,3 +192,35 @@ def test_a_file_that_is_written_elsewhere_first_has_the_name_that_the_user_knows
     assert str(WriteError(path, FULL)) == f"{named} must be writable, got: {FULL}"
     copied = OSError(errno.ENOSPC, FULL, "/package/source.py", None, path)
     assert said_of_surroundings(copied) == f"{named} must be usable, got: {FULL}"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows lets nobody shorten mapped files")
+def test_a_file_that_loses_its_end_while_it_is_mapped_is_one_line(tmp_path):
+    ran = subprocess.run(
+        [sys.executable, "-c", SHORTENED], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert re.fullmatch(r"multiembed: a file that is read must stay as it is, got .*\n", ran.stderr)
+
+
+def test_what_libraries_print_of_their_own_is_heard_with_a_mistake_of_ours_alone(capfd):
+    with unheard_libraries():
+        os.write(2, b"thread 'polars-1' panicked")
+    assert capfd.readouterr().err == ""
+
+    with pytest.raises(KeyError), unheard_libraries():
+        os.write(2, b"thread 'polars-1' panicked")
+        raise KeyError
+    assert capfd.readouterr().err == "thread 'polars-1' panicked"
+
+    os.write(2, b"afterwards")
+    assert capfd.readouterr().err == "afterwards"
+
+
+def test_a_message_keeps_its_ends():
+    said = str(InputError("x" * 10**6 + " must be short, got it"))
+
+    assert re.fullmatch(r"x+\[\.\.\.\]x+ must be short, got it", said)
+    assert len(said) < 2100
+    assert brief("x" * 2000) == "x" * 2000

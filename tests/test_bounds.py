@@ -9,17 +9,37 @@ import pytest
 import torch
 
 from multiembed.base.errors import ConfigError, DataError
+from multiembed.base.json_files import read_json_file
 from multiembed.base.memory import available_memory, peak_memory
-from multiembed.config import ModelConfig, RunConfig, TrainingConfig, configured
+from multiembed.config import ModelConfig, RunConfig, TrainingConfig, read_config
 from multiembed.data.store.dataset import open_dataset
+from multiembed.data.store.schema import FieldSizes
 from multiembed.experiments.grid.grid import Grid, expand, fold_views, read_grid
 from multiembed.models.click_model import ClickModel
 from multiembed.models.naming import shape_of_size
 from multiembed.runs.building import INPUTS, build_model, check_trainable
+from multiembed.runs.given_config import configured
 from multiembed.testing.planted_clicks import PlantedClicks, write_planted
 
 DIGITS = "9" * 5000
 NOWHERE = Path("nowhere")
+
+
+def sizes_of(*cardinalities):
+    """Fields of one value each."""
+    return FieldSizes(cardinalities, (1,) * len(cardinalities), (), ())
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="devices that never end are of Unix")
+def test_settings_that_never_end_are_refused(tmp_path):
+    (tmp_path / "sizes.json").symlink_to("/dev/zero")
+    for read in (read_config, read_grid):
+        with pytest.raises(
+            ConfigError, match=r"/dev/zero must be .*, got: more than 67,108,864 bytes"
+        ):
+            read(Path("/dev/zero"))
+    with pytest.raises(DataError, match=r"sizes\.json must be .*, got: more than"):
+        read_json_file(tmp_path / "sizes.json")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +105,7 @@ def test_a_model_that_no_memory_holds_is_refused_before_it_is_built(options, dim
     before = peak_memory()
 
     with pytest.raises(ConfigError, match=r"model must (fit into the memory|be smaller)"):
-        check_trainable(RunConfig(model=model), (30, 30, 100), NOWHERE)
+        check_trainable(RunConfig(model=model), sizes_of(30, 30, 100), NOWHERE)
 
     assert peak_memory() - before < 1 << 28
 
@@ -108,10 +128,10 @@ def test_what_is_refused_is_the_weights_with_the_moments_of_adam(monkeypatch):
     )
     weights = (5 + 6) * 2 + 4 * 4 + 4 + 4 + 1  # tables; a layer of 4 on 2 x 2 inputs; the logit
     monkeypatch.setattr("multiembed.models.budget.available_memory", lambda: 3 * 4 * weights)
-    check_trainable(config, (5, 6), NOWHERE)
+    check_trainable(config, sizes_of(5, 6), NOWHERE)
     monkeypatch.setattr("multiembed.models.budget.available_memory", lambda: 3 * 4 * weights - 1)
     with pytest.raises(ConfigError, match=rf"got {weights} parameters"):
-        check_trainable(config, (5, 6), NOWHERE)
+        check_trainable(config, sizes_of(5, 6), NOWHERE)
 
 
 def test_a_disk_must_hold_two_of_every_checkpoint_before_a_training_begins(monkeypatch, tmp_path):
@@ -123,12 +143,12 @@ def test_a_disk_must_hold_two_of_every_checkpoint_before_a_training_begins(monke
     need = 2 * (4 * weights + 3 * 4 * weights) + INPUTS  # the best model; the last with moments
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(need))
-    check_trainable(config, (5, 6), tmp_path / "a" / "run")
+    check_trainable(config, sizes_of(5, 6), tmp_path / "a" / "run")
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(need - 1))
     with pytest.raises(DataError, match=r"got: .* MB of free disk, where checkpoints take"):
-        check_trainable(config, (5, 6), tmp_path / "a" / "run")
+        check_trainable(config, sizes_of(5, 6), tmp_path / "a" / "run")
     (tmp_path / "last.safetensors").touch()  # there already, and replaced
-    check_trainable(config, (5, 6), tmp_path)
+    check_trainable(config, sizes_of(5, 6), tmp_path)
 
 
 def test_free_memory_is_some_and_less_than_an_address_can_name():

@@ -16,7 +16,7 @@ from multiembed.config import ModelConfig, RunConfig, TrainingConfig
 from multiembed.data.store.dataset import open_dataset
 from multiembed.diagnosis.diagnose import diagnose
 from multiembed.models.click_model import ClickModel
-from multiembed.models.embedding import FactoredEmbeddings, FactoredTable
+from multiembed.models.factored import FactoredEmbeddings, FactoredTable
 from multiembed.models.interactions.architectures import ARCHITECTURES
 from multiembed.runs.compress import compress_run, factor
 from multiembed.runs.directory import load_tensors, save_tensors

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from multiembed.models.click_model import ClickModel
-from multiembed.models.embedding import FactoredEmbeddings
+from multiembed.models.factored import FactoredEmbeddings
 from multiembed.models.interactions.architectures import ARCHITECTURES
 from multiembed.models.naming import named_architecture
 from multiembed.runs.calibration import Calibration

@@ -77,6 +77,16 @@ def test_nonsense_in_a_file_of_a_run_is_one_line_that_names_it(run, tmp_path, sa
         assert name in str(refused.value) or "vocabulary of 'f0'" in str(refused.value)
 
 
+def test_a_dataset_whose_values_are_broken_is_refused_before_it_is_trained_on(run, tmp_path):
+    shutil.copytree(run.parent / "clicks", tmp_path / "clicks")
+    (tmp_path / "clicks" / "vocabulary" / "f1.parquet").write_bytes(b"PAR1")
+
+    with pytest.raises(InputError, match=r"^\S*clicks/vocabulary/f1\.parquet must be"):
+        me.train(me.RunConfig(), dataset=tmp_path / "clicks", run=tmp_path / "run")
+
+    assert [file.name for file in tmp_path.iterdir()] == ["clicks"]
+
+
 def changed(file, change):
     tensors = load_file(file)
     with open(file, "rb") as held:

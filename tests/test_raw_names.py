@@ -192,6 +192,15 @@ def test_numbers_out_of_bounds_are_refused_before_anything_is_read(option, value
         checked(PrepareOptions, {option: value})
 
 
+def test_rows_are_split_by_a_column_that_has_a_name(tmp_path):
+    (tmp_path / "rows.csv").write_text("click,a\n" + "1,x\n0,y\n" * 5)
+
+    with pytest.raises(InputError, match=r"split_by must be a column of .*, got ''"):
+        prepare(
+            tmp_path / "rows.csv", tmp_path / "dataset", TABLE.model_copy(update={"split_by": ""})
+        )
+
+
 def test_more_columns_than_there_may_be_fields_are_refused_in_one_line(tmp_path):
     names, cells = ",".join(f"c{n}" for n in range(9000)), ",".join("v" * 9000)
     (tmp_path / "rows.csv").write_text(f"click,{names}\n" + f"1,{cells}\n0,{cells}\n" * 5)

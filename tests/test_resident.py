@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from multiembed.data.store.dataset import open_dataset
+from multiembed.data.store.dataset import Split, open_dataset
 from multiembed.testing.planted_clicks import PlantedClicks, write_planted
 from multiembed.training import step as residence
 from multiembed.training.step import ResidentRows, resident
@@ -21,7 +21,14 @@ def split(tmp_path_factory):
 
 @pytest.mark.parametrize("seed", [None, 3])
 @pytest.mark.parametrize("start", [0, 2])
-def test_batches_are_those_of_the_split(split, monkeypatch, seed, start):
+@pytest.mark.parametrize("whole", [False, True])
+def test_batches_are_those_of_the_split(split, monkeypatch, seed, start, whole):
+    if whole:  # with all columns that rows may have
+        random = np.random.default_rng(0)
+        rows = split.take(np.arange(split.rows))
+        numbers = random.normal(size=(split.rows, 2)).astype(np.float32)
+        weights = random.random(split.rows).astype(np.float32)
+        split = Split([rows._replace(weights=weights, numbers=numbers)])
     monkeypatch.setattr(residence, "ROWS_PER_COPY", 77)
     options = {"seed": seed, "epoch": 1, "start": start}
 
@@ -30,7 +37,9 @@ def test_batches_are_those_of_the_split(split, monkeypatch, seed, start):
 
     assert len(found) == len(expected) > 3
     for ours, theirs in zip(found, expected, strict=True):
-        for part, true in zip(ours, theirs, strict=True):
+        assert [part is None for part in ours] == [False, False, not whole, not whole]
+        there = ((part, true) for part, true in zip(ours, theirs, strict=True) if true is not None)
+        for part, true in there:
             np.testing.assert_array_equal(part.cpu().numpy(), true)
             assert part.device.type == DEVICE.type
 

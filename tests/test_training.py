@@ -19,9 +19,10 @@ from multiembed.models.embedding import EmbeddingSets
 from multiembed.runs.run import load_run
 from multiembed.testing.planted_clicks import PlantedClicks, best_auc, write_planted
 from multiembed.training.progress import is_better
+from multiembed.training.row_counts import count_rows
 from multiembed.training.settling import settle_other
 from multiembed.training.start import train
-from multiembed.training.trainer import Trainer, count_rows
+from multiembed.training.trainer import Trainer
 
 SMALL = ModelConfig(architecture="dcnv2", dim=4, sets=2, options={"hidden": [16, 8]})
 

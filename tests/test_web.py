@@ -10,10 +10,12 @@ from contextlib import contextmanager
 import pytest
 
 from multiembed.base.errors import DataError, InputError, without_secrets
+from multiembed.config import ModelConfig, RunConfig, TrainingConfig
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
 from multiembed.data.sources import fetching, web
 from multiembed.data.store.schema import SourceFile
+from multiembed.training.start import train
 
 ROWS = b"click,a\n" + b"1,x\n0,y\n" * 20
 END = b"\r\n\r\n"
@@ -116,6 +118,25 @@ def test_what_is_as_large_and_slow_as_it_may_be_is_read(tmp_path):
 
     assert schema.splits["train"].rows == 32
     assert not schema.options.keys() & limits.keys()
+
+
+def test_rows_to_score_are_downloaded_within_the_same_limits(tmp_path, call):
+    (tmp_path / "rows.csv").write_bytes(ROWS)
+    prepared(tmp_path / "rows.csv", tmp_path)
+    model = ModelConfig(architecture="dnn", dim=2, options={"hidden": [4]})
+    config = RunConfig(model=model, training=TrainingConfig(max_epochs=1, threads=1))
+    train(config, dataset=tmp_path / "dataset", run=tmp_path / "run")
+    with serving(sent(ROWS, head=b"Content-Length: %d" % len(ROWS))) as url:
+        asked = ["predict", tmp_path / "run", f"{url}/0", tmp_path / "out.csv"]
+
+        code, _, said = call(*asked, "--max-download-bytes", "50")
+        assert (code, said.count("\n")) == (2, 1)
+        assert "more than the 50 bytes that max_download_bytes" in said
+        code, _, said = call(*asked, "--max-download-seconds", "nan")
+        assert (code, said.count("\n")) == (2, 1)
+        assert "max_download_seconds must be" in said
+        code, _, said = call(*asked, "--max-download-bytes", len(ROWS))
+        assert code == 0, said
 
 
 def test_a_name_and_password_reach_their_host_alone(tmp_path):

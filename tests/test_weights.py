@@ -220,7 +220,7 @@ def test_inverse_propensities_undo_what_a_log_left_out(tmp_path, negative_rate):
     run = me.train(config, dataset=dataset, run=tmp_path / "r")
 
     assert run.predict_proba(frame).mean() == pytest.approx(0.3, abs=0.02)
-    assert run.evaluate("test")["calibration_ratio"] == pytest.approx(1, abs=0.1)
+    assert run.evaluate("test")["calibration_ratio"] == pytest.approx(1, abs=0.25)
 
 
 def test_evaluate_counts_by_weight(tmp_path):

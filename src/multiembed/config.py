@@ -3,24 +3,26 @@
 Reading and checking one loads neither torch nor Numba, which take seconds.
 """
 
-import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from multiembed.base.bounds import OptionalWidth, Seed, Sets, Threads, Whole, Width
+from multiembed.base.bounds import MOST_LAYERS, OptionalWidth, Seed, Sets, Threads, Whole, Width
 from multiembed.base.errors import ConfigError
+from multiembed.base.number_kinds import NumericKind
 from multiembed.base.registry import Registry
 from multiembed.base.validation import checked, read_toml
 from multiembed.kernels.setting import Kernels
 from multiembed.models.naming import (
     Gate,
     Mix,
+    NumericOptions,
     Pooling,
     Scaling,
+    SequencePooling,
     base_dim,
     check_regularizers,
     counted_mix,
@@ -29,6 +31,7 @@ from multiembed.models.naming import (
     named_mix,
     shape_of_size,
 )
+from multiembed.models.vector_settings import Pretrained
 from multiembed.tables.table_optimizers import TABLE_OPTIMIZERS
 
 Precision = Literal["float32", "bfloat16", "auto"]
@@ -95,8 +98,20 @@ class ModelConfig(BaseModel):
     """Xavier over the concatenated table (the paper's code), per field, or a normal deviation."""
     pooling: Pooling | None = None
     """How the values of a multi-valued field become one embedding: their mean if not given."""
+    sequence_pooling: SequencePooling | None = None
+    """How the values of a history become one embedding: their mean if not given; attention, a sum
+    weighted by how each goes with the value at hand (DIN); softmax, with weights that add up to
+    1."""
+    sequence_units: Annotated[tuple[Width, ...], Field(max_length=MOST_LAYERS)] | None = None
+    """Hidden units of that attention's layers, 32 if not given; every set has its own."""
+    sequence_positions: bool | None = None
+    """Whether that attention learns what the place in the history weighs."""
+    numeric: NumericOptions | None = None
+    """How fields are embedded whose numbers the dataset keeps; as it says if not given."""
     table_dims: tuple[OptionalWidth, ...] | None = None
     """Of a compressed run: for every field, the columns that its table is stored with."""
+    pretrained: dict[str, Pretrained] | None = None
+    """Vectors of a field's values that were learnt elsewhere, by the field's name."""
     options: dict[str, object] = Field(default_factory=dict)
     """Options of the architecture: hidden, dropout, batch_norm, cross_layers, … Of several, each
     takes those it has; a table under an architecture's name is for that one alone."""
@@ -124,6 +139,10 @@ class ModelConfig(BaseModel):
         dim = base_dim(mix) if self.dim is None else self.dim
         return dim, sum(count for _, count in mix)
 
+    def numeric_kinds(self, kept: Sequence[NumericKind | None]) -> tuple[NumericKind | None, ...]:
+        """Return for every field how the model embeds its numbers, see `NumericOptions.kinds`."""
+        return (self.numeric or NumericOptions()).kinds(kept)
+
     def resolved(self) -> "ModelConfig":
         """Return the same model with `dim`, `sets` and all options written out.
 
@@ -132,7 +151,9 @@ class ModelConfig(BaseModel):
         """
         dim, sets = self.shape()
         mix = self.built()
+        vectors = {name: of.resolved(name, sets) for name, of in (self.pretrained or {}).items()}
         update = {
+            "pretrained": vectors or None,
             "architecture": mix_name(self.architecture, mix),
             "dim": dim,
             "sets": sets,
@@ -213,6 +234,18 @@ class TrainingConfig(BaseModel):
     """Experiment trackers that hear of every measurement."""
 
 
+class StartConfig(BaseModel):
+    """Where a training begins: at an earlier run of the same model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: str
+    """Its directory. Values that are new since then begin as the row of *other*."""
+    moments: bool = False
+    """Whether optimizers and random numbers go on where that training stopped, too. Otherwise its
+    best model is where this one begins."""
+
+
 class RunConfig(BaseModel):
     """Everything that decides a run, written resolved into its directory.
 
@@ -236,6 +269,8 @@ class RunConfig(BaseModel):
     """Path of the encoded dataset, filled in when training starts."""
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+    start: StartConfig | None = None
+    """The run whose tables and weights training begins with; by default they are drawn."""
 
     def resolved(self) -> "RunConfig":
         """Return the same run with everything about its model, and its precision, written out.
@@ -281,46 +316,3 @@ def read_config(path: Path) -> RunConfig:
         ConfigError: If the file is missing, is no TOML, or `parse_config` refuses it.
     """
     return parse_config(read_toml(path), source=str(path))
-
-
-def configured(
-    file: Path | None, assignments: Iterable[str], flags: Mapping[str, object]
-) -> RunConfig:
-    """Return the file's configuration (or the defaults) with assignments, then flags, applied.
-
-    Args:
-        file: A TOML configuration.
-        assignments: `training.learning_rate=0.01`, `model.options.hidden=[200, 200]`, …; the
-            value is TOML, or a bare word.
-        flags: Dotted key to value; None leaves the key alone.
-
-    Raises:
-        ConfigError: If something is unknown, out of range or no assignment.
-    """
-    table = {} if file is None else read_config(file).model_dump(mode="json", exclude_unset=True)
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"--set must be KEY=VALUE, got '{assignment}'")
-        _assign(table, key.strip(), _value(text.strip()))
-    for key, value in flags.items():
-        if value is not None:
-            _assign(table, key, value)
-    return parse_config(table, source="configuration" if file is None else str(file))
-
-
-def _value(text: str) -> object:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):  # of too many digits, or brackets
-        return text
-
-
-def _assign(table: dict[str, object], key: str, value: object) -> None:
-    *sections, last = key.split(".")
-    for section in sections:
-        inner = table.setdefault(section, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(f"--set {key} must name a section, got '{section}', which is a value")
-        table = inner
-    table[last] = value

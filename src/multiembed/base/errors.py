@@ -15,6 +15,8 @@ UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u
 marks that turn the direction of text, and halves of characters, which no encoding can write."""
 _NUMBER = re.compile(r"(?:os error|[Ee]rrno) (\d+)")
 """How libraries in other languages say which error of the system they met."""
+_LONGEST = 2000
+"""Characters of a message; names, paths and values in it may have any number."""
 _REASONS = {
     os.strerror(code): code
     for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.ENOMEM)
@@ -37,6 +39,13 @@ _RULES = {
 def shown(text: str) -> str:
     """Return text as it may be printed: what `UNSEEN` names becomes an escape."""
     return UNSEEN.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def brief(message: str) -> str:
+    """Return a message without its middle, where it is too long for anybody to read."""
+    if len(message) <= _LONGEST:
+        return message
+    return f"{message[: _LONGEST // 2]}[...]{message[-_LONGEST // 2 :]}"
 
 
 def system_error(error: BaseException) -> int | None:
@@ -105,7 +114,7 @@ class InputError(ValueError):
     Args:
         message: One sentence, *subject must rule, got value*. Control characters, which names in
             the user's files may hold, become escapes, so that it stays one line; URLs lose what
-            may be secret.
+            may be secret; what is too long its middle.
 
     Example:
         >>> import multiembed as me
@@ -117,7 +126,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(shown(without_secrets(message)))
+        super().__init__(brief(shown(without_secrets(message))))
 
 
 class ConfigError(InputError):

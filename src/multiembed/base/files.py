@@ -23,6 +23,7 @@ from multiembed.base.errors import ConfigError, DataError, InputError, WriteErro
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 """A path may have lost the second slash already; one letter is a drive of Windows."""
+_MOST_SMALL = 1 << 26
 _TEMPORARY = re.compile(r"\.multiembed-[0-9a-f]{8}")
 
 
@@ -76,6 +77,19 @@ def whole(target: Path) -> Iterator[Path]:
                 shutil.copyfileobj(content, stream)
         else:
             rename(partial, target)
+
+
+def read_small(file: Path) -> bytes:
+    """Return what a file of settings or records holds, also if it is a pipe.
+
+    Raises:
+        OSError: If it cannot be read, or holds more than any such file: a device never ends.
+    """
+    with file.open("rb") as content:
+        found = content.read(_MOST_SMALL + 1)
+    if len(found) > _MOST_SMALL:
+        raise OSError(errno.EFBIG, f"more than {_MOST_SMALL:,} bytes", str(file))
+    return found
 
 
 def write_whole(target: Path, write: Callable[[Path], object]) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from multiembed.base.errors import DataError
+from multiembed.base.files import read_small
 
 
 def parsed(text: str | bytes) -> Any:  # noqa: ANN401
@@ -26,7 +27,7 @@ def read_json_file(file: Path) -> Any:  # noqa: ANN401
         DataError: If it cannot be read, or is no JSON.
     """
     try:
-        return parsed(file.read_bytes())
+        return parsed(read_small(file))
     except OSError as error:
         raise DataError(f"{file} must be readable, got: {error.strerror}") from None
     except ValueError as error:

@@ -4,11 +4,12 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from multiembed.base.errors import ConfigError
+from multiembed.base.files import read_small
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -42,7 +43,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: If it is missing or no TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_small(path).decode())
     except OSError as error:
         raise ConfigError(f"{path} must be a readable file, got: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # of too many digits, or brackets
@@ -145,10 +146,16 @@ def _inside(values: object) -> Mapping[object, object]:
 def _section(kind: type[BaseModel], place: Sequence[int | str]) -> type[BaseModel]:
     """Return the type of the table at `place`."""
     for part in place:
-        inner = kind.model_fields[str(part)].annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            kind = inner
+        if str(part) in kind.model_fields:  # else a key of a table of tables
+            kind = _model_in(kind.model_fields[str(part)].annotation) or kind
     return kind
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    """Return the model that a type is, or is a table of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)
 
 
 def _dotted(place: Sequence[int | str]) -> str:

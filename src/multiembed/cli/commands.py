@@ -2,20 +2,21 @@
 
 import errno
 import sys
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
 from multiembed import __version__
-from multiembed.base.errors import InputError, said_of_surroundings
+from multiembed.base.errors import InputError, brief, said_of_surroundings
 from multiembed.base.memory import keep_freed_memory
 from multiembed.cli import data_commands as data
 from multiembed.cli import experiment_commands as experiments
 from multiembed.cli import run_commands as runs
 from multiembed.cli import scoring_commands as scoring
 from multiembed.cli.console import app, err, out
-from multiembed.cli.streams import dropping
+from multiembed.cli.streams import dropping, refusing_shortened_files, unheard_libraries
 
 COMMANDS = (
     data.prepare_command,
@@ -58,7 +59,11 @@ def about(
 def run() -> int:
     """Run the command line: 0 done, 2 the input is wrong (said in one line), 1 our bug."""
     keep_freed_memory()
-    with dropping("stderr"), dropping("stdout") as printed:
+    with ExitStack() as stack:
+        stack.enter_context(unheard_libraries())
+        stack.enter_context(refusing_shortened_files())
+        stack.enter_context(dropping("stderr"))
+        printed = stack.enter_context(dropping("stdout"))
         code = _run()
         sys.stdout.flush()
         if code == 0 and printed and printed.lost and printed.lost.errno != errno.EPIPE:
@@ -89,5 +94,5 @@ def _run() -> int:
 
 def _refuse(message: str) -> int:
     """Say in one line what is wrong with the input, and return the exit code for that."""
-    err.print(f"multiembed: {message}", style="red", soft_wrap=True)
+    err.print(f"multiembed: {brief(message)}", style="red", soft_wrap=True)
     return 2

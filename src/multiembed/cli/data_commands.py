@@ -52,6 +52,8 @@ def prepare_command(
 
     source, dataset = _source(paths, {"train": train, "valid": valid, "test": test}, dry_run)
     usual = {"format": str(source) if is_embedded(source) else "table"}
+    if "like" in options:
+        usual = {}  # it says the format
     asked = checked(PrepareOptions, usual | options)
     if dry_run:
         with tempfile.TemporaryDirectory() as downloads:

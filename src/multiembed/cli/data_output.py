@@ -16,13 +16,13 @@ def print_preview(found: Preview) -> None:
     for one in found.fields:
         field = one.field
         rule = field.date.part if field.date else field.numeric.rule if field.numeric else ""
+        rule += f", as {field.number.embedding}" if field.number else ""
         rule = f"split at {field.delimiter!r}" if field.delimiter else rule
         rule = "list" if field.multivalued and not field.delimiter else rule
         rule = f"hash to {field.hash_size:,}" if field.hash_size else rule
         shares = [f"{one.rare:.2%}", f"{one.missing:.2%}"]
-        table.add_row(
-            field.name, field.kind, rule, f"{one.values:,}", f"{field.cardinality:,}", *shares
-        )
+        numbers = (f"{one.values:,}", f"{field.cardinality:,}", *shares)
+        table.add_row(field.name, field.kind_in_words, rule, *numbers)
     out.print(table)
     out.print(
         f"label {found.label}: {found.positives:.1%} positive, {found.bad_rows:,} unreadable rows",
@@ -43,7 +43,7 @@ def print_schema(schema: Schema, dataset: Path | str, seconds: float) -> None:
     rows = {name: max(1, split.rows) for name, split in schema.splits.items()}
     for field in schema.fields:
         shares = [f"{field.other.get(name, 0) / rows[name]:.2%}" for name in SPLITS]
-        table.add_row(field.name, field.kind, f"{field.cardinality:,}", *shares)
+        table.add_row(field.name, field.kind_in_words, f"{field.cardinality:,}", *shares)
     out.print(table)
     sizes = ", ".join(
         f"{name} {split.rows:,} rows ({split.positives / max(1, split.rows):.1%} positive)"
@@ -56,9 +56,11 @@ def print_schema(schema: Schema, dataset: Path | str, seconds: float) -> None:
         if field.cut:
             share = field.cut / sum(rows.values())
             out.print(
-                f"{field.name}: {share:.2%} of rows have more than {field.slots} values; the first "
-                f"{field.slots} were kept",
+                f"{field.name}: {share:.2%} of rows have more than {field.slots} values; the "
+                f"{'last' if field.shares else 'first'} {field.slots} were kept",
             )
+        if field.empty:
+            out.print(f"{field.name}: {field.empty / sum(rows.values()):.2%} of rows have no value")
     speed = sum(split.rows for split in schema.splits.values()) / max(1e-9, seconds)
     out.print(f"{seconds:,.1f} s, {speed:,.0f} rows/s")
     if schema.bad_rows.count:

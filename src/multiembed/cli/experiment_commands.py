@@ -17,7 +17,7 @@ from multiembed.cli.console import (
     app,
     out,
 )
-from multiembed.config import configured
+from multiembed.runs.given_config import configured
 
 
 @app.command("scale")

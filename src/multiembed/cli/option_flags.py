@@ -20,18 +20,24 @@ MOST_DIGITS = 100
 """Python reads no number of thousands; every limit is far below."""
 
 
-def takes_options(kind: type[BaseModel]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command a flag for every option of `kind`; those given reach it as `options`."""
+def takes_options(
+    kind: type[BaseModel], *names: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command a flag for every option of `kind`, or for those that are named.
+
+    Those given reach it as `options`.
+    """
+    fields = {name: kind.model_fields[name] for name in names} or kind.model_fields
 
     def with_flags(command: Callable[..., None]) -> Callable[..., None]:
         own = [p for p in inspect.signature(command).parameters.values() if p.name != "options"]
-        flags = [_parameter(name, field) for name, field in kind.model_fields.items()]
+        flags = [_parameter(name, field) for name, field in fields.items()]
 
         @wraps(command)
         def run(**arguments: object) -> None:  # typer calls with names
             given = {flag.name: arguments.pop(flag.name) for flag in flags}
             options = {
-                name: _value(kind.model_fields[name], name, value)
+                name: _value(fields[name], name, value)
                 for name, value in given.items()
                 if value not in (None, [])
             }

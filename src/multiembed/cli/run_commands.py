@@ -12,9 +12,10 @@ import typer
 from multiembed.base.errors import ConfigError, DataError, WriteError, without_secrets
 from multiembed.base.validation import known_name
 from multiembed.cli.console import JsonOption, OutArgument, RunArgument, Watcher, app, out, write
-from multiembed.config import configured
 from multiembed.models.interactions.architectures import ARCHITECTURES
 from multiembed.models.naming import Scaling
+from multiembed.models.vector_settings import parse_pretrained
+from multiembed.runs.given_config import configured
 
 
 @app.command("train")
@@ -28,10 +29,25 @@ def train_command(
     size: Annotated[int | None, typer.Option(help="Multiple of the paper's base size.")] = None,
     scaling: Annotated[str | None, typer.Option(help="How to reach it: single or multi.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of initialisation, order, dropout.")] = None,
+    pretrained: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD=FILE",
+            help="Vectors of a field's values: Parquet, .npz, .npy or word2vec's text; behind it "
+            ",sets=0+1 or ,trained or ,values=FILE. Repeatable.",
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="training.learning_rate=0.01 and the like; repeatable."),
     ] = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", help="A finished run to begin with; by default as configured."),
+    ] = None,
+    carry_moments: Annotated[
+        bool, typer.Option("--carry-moments", help="With --from: optimizers go on, too.")
+    ] = False,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Begin anew in a run's directory.")] = False,
 ) -> None:
@@ -40,22 +56,34 @@ def train_command(
     from multiembed.serving.card import write_card
     from multiembed.training.start import train
 
-    flags = {
+    vectors = dict(map(parse_pretrained, pretrained or []))
+    flags: dict[str | tuple[str, ...], object] = {
         "model.architecture": architecture,
         "model.dim": dim,
         "model.sets": sets,
         "model.size": size,
         "model.scaling": scaling,
         "training.seed": seed,
+        **{
+            ("model", "pretrained", field, key): value
+            for field, settings in vectors.items()
+            for key, value in settings.items()
+        },
     }
     unchanged = config is None and not set_ and all(flag is None for flag in flags.values())
-    asked = None if resume and unchanged else configured(config, set_ or [], flags)
+    if config is None and from_ is not None:
+        own = run / "config.toml"
+        config = own if resume and own.is_file() else from_ / "config.toml"
+    known = resume or from_ is not None
+    asked = None if known and unchanged else configured(config, set_ or [], flags)
     try:
         with Watcher() as watcher:
             finished = train(
                 asked,
                 dataset=dataset,
                 run=run,
+                start_from=from_,
+                carry_moments=carry_moments,
                 resume=resume,
                 overwrite=overwrite,
                 observer=watcher,
@@ -71,6 +99,8 @@ def train_command(
         f"best on validation: AUC {best['auc']:.5f}, log loss {best['log_loss']:.5f} "
         f"at step {best['step']}; written to {run}",
     )
+    for field, of in (finished.config.model.pretrained or {}).items():
+        out.print(f"{field}: {of.described()}")
 
 
 @app.command("export")
@@ -127,8 +157,10 @@ def models_command(
     from multiembed.data.store.dataset import open_dataset
     from multiembed.models.budget import sized_models
 
+    opened = open_dataset(dataset)
     rows = sized_models(
-        open_dataset(dataset).cardinalities,
+        opened.cardinalities,
+        shares=opened.shares,
         architectures=[name.strip() for name in architectures.split(",")],
         sizes=_sizes(sizes),
         scalings=_scalings(scaling),

@@ -3,12 +3,17 @@
 import json
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
+from multiembed.base.errors import ConfigError
+from multiembed.base.files import write_text
+from multiembed.cli.by_output import by_tables
 from multiembed.cli.console import JsonOption, RunArgument, Watcher, app, out, table_of, write
+from multiembed.cli.option_flags import takes_options
+from multiembed.data.sources.read_options import ReadOptions
 from multiembed.serving.output_formats import OUTPUTS
 
 
@@ -20,28 +25,46 @@ def evaluate_command(
         str | None,
         typer.Option(help="Field, or kept column, within whose values to measure AUC too."),
     ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(help="Field, or kept column, such as a day: quality and drift in each value."),
+    ] = None,
+    on: Annotated[
+        Path | None,
+        typer.Option(metavar="DATASET", help="Other rows, prepared --like the run or its dataset."),
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option(metavar="HTML", help="With --by: write its charts to this file.")
+    ] = None,
     calibrated: Annotated[
         bool, typer.Option(help="Apply the calibration that is kept with the run.")
     ] = False,
     json_: JsonOption = None,
 ) -> None:
-    """Measure a trained run on a split of its dataset."""
+    """Measure a trained run on a split of its dataset, or of another one."""
+    from multiembed.data.store.dataset import open_dataset
+    from multiembed.diagnosis.by_group_page import by_group_page
+    from multiembed.runs.by_group import drift_by, to_json
     from multiembed.runs.evaluation import measure
     from multiembed.runs.run import load_run
 
-    scores = load_run(run).score(split, calibrated=calibrated)
+    if page is not None and by is None:
+        raise ConfigError("page must stand with by, got none")
+    trained = load_run(run)
+    dataset = None if on is None else open_dataset(on)
+    scores = trained.score(split, dataset=dataset, calibrated=calibrated)
     result = measure(scores, group=group)
+    groups = () if by is None else drift_by(scores, by, trained.row_counts)
     curve = scores.curve
+    if by is not None and page is not None:
+        write_text(page, by_group_page(str(run), by, groups))
     if json_ is not None:
         record = {**result, "reliability": [of.model_dump() for of in curve]}
+        if groups:
+            record["by"] = to_json(groups)
         write(json.dumps(record, indent=2), json_)
         return
-    table = Table("measure", "value", title=f"{run}, {split} split")
-    for name, value in result.items():
-        whole = name.endswith(("rows", "left_out"))
-        shown = "undefined" if value is None else f"{value:,.0f}" if whole else f"{value:.6f}"
-        table.add_row(name.replace("_", " "), shown)
-    out.print(table)
+    out.print(_measures(result, title=f"{run}, {split} split"))
     if result.get("group_auc_left_out"):
         out.print(
             f"{result['group_auc_left_out']:,.0f} rows are in no group: {group} is missing, or "
@@ -52,6 +75,17 @@ def evaluate_command(
     for of in curve:
         bins.add_row(f"{of.rows:,}", f"{of.predicted:.4%}", f"{of.observed:.4%}")
     out.print(bins)
+    for found in by_tables(by, groups):
+        out.print(found)
+
+
+def _measures(result: dict[str, float | None], *, title: str) -> Table:
+    table = Table("measure", "value", title=title)
+    for name, value in result.items():
+        whole = name.endswith(("rows", "left_out"))
+        shown = "undefined" if value is None else f"{value:,.0f}" if whole else f"{value:.6f}"
+        table.add_row(name.replace("_", " "), shown)
+    return table
 
 
 @app.command("calibrate")
@@ -79,6 +113,7 @@ def calibrate_command(
 
 
 @app.command("predict")
+@takes_options(ReadOptions, "max_download_bytes", "max_download_seconds")
 def predict_command(
     run: RunArgument,
     raw: Annotated[
@@ -92,6 +127,8 @@ def predict_command(
         bool, typer.Option("--strict", help="Write nothing if values are far from training's.")
     ] = False,
     json_: JsonOption = None,
+    *,
+    options: dict[str, Any],
 ) -> None:
     """Write raw rows, in their order, with the probability of a click."""
     from multiembed.runs.run import load_run
@@ -106,6 +143,8 @@ def predict_command(
             out_,
             column=column,
             strict=strict,
+            max_download_bytes=options.get("max_download_bytes"),
+            max_download_seconds=options.get("max_download_seconds"),
             progress=lambda done, total: watcher.advance("predict", done, total),
         )
     speed = rows / (time.monotonic() - started)

@@ -1,16 +1,21 @@
 """Standard output and error that never stop the work: what nobody can read any more is dropped.
 
 A reader that has gone (`| head -1`) is no mistake. A full disk behind `>` is one, which the command
-line says when the work is done.
+line says when the work is done. What libraries in other languages print of their own, such as the
+panic of a thread that met a broken file, is heard only where a mistake of ours ends the command.
 """
 
+import ctypes
+import faulthandler
 import io
 import os
 import select
+import shutil
+import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Literal
+from contextlib import contextmanager, suppress
+from typing import Literal, cast
 
 from typing_extensions import Buffer, override
 
@@ -84,3 +89,67 @@ def dropping(name: Literal["stdout", "stderr"]) -> Iterator[Dropping | None]:
     finally:
         text.flush()
         setattr(sys, name, before)
+
+
+_SHORTENED = b"multiembed: a file that is read must stay as it is, got one that was shortened\n"
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int)
+def _end_shortened(_: int) -> None:
+    with suppress(OSError):
+        os.write(sys.stderr.fileno() if sys.stderr else 2, _SHORTENED)
+    os._exit(2)
+
+
+@contextmanager
+def refusing_shortened_files() -> Iterator[None]:
+    """Say in one line that a mapped file lost its end, for the time of a block.
+
+    The system sends a signal where memory stands for bytes that are not there any more. A handler
+    of Python's own would never run: it waits for the instruction that cannot go on.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    replace = ctypes.CDLL(None).signal
+    replace.argtypes, replace.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+    before = replace(int(signal.SIGBUS), ctypes.cast(_end_shortened, ctypes.c_void_p))
+    try:
+        yield
+    finally:
+        replace(int(signal.SIGBUS), before)
+
+
+@contextmanager
+def unheard_libraries() -> Iterator[None]:
+    """Keep what others than Python write to standard error, for the time of a block.
+
+    It is passed on if the block ends in an exception. A crash says where it happened.
+    """
+    heard = os.dup(2)
+    memory = getattr(os, "memfd_create", lambda _: os.open(os.devnull, os.O_RDWR))
+    before = sys.stderr
+    with open(memory("unheard"), "w+b") as unheard, open(heard, "wb", buffering=0) as ours:
+        with suppress(AttributeError, OSError, ValueError):  # a notebook's, a test's, none at all
+            if before.fileno() == 2:
+                sys.stderr = io.TextIOWrapper(
+                    ours, before.encoding, before.errors, line_buffering=True, write_through=True
+                )
+        crashes_said = faulthandler.is_enabled()
+        if not crashes_said:
+            faulthandler.enable(ours)
+        os.dup2(unheard.fileno(), 2)
+        try:
+            yield
+        except Exception:
+            unheard.seek(0)
+            with suppress(OSError):
+                shutil.copyfileobj(unheard, ours)
+            raise
+        finally:
+            os.dup2(heard, 2)
+            if not crashes_said:
+                faulthandler.disable()
+            if sys.stderr is not before:
+                cast(io.TextIOWrapper, sys.stderr).detach()
+                sys.stderr = before

@@ -1,6 +1,7 @@
 """How raw rows are to be read and encoded; reading it loads neither polars nor NumPy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field as Limited
@@ -9,11 +10,14 @@ from typing_extensions import override
 
 from multiembed.base.bounds import Seed
 from multiembed.base.flags import Flag
+from multiembed.base.number_kinds import NumericKind
 from multiembed.data.sources.raw_formats import FORMATS
 from multiembed.data.sources.read_options import ReadOptions
 
 Count = Annotated[int, Limited(ge=1, le=2**31 - 1)]  # ids have 32 bits
 FieldCounts = dict[str, Count]
+EVERY_FIELD = "*"
+"""Stands for all fields of numbers among those of `numeric_embedding`."""
 WRITTEN_ALWAYS = (
     *("format", "label", "min_count", "field_min_counts", "max_values", "field_max_values"),
     *("hash_sizes", "dates", "vocabulary", "numeric_rule", "categorical_columns"),
@@ -58,11 +62,19 @@ class PrepareOptions(ReadOptions):
     """Categories whose values are hashed to so many."""
     max_cell_values: Annotated[int, Limited(ge=1, le=10_000)] = 8
     """Values kept of a cell that holds several: the first ones."""
+    sequence_length: Annotated[int, Limited(ge=1, le=10_000)] = 50
+    """Values kept of a history: the last ones, in their order."""
     vocabulary: Literal["train", "all"] = "train"
     """Rows whose values are counted: the training split, or all rows as in the paper."""
     numeric_rule: Literal["log", "quantiles", "as_is"] = "log"
     """How numbers become categories: the paper's rule, 32 buckets of equal counts, or every number
     its own."""
+    numeric_embedding: Annotated[
+        dict[str, NumericKind], Flag("--numeric-embedding", "[FIELD=]linear|plr|soft", bare="*")
+    ] = Limited(default={})
+    """Fields whose numbers are kept, on a scale by training's quantiles, for models to embed:
+    linear, plr (periodic functions) or soft (soft buckets). Without FIELD all that are numeric. By
+    default a model reads the ids of their buckets."""
     max_bad_rows: Annotated[int, Limited(ge=0, lt=2**63)] = 0
     """Most rows with a wrong number of columns, or a label or number that cannot be read."""
     positive: str | None = None
@@ -76,13 +88,22 @@ class PrepareOptions(ReadOptions):
     """Seed of the 8:1:1 split."""
     shard_rows: Annotated[int, Limited(ge=10, le=2**31 - 1)] = 1 << 20
     """Rows read per shard of the encoded dataset; memory grows with it."""
+    like: Annotated[str | None, Flag("--like", "RUN|DATASET")] = None
+    """Encode new rows as those of a run or a dataset were: all that is said of columns and values
+    is theirs, and so are the ids."""
+    grow: bool = False
+    """With --like: give new values ids of their own, behind those that there are; min_count then
+    says how often these rows must have a new value."""
+    retire: Annotated[Count | None, Flag("--retire", "T")] = None
+    """With --grow: values that the training rows of so many growths in a row did not have become
+    'other', and new values take their ids."""
     overwrite: Annotated[bool, Limited(exclude=True)] = False
     """Replace a dataset of the same name."""
 
     @property
     def split_column(self) -> str | None:
         """The column that rows are split by, if there is one."""
-        return self.split_by or self.split_by_group
+        return self.split_by_group if self.split_by is None else self.split_by
 
     @property
     @override
@@ -105,7 +126,24 @@ class PrepareOptions(ReadOptions):
         names = dict.fromkeys([*WRITTEN_ALWAYS, *later])
         if self.multivalued:
             names["max_cell_values"] = None
+        if self.sequences:
+            names["sequence_length"] = None
         return {name: content[name] for name in names if name in content}
+
+    @field_validator("like", mode="before")
+    @classmethod
+    def _name_path(cls, like: object) -> object:
+        return str(like) if isinstance(like, Path) else like
+
+    @field_validator("numeric_embedding", mode="before")
+    @classmethod
+    def _of_every_field(cls, asked: object) -> object:
+        """Let a kind alone, which the command line gives as `KIND=*`, stand for all fields."""
+        if isinstance(asked, str):
+            return {EVERY_FIELD: asked}
+        if not isinstance(asked, Mapping):
+            return asked
+        return dict((of, name) if of == EVERY_FIELD else (name, of) for name, of in asked.items())
 
     @field_validator("format")
     @classmethod

@@ -6,8 +6,9 @@ shard by shard (`sharding`). A journal says what is finished.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,8 @@ import polars as pl
 
 from multiembed.base.errors import ConfigError, DataError
 from multiembed.base.workplaces import workplace
-from multiembed.data.encoding.counting import count_values
+from multiembed.data.encoding.counting import count_values, vocabulary_of
+from multiembed.data.encoding.growth import choice_like, fields_like, options_like
 from multiembed.data.encoding.journal import (
     BUSY,
     Journal,
@@ -35,7 +37,7 @@ from multiembed.data.encoding.reading import (
 )
 from multiembed.data.encoding.sharding import encode_rows
 from multiembed.data.encoding.values import read_labels, read_values, split_cells
-from multiembed.data.encoding.vocabulary import Encoder, build_vocabulary
+from multiembed.data.encoding.vocabulary import Encoder, Vocabulary
 from multiembed.data.options import PrepareOptions
 from multiembed.data.remarks import field_remarks, sample_remarks
 from multiembed.data.sources.fetching import downloading
@@ -43,6 +45,7 @@ from multiembed.data.sources.found_files import RawSource
 from multiembed.data.sources.raw_formats import FORMATS
 from multiembed.data.sources.read_options import ReadOptions
 from multiembed.data.sources.source import RowSource
+from multiembed.data.store.earlier import Earlier, read_earlier
 from multiembed.data.store.schema import BadRows, Field, Schema
 from multiembed.data.store.vocabularies import read_vocabulary
 
@@ -87,10 +90,10 @@ def prepare(
         ConfigError: If options contradict each other or the source.
         DataError: If `source` cannot be read as asked, or `dataset` is there already.
     """
-    again, tell = options.overwrite, remark or (lambda line: None)
+    again, tell, asked = options.overwrite, remark or (lambda line: None), options
     target = settled_target(Path(dataset), overwrite=again)
     with workplace(target, busy=BUSY) as place, downloading(place) as downloads:
-        raw = open_source(source, options, downloads)
+        raw, options = open_source(source, asked, downloads)
         key = journal_key(raw, options)
         with resumable_folder(place, target, key, overwrite=again) as (folder, journal):
             report = progress or (lambda stage, done, total, speed: None)
@@ -112,7 +115,7 @@ def _prepare(
     with ThreadPoolExecutor(1) as pool:
         described = pool.submit(source.described)
         count_values(source, options, journal, folder=folder)
-        names = [field.name for field in journal.fields]
+        names = [field.name for field in journal.fields if field.shares is None]
         vocabularies = {name: read_vocabulary(folder, name) for name in names}
         report = StageReport("encode", source.size, progress)
         writer = encode_rows(
@@ -135,24 +138,38 @@ def _prepare(
         sources=sources,
         options=options.model_dump(mode="json"),
         order=journal.order,
+        grown_from=_grown_from(source.like, options),
     )
 
 
-def open_source(source: RawSource, options: PrepareOptions, downloads: Path) -> RowSource:
-    """Open raw rows of the format that the options name.
+def _grown_from(like: Earlier | None, options: PrepareOptions) -> tuple[str, ...]:
+    if like is None:
+        return ()
+    return (*like.schema.grown_from, *([like.values] if options.grow else []))
+
+
+def open_source(
+    source: RawSource, asked: PrepareOptions, downloads: Path
+) -> tuple[RowSource, PrepareOptions]:
+    """Open raw rows of the format that the options name; return all options that hold for them.
 
     Args:
         source: As for `prepare`.
-        options: As for `prepare`.
+        asked: As for `prepare`.
         downloads: Directory for what comes from URLs.
 
     Raises:
         ConfigError: If options contradict each other or the source.
         DataError: If there is no such file, or its columns are not the format's.
     """
+    like, options = None if asked.like is None else read_earlier(asked.like), asked
+    if like is not None:
+        options = options_like(asked, like, given=isinstance(source, Mapping))
     _check_options(options)
     format, split = FORMATS[options.format], options.split_column
-    reader = format.open_all(source, downloads, options)
+    # What was dropped earlier need not be there: the fields are known.
+    reading = options if like is None else options.model_copy(update={"drop": ()})
+    reader = format.open_all(source, downloads, reading)
     if reader.given and split:
         raise ConfigError(f"split_by must be left out if files are given by split, got {split}")
     for extra in options.extra_columns:
@@ -162,11 +179,19 @@ def open_source(source: RawSource, options: PrepareOptions, downloads: Path) -> 
                 f"{name} must be a column of {reader.files[0]} ({', '.join(reader.names)}), "
                 f"got {extra!r}"
             )
-    label, columns = format.choose(reader, options)
-    return RowSource(reader, label, columns, options.extra_columns)
+    if like is None:
+        label, columns = format.choose(reader, options)
+        fields = plain_fields(columns, options)
+    else:
+        label, columns = choice_like(reader, like)
+        fields = fields_like(like, asked, options)
+    return RowSource(reader, label, columns, options.extra_columns, tuple(fields), like), options
 
 
 def _check_options(options: PrepareOptions) -> None:
+    for name, needs in (("retire", "grow"), ("grow", "like")):
+        if getattr(options, name) and not getattr(options, needs):
+            raise ConfigError(f"{name} must stand with {needs}, got none")
     if options.split_by is not None and options.split_by_group is not None:
         raise ConfigError(
             f"split_by_group must be left out if split_by is given, got {options.split_by_group!r}"
@@ -222,8 +247,8 @@ def preview(
     Raises:
         DataError: If the source cannot be read as asked.
     """
-    raw = open_source(source, options, downloads)
-    plain, order = plain_fields(raw.columns, options), tell_order(raw.reader, options)
+    raw, options = open_source(source, options, downloads)
+    plain, order = raw.fields, tell_order(raw.reader, options)
     extras = Extras(order, options)
     rejects = Rejects(sys.maxsize, BadRows(), 0, rules=extras.rules)
     blocks: list[pl.DataFrame] = []
@@ -241,7 +266,11 @@ def preview(
         raise DataError(f"{raw.files[0]} must hold rows, got none that can be read")
     labels = read_labels(sample, raw.label, options.positive, options.missing)
     known = labels.drop_nulls()
-    fields = [_field_preview(sample, field) for field in plain]
+    fields: list[FieldPreview] = []
+    kept: dict[str, pl.Series] = {}
+    number = partial(vocabulary_of, like=raw.like, options=options)
+    for field in plain:
+        fields.append(_field_preview(sample, field, kept, number))
     keys = pl.Series(dtype=pl.Float64) if order is None else order.keys(sample[order.column])[0]
     distinct = [(one.field, one.values) for one in fields]
     return Preview(
@@ -260,14 +289,35 @@ def preview(
     )
 
 
-def _field_preview(sample: pl.DataFrame, field: Field) -> FieldPreview:
+def _field_preview(
+    sample: pl.DataFrame,
+    field: Field,
+    kept: dict[str, pl.Series],
+    number: Callable[[pl.DataFrame, Field], Vocabulary],
+) -> FieldPreview:
+    """Look at a field.
+
+    Args:
+        sample: Some rows.
+        field: As it is before its values are counted.
+        kept: The values that fields before it keep; is added to.
+        number: Makes a vocabulary of counts of values.
+    """
     values = read_values(sample, [field]).columns.to_series()
     counts = values.alias("value").value_counts(name="count")
     if field.multivalued:
         cells = split_cells(counts["value"], field)
         counts = cells.counts(counts["count"].to_numpy().astype(np.int64))
-        field = field.model_copy(update={"slots": int(cells.sizes.max())})
-    found = build_vocabulary(counts, field)
-    rare = 1 - int(found.kept["count"].sum()) / int(counts["count"].sum())
-    missing = values.null_count() if field.bucketed else int((values == "").sum())
+        field = field.model_copy(update={"slots": max(1, int(cells.sizes.max()))})
+    missing = values.null_count() if field.bucketed or field.number else int((values == "").sum())
+    total = max(1, int(counts["count"].sum()))
+    if field.shares is not None:
+        known = kept[field.shares]
+        there = counts.filter(pl.col("value").is_in(known.to_list()))
+        field = field.model_copy(update={"cardinality": len(known) + 1})
+        rare = 1 - int(there["count"].sum()) / total if counts.height else 0.0
+        return FieldPreview(field, counts.height, rare, missing / len(values))
+    found = number(counts, field)
+    kept[field.name] = found.kept["value"]
+    rare = 1 - int(found.kept["count"].sum()) / total
     return FieldPreview(found.field, found.distinct, rare, missing / len(values))

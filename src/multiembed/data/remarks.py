@@ -14,7 +14,7 @@ def dataset_remarks(schema: Schema) -> list[str]:
     for field in schema.fields:
         if field.cardinality == 1:
             lines.append(f"{field.name}: no value occurs {field.min_count} times, all are other")
-        elif field.slots == 1:
+        elif field.slots == 1 and field.shares is None:
             other = field.other.get("train", 0) > 0
             lines += _few_values(field, field.cardinality - 1 + other, "rows that train")
     for name, split in schema.splits.items():

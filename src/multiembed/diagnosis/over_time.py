@@ -164,8 +164,8 @@ def _open(
         if keys is not None and field in keys:
             return checked_keys(keys[field], rows, name=subject)
         path = _path(source)
-        if path is None or not is_run(path):
-            return None
+        if path is None or not is_run(path) or field not in checkpoint.counts:
+            return None  # rows of a field of numbers stand for no values
         values = read_vocabulary(path, field).sort("id")["value"]
         return checked_keys(pl.concat([pl.Series([OTHER]), values]), rows, name=subject)
 

@@ -15,7 +15,8 @@ from torch.utils.hooks import RemovableHandle
 from multiembed.base.errors import ConfigError, DataError
 from multiembed.diagnosis.activations import LayerSums
 from multiembed.diagnosis.layer_ranks import LayerRank, layer_html, layer_text, ranks_of, table_rank
-from multiembed.models.embedding import EmbeddingSets, FactoredEmbeddings
+from multiembed.models.embedding import EmbeddingSets
+from multiembed.models.factored import FactoredEmbeddings
 
 MOST_CALLS = 16
 """Calls of one module in one forward pass that are told apart; later ones are not measured."""

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from typing_extensions import override
 
+from multiembed.kernels.history_values import RowsRead
 from multiembed.kernels.rows import BatchRows, GraphUpdate, TableLayout, TouchedRows
 
 BETA1 = 0.9
@@ -197,6 +198,10 @@ class CopiedAdamRows(AdamRows):
     @override
     def lookup(self, ids: Int[Tensor, "batch columns"]) -> Float[Tensor, "batch sets columns dim"]:
         return self._batch.lookup(ids, self._read)
+
+    def find(self, rows: Int[Tensor, " ids"]) -> RowsRead:
+        """Return up-to-date copies of rows by their numbers; `step` writes them back."""
+        return self._batch.find(rows, self._read)
 
     def _read(self, touched: TouchedRows) -> Float[Tensor, "touched numbers"]:
         self._copies = self.load(touched.rows, touched.last)

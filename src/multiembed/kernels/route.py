@@ -146,6 +146,11 @@ def _float32_on_cpu(inputs: Tensor, weight: Tensor, training: bool) -> bool:
     return inputs.device.type == "cpu" and inputs.dtype == torch.float32
 
 
+def _reads_float32_on_cpu(inputs: Tensor, weight: Tensor, training: bool) -> bool:
+    """Float32 on a CPU; what is exported has the shapes of the plain form."""
+    return _float32_on_cpu(inputs, weight, training) and not torch.compiler.is_compiling()
+
+
 def _float32_on_gpu(inputs: Tensor, weight: Tensor, training: bool) -> bool:
     return inputs.is_cuda and inputs.dtype == torch.float32 and has_triton()
 
@@ -169,6 +174,7 @@ ROUTES: dict[str, tuple[FastForm, ...]] = {
     ),
     "find_rows": (FastForm(_on_cpu, f"{_CPU}.cpu_rows:find_rows_on_cpu"),),
     "gather_rows": (FastForm(_float32_on_cpu, f"{_CPU}.cpu_rows:gather_rows_on_cpu"),),
+    "histories": (FastForm(_reads_float32_on_cpu, f"{_CPU}.cpu_histories:RaggedHistories"),),
     "adam_rows": (
         FastForm(_float32_on_cpu, f"{_CPU}.cpu_adam:CompiledAdamRows"),
         FastForm(_float32_on_gpu, f"{_GPU}.gpu_adam:TritonAdamRows"),

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from multiembed.kernels.history_values import RowsRead
 from multiembed.kernels.route import fast_form
 
 
@@ -123,10 +124,12 @@ class BatchRows:
     ) -> None:
         self._layout, self._last, self._none = layout, last, values[:0]
         find, gather = None, None
+        form = fast_form("find_rows", last, values, training=True)
         if max(layout.slots) == 1:  # fast forms rely on it that no two columns share rows
-            find = fast_form("find_rows", last, values, training=True)
+            find = form
             gather = fast_form("gather_rows", values, values, training=True)
         self._find, self._gather = find or find_rows, gather or gather_rows
+        self._find_in_one = form or find_rows
         self.rows: Int[Tensor, " touched"] = last[:0]
         """Numbers in the table of the rows looked up last."""
         self._values: Float[Tensor, "touched numbers"] = self._none
@@ -138,9 +141,24 @@ class BatchRows:
     ) -> Float[Tensor, "batch sets columns dim"]:
         """Return the embeddings of `ids`; `read` makes up-to-date copies of their rows."""
         touched = self._find(ids, self._layout.offsets, self._last)
+        values = self._copied(touched, read)
+        return self._gather(values, touched.positions, self._layout.sets)
+
+    def find(
+        self,
+        rows: Int[Tensor, " ids"],
+        read: Callable[[TouchedRows], Float[Tensor, "touched numbers"]],
+    ) -> RowsRead:
+        """Return copies of rows by their numbers, of whatever fields, made by `read`."""
+        touched = self._find_in_one(rows.unsqueeze(1), rows.new_zeros(1), self._last)
+        return RowsRead(self._copied(touched, read), touched.positions.flatten())
+
+    def _copied(
+        self, touched: TouchedRows, read: Callable[[TouchedRows], Float[Tensor, "touched numbers"]]
+    ) -> Float[Tensor, "touched numbers"]:
         self.rows = touched.rows
         self._values = read(touched).requires_grad_()
-        return self._gather(self._values, touched.positions, self._layout.sets)
+        return self._values
 
     @property
     def values(self) -> Float[Tensor, "touched numbers"]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import get_args
 
 import torch
@@ -43,7 +44,8 @@ class Budget:
 
     Matrix products and convolutions, a multiplication and an addition being two, as
     `torch.utils.flop_counter` counts; what is done number by number is left out. Embeddings are
-    looked up: no operation. A training step takes about three times as many.
+    looked up: no operation, but for projections of pretrained vectors. A training step takes about
+    three times as many.
     """
 
     def __str__(self) -> str:
@@ -125,16 +127,22 @@ def sized_models(
     architectures: Iterable[str] = tuple(ARCHITECTURES),
     sizes: Iterable[int] = PAPER_SIZES,
     scalings: Iterable[Scaling] = get_args(Scaling),
+    shares: Sequence[int] = (),
 ) -> list[SizedModel]:
     """Return the budget of each architecture, size and scaling on fields of these cardinalities.
 
     The base, which is the same for every scaling, comes once. Hyperparameters are the paper's.
+    `shares` are the places of the fields that histories share a table with; they are averaged.
 
     Raises:
         ConfigError: If an architecture or a size is unknown or impossible.
     """
     from multiembed.models.click_model import ClickModel  # which counts with this module
+    from multiembed.models.embedding import EmbeddingSets
+    from multiembed.models.histories import Histories
+    from multiembed.models.signals import Signals
 
+    tables = partial(EmbeddingSets, signals=Signals(Histories(tuple(shares))))
     rows = {}
     for architecture in architectures:
         for size in sizes:
@@ -143,7 +151,9 @@ def sized_models(
                 if (architecture, dim, sets) in rows:
                     continue
                 with torch.device("meta"):
-                    model = ClickModel(architecture, cardinalities, dim=dim, sets=sets)
+                    model = ClickModel(
+                        architecture, cardinalities, dim=dim, sets=sets, tables=tables
+                    )
                 rows[architecture, dim, sets] = SizedModel(
                     architecture, size, scaling, dim, sets, model.summary()
                 )

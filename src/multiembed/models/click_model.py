@@ -1,5 +1,6 @@
 """The model: ids -> embeddings -> interaction per set -> mean over sets -> head -> logit."""
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import cast
@@ -12,11 +13,13 @@ from multiembed.base.errors import ConfigError
 from multiembed.kernels.own_gradient import Context, own_gradient
 from multiembed.kernels.rows import Row
 from multiembed.models.budget import Budget, Parts, count_flops, count_parameters
-from multiembed.models.embedding import EmbeddingSets, FactoredEmbeddings
+from multiembed.models.embedding import EmbeddingSets
+from multiembed.models.factored import FactoredEmbeddings
 from multiembed.models.interactions.architectures import ARCHITECTURES, ROUNDED_BY_FIRST_PRODUCT
 from multiembed.models.interactions.base import Architecture, DeepArchitecture
 from multiembed.models.layers import SetLinear, observing
 from multiembed.models.naming import EmbeddingInit, Gate, Mix, base_dim, counted_mix, named_mix
+from multiembed.models.value_vectors import ValueVectors
 
 
 class SetGroup(nn.Module):
@@ -131,7 +134,9 @@ class ClickModel(nn.Module):
         embedding_init: See `EmbeddingSets`.
         tables: What builds the embedding tables instead, from cardinalities, `dim`, `sets` and
             `row`: `partial(EmbeddingSets, slots=(1, 3), pooling="sum")` for multi-valued fields,
-            `partial(FactoredEmbeddings, kept=(4, 2))` for compressed ones.
+            `signals=Signals(Histories((0,), "attention"))` and `slots=(1, 1, 50)` for a
+            history of the first field's values, `partial(FactoredEmbeddings, kept=(4, 2))` for
+            compressed ones.
 
     Raises:
         ConfigError: If the architecture is unknown, a size is below 1, or architectures cannot
@@ -156,14 +161,14 @@ class ClickModel(nn.Module):
             cardinalities,
             dim=base_dim(self.mix) if dim is None else dim,
             sets=sum(count for _, count in self.mix),
-            row=common_row(self.mix, len(cardinalities)),
+            row=partial(common_row, self.mix),
         )
         self.embedding = cast(EmbeddingSets, embedding)  # factored ones answer the same questions
         trunk = _trunk(self.mix) if len(self.mix) > 1 else None
         groups = [
             SetGroup(
                 kind,
-                fields=len(self.embedding.cardinalities),
+                fields=self.embedding.fields,
                 dim=self.embedding.dim,
                 sets=1 if shared_interaction else count,
                 trunk=trunk,
@@ -175,13 +180,17 @@ class ClickModel(nn.Module):
         self.gate = LearnedGate(self.embedding.sets, width) if gate == "learned" else None
         self.head = self.mix[0][0].head(width) if trunk is None else trunk.deep_head(width)
 
-    def forward(self, ids: Int[Tensor, "batch fields"]) -> Float[Tensor, " batch"]:
-        """Return the logit of a click for every row of `ids`.
+    def forward(
+        self,
+        ids: Int[Tensor, "batch fields"],
+        numbers: Float[Tensor, "batch numbers"] | None = None,
+    ) -> Float[Tensor, " batch"]:
+        """Return the logit of a click for every row of `ids`, and of `numbers` where it has such.
 
         Raises:
-            DataError: If an id lies outside its field.
+            DataError: If an id lies outside its field, or numbers are not as many as they must be.
         """
-        return self.score(self.embedding(ids))
+        return self.score(self.embedding(ids, numbers))
 
     def score(self, embeddings: Float[Tensor, "batch sets fields dim"]) -> Float[Tensor, " batch"]:
         """Return the logits of rows whose embeddings were already looked up."""
@@ -204,15 +213,30 @@ class ClickModel(nn.Module):
     def summary(self) -> Budget:
         """Count parameters, and floating-point operations per example; `print` shows a table."""
         table = self.embedding
-        row = table.weight.new_zeros(1, table.sets, len(table.cardinalities), table.width)
+        row = table.weight.new_zeros(1, table.sets, table.fields, table.width)
         with observing(self):
             views, interaction = count_flops(self.represent, row)
             _, head = count_flops(self.judge, views)
         sizes = [count_parameters(part) for part in (self.embedding, self.groups, self)]
         return Budget(
             parameters=Parts(sizes[0], sizes[1], sizes[2] - sizes[0] - sizes[1]),
-            flops=Parts(0, interaction, head),
+            flops=Parts(sum(part.flops for part in value_vectors(self)), interaction, head),
         )
+
+
+def folded(model: ClickModel) -> ClickModel:
+    """Return a model of the same outputs whose tables hold what its pretrained vectors add."""
+    if not value_vectors(model):
+        return model
+    other = copy.deepcopy(model)
+    other.embedding.weight.data = torch.cat(model.embedding.tables())
+    other.embedding.forget_vectors()
+    return other
+
+
+def value_vectors(model: ClickModel) -> list[ValueVectors]:
+    """Return the pretrained vectors of a model, field by field."""
+    return [part for part in model.embedding.modules() if isinstance(part, ValueVectors)]
 
 
 def _as_mix(architecture: str | Architecture | Mix) -> Mix:

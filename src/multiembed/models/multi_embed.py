@@ -174,7 +174,7 @@ def is_linear(model: ClickModel) -> bool:
     Tried on numbers: `f(x + y) - f(x) - f(y) + f(0)` vanishes for embeddings around 1 and 30.
     """
     table = model.embedding
-    shape = (_TRIAL_ROWS, table.sets, len(table.cardinalities), table.width)
+    shape = (_TRIAL_ROWS, table.sets, table.fields, table.width)
     generator = torch.Generator().manual_seed(0)
     for scale in (1.0, 30.0):
         x, y = (scale * torch.randn(2, *shape, generator=generator)).to(table.weight)

@@ -1,10 +1,13 @@
 """Architectures and regularizers by name, sizes by the paper's words; torch is not loaded."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from multiembed.base.bounds import SETS_LIMIT
 from multiembed.base.errors import ConfigError
+from multiembed.base.number_kinds import NumericKind
 from multiembed.base.registry import Registry
 from multiembed.base.validation import checked, known_name
 from multiembed.models.interactions.architectures import ARCHITECTURES
@@ -20,8 +23,69 @@ Gate = Literal["mean", "learned"]
 """How the representations of sets are joined."""
 Pooling = Literal["mean", "sum"]
 """How the values of a multi-valued field become one embedding."""
+SequencePooling = Literal["mean", "attention", "softmax"]
+"""How the values of a history become one embedding; the last two weigh them, see `Histories`."""
 EmbeddingInit = Literal["table", "field"] | float
 """How tables begin, see `EmbeddingSets`."""
+
+
+class NumericOptions(BaseModel):
+    """How the fields that a dataset keeps as numbers are embedded.
+
+    Every setting is given by its name; what it means and may be stands under it.
+
+        >>> import multiembed as me
+        >>> model = me.ModelConfig(numeric={"embedding": "plr", "frequency_scale": 0.5})
+        >>> model.numeric.frequencies
+        16
+
+    Raises:
+        ValidationError: Of pydantic, if a setting is unknown or out of range.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    embedding: Literal["buckets", "linear", "plr", "soft"] | None = None
+    """Of all these fields, in place of the one that the dataset names for each; `buckets` reads
+    them by the ids of their buckets, as if they were no numbers."""
+    frequencies: Annotated[int, Field(ge=1, le=4096)] = 16
+    """Of `plr`: how many each field learns."""
+    frequency_scale: Annotated[float, Field(gt=0)] = 1.0
+    """Of `plr`: their standard deviation when training begins."""
+    buckets: Annotated[int, Field(ge=1, le=4096)] = 16
+    """Of `soft`: meta-embeddings of each field."""
+    temperature: Annotated[float, Field(gt=0)] = 0.1
+    """Of `soft`: below 1 the weights are nearer to those of one bucket alone."""
+    keep_prob: Annotated[float, Field(ge=0)] = 0.8
+    """Of `soft`: what its hidden layer is weighed with where it skips the mixing."""
+
+    def kinds(self, kept: Sequence[NumericKind | None]) -> tuple[NumericKind | None, ...]:
+        """Return for every field how a model embeds its numbers; nothing if it embeds none.
+
+        Args:
+            kept: For every field what its dataset says; None where it keeps no numbers.
+
+        Raises:
+            ConfigError: If numbers are to be embedded and the dataset keeps none.
+        """
+        chosen = self.embedding
+        if chosen == "buckets" or (chosen is None and not any(kept)):
+            return ()
+        if not any(kept):
+            raise ConfigError(
+                "model.numeric.embedding must stand with a dataset that keeps numbers, got "
+                f"{chosen}; prepare it with --numeric-embedding"
+            )
+        return tuple(kind and (chosen or kind) for kind in kept)
+
+
+class Numeric(NamedTuple):
+    """Which fields of a model are embedded as numbers, and how."""
+
+    kinds: Sequence[NumericKind | None] = ()
+    """Of every field; None for fields of ids, as all are if there are none."""
+    options: NumericOptions = NumericOptions()
+
 
 REGULARIZERS = Registry(
     "regularizer",

@@ -85,11 +85,14 @@ def compress_run(path: Path | str, out: Path | str, *, keep: float = 0.99) -> Co
     run = load_run(path)
     if run.config.model.table_dims is not None:
         raise DataError(f"{path} must be a run as trained, got a compressed one")
-    several = [field.name for field in run.schema.fields if field.slots > 1]
+    several = [field.name for field in run.schema.fields if field.slots > 1 or field.shares]
     if several:
         raise DataError(
             f"{path} must have fields of one value per row to be compressed, got {several[0]!r}"
         )
+    numeric = run.config.model.numeric_kinds(run.schema.kept_numbers)
+    if numeric:
+        raise DataError(f"{path} must have tables of ids to be compressed, got numbers embedded")
     before = run.evaluate("test")
     counts = np.concatenate(run.directory.read_row_counts(run.schema.cardinalities))
     names = [field.name for field in run.schema.fields]
@@ -159,9 +162,9 @@ def _write(
 ) -> None:
     directory = RunDirectory(folder)
     dims = tuple(table["codes"].shape[1] for table in tables)
-    model = run.config.model.model_copy(update={"table_dims": dims})
+    model = run.config.model.model_copy(update={"table_dims": dims, "pretrained": None})
     config = run.config.model_copy(update={"model": model})
-    others = {n: t for n, t in run.model.state_dict().items() if n != "embedding.weight"}
+    others = {n: t for n, t in run.model.state_dict().items() if not n.startswith("embedding.")}
     factored = {
         f"embedding.tables.{at}.{name}": tensor
         for at, table in enumerate(tables)

@@ -33,6 +33,7 @@ from multiembed.base.files import (
     folder_identity,
     local_path,
     make_folder,
+    read_small,
     whole,
     write_text,
     write_whole,
@@ -52,6 +53,7 @@ _OWN = re.compile(
 )
 """What a run writes, beside the vocabularies of its fields."""
 VOCABULARY_COLUMNS = {"value": pl.String, "count": pl.Int64, "id": pl.Int32}
+"""Those that grew also have `seen`."""
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, object]) -> None:
@@ -214,7 +216,8 @@ class RunDirectory:
         )
         expected = header.getvalue()
         try:
-            content = file.read_bytes()
+            with file.open("rb") as counts:
+                content = counts.read(len(expected) + 8 * rows + 1)
         except OSError as error:
             raise DataError(f"{file} must be readable, got: {error.strerror}") from None
         if not content.startswith(expected) or len(content) != len(expected) + 8 * rows:
@@ -231,7 +234,7 @@ class RunDirectory:
         Raises:
             DataError: If a vocabulary is not whole or is another field's.
         """
-        found = {field.name: _checked_vocabulary(self.path, field) for field in schema.fields}
+        found = {field.name: _checked_vocabulary(self.path, field) for field in schema.tables}
         self.check_same()
         return found
 
@@ -263,7 +266,7 @@ class RunDirectory:
             DataError: If the file holds anything else.
         """
         try:
-            records = list(map(parsed, self.metrics.read_bytes().splitlines()))
+            records = list(map(parsed, read_small(self.metrics).splitlines()))
             self.check_same()
         except (OSError, ValueError) as error:
             raise DataError(f"{self.metrics} must hold JSON lines, got: {error}") from None
@@ -319,7 +322,7 @@ def _checked_vocabulary(folder: Path, field: Field) -> pl.DataFrame:
 
 
 def _problem(vocabulary: pl.DataFrame, field: Field) -> str:
-    if dict(vocabulary.schema) != VOCABULARY_COLUMNS:
+    if dict(vocabulary.schema) not in (VOCABULARY_COLUMNS, VOCABULARY_COLUMNS | {"seen": pl.Int32}):
         return f"columns {', '.join(vocabulary.columns)}"
     if vocabulary.height != field.cardinality - 1:
         return f"{vocabulary.height} values"

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from multiembed.base.errors import DataError
+from multiembed.base.files import read_small
 
 _Labels = Shaped[np.ndarray, " rows"]
 _Scores = Float[np.ndarray, " scores"]
@@ -264,7 +265,7 @@ def read_reliability(file: Path) -> Reliability | None:
     try:
         if file.stat().st_size > LARGEST:
             raise DataError(f"{file} must be at most {LARGEST} bytes, got {file.stat().st_size}")
-        return Reliability.model_validate_json(file.read_bytes())
+        return Reliability.model_validate_json(read_small(file))
     except OSError as error:
         raise DataError(f"{file} must be readable, got: {error.strerror}") from None
     except ValidationError as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
 from multiembed.base.errors import DataError
@@ -16,8 +16,9 @@ from multiembed.data.encoding.vocabulary import Encoder
 from multiembed.data.store.dataset import Dataset, open_dataset
 from multiembed.data.store.schema import Schema
 from multiembed.kernels.setting import using_kernels
-from multiembed.models.click_model import ClickModel
+from multiembed.models.click_model import ClickModel, value_vectors
 from multiembed.runs.building import build_model
+from multiembed.runs.by_group import GroupDrift, drift_by
 from multiembed.runs.calibration import Calibration, read_calibration, weights_name
 from multiembed.runs.directory import RunDirectory, load_tensors
 from multiembed.runs.evaluation import Scores, measure
@@ -71,13 +72,15 @@ class Run:
         # Memory of their own: those of the file are mapped from it, aligned to a few bytes only.
         copies = {name: tensor.clone() for name, tensor in tensors.items()}
         model.load_state_dict(copies, assign=True)
+        for vectors in value_vectors(model):
+            vectors.check(self.directory.best)
         self.model = model.eval()
 
     def _empty_model(self) -> ClickModel:
         """Build the model without memory: weights are not yet known to be its own."""
         try:
             with torch.device("meta"):
-                return build_model(self.config, self.schema.cardinalities, self.schema.slots)
+                return build_model(self.config, *self.schema.sizes)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise DataError(f"{self.path} must describe a model, got: {reason}") from None
@@ -123,18 +126,23 @@ class Run:
         check_dataset(dataset, self.schema, self.path)
         return dataset
 
-    def predict(self, ids: Int[np.ndarray, "rows fields"]) -> Float[np.ndarray, " rows"]:
+    def predict(
+        self,
+        ids: Int[np.ndarray, "rows fields"],
+        numbers: Float32[np.ndarray, "rows numbers"] | None = None,
+    ) -> Float[np.ndarray, " rows"]:
         """Return the probability of a click for rows of ids, without the run's calibration.
 
         Args:
             ids: As the run's `encoder` gives them; 0 is *other*.
+            numbers: As the encoder's `read` gives them, for a model that embeds some.
 
         Raises:
-            DataError: If the weights give no numbers.
+            DataError: If the weights give no numbers, or there are none where the model needs some.
         """
         rate = self.config.training.negative_rate
         with using_kernels(self.config.training.kernels):
-            probabilities = predict_ids(self.model, ids, negative_rate=rate)
+            probabilities = predict_ids(self.model, ids, numbers, negative_rate=rate)
         _check_numbers(probabilities, self.directory.best)
         return probabilities
 
@@ -171,9 +179,9 @@ class Run:
 
     def score_rows(self, rows: pl.DataFrame, tally: UnseenTally) -> Float[np.ndarray, " rows"]:
         """Do what `predict_proba` does, and count what training never saw instead of warning."""
-        ids = self.encoder.encode(rows)
-        tally.add(rows, ids)
-        probabilities, calibration = self.predict(ids), self.calibration
+        encoded = self.encoder.read(rows)
+        tally.add(rows, encoded.ids)
+        probabilities, calibration = self.predict(*encoded), self.calibration
         return probabilities if calibration is None else calibration.apply(probabilities)
 
     @property
@@ -239,6 +247,37 @@ class Run:
                 the run is to be calibrated and is not.
         """
         return measure(self.score(split, dataset=dataset, calibrated=calibrated), group=group)
+
+    def evaluate_by(
+        self,
+        column: str,
+        split: str = "test",
+        *,
+        dataset: Dataset | None = None,
+        calibrated: bool = False,
+    ) -> tuple[GroupDrift, ...]:
+        """Return the quality within each value of a column, such as a day, and what drifted there.
+
+        Args:
+            column: A field of one value per row, or a column that `prepare` kept.
+            split: `train`, `valid` or `test`.
+            dataset: Other rows, of the same vocabularies, in place of the run's own.
+            calibrated: Whether the run's calibration is applied.
+
+        Raises:
+            DataError: As `evaluate`, or if the column has too many values.
+        """
+        scores = self.score(split, dataset=dataset, calibrated=calibrated)
+        return drift_by(scores, column, self.row_counts)
+
+    @property
+    def row_counts(self) -> list[Int[np.ndarray, " rows"]]:
+        """How often training had each id of every field, in earlier runs that it began with, too.
+
+        Raises:
+            DataError: If the file is not there, or holds anything else.
+        """
+        return self.directory.read_row_counts(self.schema.cardinalities)
 
 
 def load_run(path: Path | str) -> Run:

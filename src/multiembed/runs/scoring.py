@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int, Shaped
 from torch import Tensor
 
 from multiembed.data.store.shards import Batch
@@ -41,19 +41,23 @@ def predict_batches(
     with _scoring_threads() as pool:
         for batch in batches:
             labels.append(np.asarray(batch.labels, dtype=np.int64))
-            probabilities.append(_probabilities(model, batch.ids, shift, pool))
+            probabilities.append(_probabilities(model, batch, shift, pool))
     if not labels:
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
     return np.concatenate(labels), np.concatenate(probabilities)
 
 
 def predict_ids(
-    model: ClickModel, ids: Int[np.ndarray, "rows fields"], *, negative_rate: float = 1.0
+    model: ClickModel,
+    ids: Int[np.ndarray, "rows fields"],
+    numbers: Float32[np.ndarray, "rows numbers"] | None = None,
+    *,
+    negative_rate: float = 1.0,
 ) -> Float[np.ndarray, " rows"]:
-    """Return the predicted probabilities of rows of ids."""
-    unknown = np.zeros(len(ids), dtype=np.uint8)
+    """Return the predicted probabilities of rows of ids, and of numbers where they have such."""
+    rows = Batch(ids, np.zeros(len(ids), dtype=np.uint8), numbers=numbers)
     batches = (
-        Batch(ids[at : at + EVALUATION_BATCH], unknown[at : at + EVALUATION_BATCH])
+        rows.map(lambda column, at=at: column[at : at + EVALUATION_BATCH])
         for at in range(0, len(ids), EVALUATION_BATCH)
     )
     return predict_batches(model, batches, negative_rate=negative_rate)[1]
@@ -76,21 +80,25 @@ def _scoring_threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def _probabilities(
-    model: ClickModel, ids: Int[np.ndarray, "rows fields"], shift: float, pool: ThreadPoolExecutor
+    model: ClickModel, batch: Batch, shift: float, pool: ThreadPoolExecutor
 ) -> Float[np.ndarray, " rows"]:
     """Score one batch; `shift` is added to its logits."""
-    short = -len(ids) % ROWS_TOGETHER
-    # Torch warns of arrays that cannot be written, as those of a mapped file are: they are copied.
-    padded = np.pad(ids, ((0, short), (0, 0))) if short else np.require(ids, requirements="W")
+    short = -len(batch.ids) % ROWS_TOGETHER
     device = model.embedding.limits.device
-    rows = torch.from_numpy(padded).to(device)
+
+    def whole(part: Shaped[np.ndarray, "rows columns"]) -> Tensor:
+        # Torch warns of arrays that cannot be written, as mapped files' are: they are copied.
+        padded = np.pad(part, ((0, short), (0, 0))) if short else np.require(part, requirements="W")
+        return torch.from_numpy(padded).to(device)
 
     @torch.inference_mode()
-    def score(part: Int[Tensor, "part fields"]) -> Float[Tensor, " part"]:
-        return torch.sigmoid(model(part) + shift)
+    def score(*part: Shaped[Tensor, "part _"]) -> Float[Tensor, " part"]:
+        return torch.sigmoid(model(*part) + shift)
 
+    rows = [whole(part) for part in (batch.ids, batch.numbers) if part is not None]
     if device.type == "cpu":
-        scores = torch.cat(list(pool.map(score, rows.split(ROWS_IN_CACHE))))
+        parts = (part.split(ROWS_IN_CACHE) for part in rows)
+        scores = torch.cat(list(pool.map(score, *parts)))
     else:
-        scores = score(rows)
-    return scores[: len(ids)].cpu().numpy()
+        scores = score(*rows)
+    return scores[: len(batch.ids)].cpu().numpy()

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from scipy.special import betainc, betaincinv
 
 from multiembed.data.encoding.typed import settled
-from multiembed.data.encoding.values import read_values
+from multiembed.data.encoding.values import NO_VALUE, read_values
 from multiembed.data.store.schema import Field, Schema
 
 LEAST = 0.1
@@ -73,7 +73,7 @@ class UnseenTally:
             else (None, 0)
             for name, vocabulary in vocabularies.items()
         }
-        self._counts = {name: np.zeros(3, np.int64) for name in vocabularies}
+        self._counts = {field.name: np.zeros(3, np.int64) for field in schema.fields}
         self._examples: dict[str, object] = {}
 
     def add(self, rows: pl.DataFrame, ids: Int[np.ndarray, "rows columns"]) -> None:
@@ -84,7 +84,8 @@ class UnseenTally:
         for field, of_field in zip(self._schema.fields, parts, strict=True):
             unseen = (of_field == 0).any(axis=1)
             count = np.count_nonzero(unseen)
-            missing = np.count_nonzero(of_field[:, 0] == self._missing[field.name][0])
+            absent = NO_VALUE if field.shares else self._missing[field.name][0]
+            missing = np.count_nonzero(of_field[:, 0] == absent)
             unreadable = 0
             if count and field.parsed:
                 found = read_values(settled(rows.select(field.column)), [field]).unreadable
@@ -107,12 +108,15 @@ class UnseenTally:
         ]
         had = max(of_split, key=lambda split: split[0] / split[1], default=(0, 0))
         counted = self._counted_rows()
-        had_missing = min(self._missing[field.name][1], counted), counted
+        if field.shares:
+            had_missing = field.empty, sum(rows for _, rows in of_split)
+        else:
+            had_missing = min(self._missing[field.name][1], counted), counted
         remark = None
         if is_far_beyond((unseen, rows), had):
             remark = self._remark(field, unseen, unreadable, had[0] / had[1])
         elif is_far_beyond((missing, rows), had_missing):
-            before = had_missing[0] / counted
+            before = had_missing[0] / had_missing[1]
             remark = (
                 f"{field.name}: {missing / rows:.0%} of values missing, {before:.0%} in training"
             )
@@ -122,7 +126,7 @@ class UnseenTally:
             unreadable=unreadable / rows,
             missing=missing / rows,
             trained_unseen=had[0] / max(1, had[1]),
-            trained_missing=had_missing[0] / max(1, counted),
+            trained_missing=had_missing[0] / max(1, had_missing[1]),
             remark=remark,
         )
 
@@ -134,7 +138,7 @@ class UnseenTally:
 
     def _remark(self, field: Field, unseen: int, unreadable: int, before: float) -> str:
         what = "could not be read" if 2 * unreadable > unseen else "never seen"
-        had = self._vocabularies[field.name].filter(pl.col("value").is_not_null())["value"].head(1)
+        had = self._vocabularies[field.table].filter(pl.col("value").is_not_null())["value"].head(1)
         known = repr(had[0]) if len(had) else "none of its own"
         if field.hash_size is not None:
             known = "others, hashed"

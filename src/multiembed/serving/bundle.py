@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float64, Int32, Int64
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, JsonValue, model_serializer
 
 from multiembed.base.errors import DataError
 from multiembed.data.encoding import canonical
-from multiembed.data.encoding.values import read_values
+from multiembed.data.encoding.values import cut_values, read_values
 from multiembed.data.encoding.vocabulary import Encoder
-from multiembed.data.store.schema import DateRule, Field, Kind
+from multiembed.data.store.schema import DateRule, Field, Kind, NumberScale
 from multiembed.data.store.shards import write_frame
 from multiembed.runs.run import Run
 
@@ -68,6 +68,17 @@ class CompiledField(BaseModel):
     """What stands between the values of a cell, if there are several."""
     slots: int = 1
     """Columns of ids."""
+    history: bool = False
+    """Whether the last values of a cell are kept, and a cell may be empty."""
+    number: NumberScale | None = None
+    """If its numbers are embedded: how, and what the model reads in their place."""
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, dump: Callable) -> dict[str, object]:
+        """Leave out what came later where it is absent."""
+        content = dump(self)
+        later = [name for name in ("number", "history") if not content[name]]
+        return {name: value for name, value in content.items() if name not in later}
 
 
 class Manifest(BaseModel):
@@ -77,7 +88,8 @@ class Manifest(BaseModel):
     format: str
     """One of `EXPORT_FORMATS`."""
     model: str
-    """File that maps a matrix of int64 ids, one column per field, to probabilities."""
+    """File that maps a matrix of int64 ids, one column per field, to probabilities; and where
+    numbers are embedded, beside it a matrix of float32, a column for each of these fields."""
     fields: tuple[CompiledField, ...]
     label: str
     """What the probability is of."""
@@ -91,13 +103,18 @@ class Manifest(BaseModel):
 def write_fields(run: Run, folder: Path) -> tuple[CompiledField, ...]:
     """Write the vocabularies of a run, and return its fields as a manifest describes them."""
     (folder / "vocabulary").mkdir()
-    fields = []
+    fields, names = [], run.schema.field_names
+    kinds = run.config.model.numeric_kinds(run.schema.kept_numbers)
     for number, field in enumerate(run.schema.fields):
-        vocabulary = run.vocabularies[field.name]
+        vocabulary = run.vocabularies[field.table]
         compiled = compile_field(run.encoder, field, vocabulary)
+        if field.number is not None and kinds:
+            scale = field.number.model_copy(update={"embedding": kinds[number]})
+            compiled = compiled.model_copy(update={"number": scale})
         if not compiled.ids:
-            name = f"vocabulary/{number}.parquet"
-            write_frame(folder / name, vocabulary.select("value"))
+            name = f"vocabulary/{names.index(field.table)}.parquet"
+            if field.shares is None:
+                write_frame(folder / name, vocabulary.select("value"))
             compiled = compiled.model_copy(update={"vocabulary": name})
         fields.append(compiled)
     return tuple(fields)
@@ -169,6 +186,7 @@ def compile_field(encoder: Encoder, field: Field, vocabulary: pl.DataFrame) -> C
         hash_size=field.hash_size,
         delimiter=field.delimiter,
         slots=field.slots,
+        history=field.shares is not None,
     )
     if field.numeric is None or field.numeric.rule == "as_is":
         return compiled
@@ -193,7 +211,8 @@ def bucket_starts(
     """Return the first number of these buckets or of any above; infinity if there is none."""
 
     def reached(numbers: Float64[np.ndarray, " buckets"]) -> Bool[np.ndarray, " buckets"]:
-        found = read_values(pl.DataFrame({field.name: numbers}), [field]).columns[field.name]
+        values = read_values(pl.DataFrame({field.name: numbers}), [field]).columns[field.name]
+        found = cut_values(values, field)
         return (found >= pl.Series(buckets)).fill_null(False).to_numpy()
 
     return _first(reached, len(buckets))

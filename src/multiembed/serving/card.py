@@ -9,8 +9,9 @@ import numpy as np
 from multiembed.base.errors import UNSEEN, DataError
 from multiembed.base.files import write_text
 from multiembed.base.markdown import code, code_cell, plain_text
-from multiembed.data.store.schema import Schema
+from multiembed.data.store.schema import Field, Schema
 from multiembed.diagnosis.diagnose import diagnose
+from multiembed.models.vector_settings import Pretrained
 from multiembed.runs.run import Run
 from multiembed.serving.raw_rows import rows_of
 
@@ -51,6 +52,14 @@ def _model(run: Run) -> str:
     return (
         f"A click model, `{model.architecture}` with {sets_text} of size {dim}: "
         f"{parameters:,} parameters. It gives the probability of {code(run.schema.label)}."
+        + "".join(_vectors(name, of) for name, of in (model.pretrained or {}).items())
+    )
+
+
+def _vectors(field: str, of: Pretrained) -> str:
+    return (
+        f"\n\nPretrained vectors of {code(field)}: {of.described()}, of {code(of.file)}, SHA-256 "
+        f"{code(str(of.sha256))}."
     )
 
 
@@ -83,7 +92,7 @@ def _data(run: Run) -> str:
 def _fields(schema: Schema) -> list[str]:
     train, test = (max(1, schema.splits[name].rows) for name in ("train", "test"))
     rows = [
-        f"| {code_cell(field.name)} | {field.kind} | {field.cardinality:,} | "
+        f"| {code_cell(field.name)} | {_kind(field)} | {field.cardinality:,} | "
         f"{field.other.get('train', 0) / train:.2%} | {field.other.get('test', 0) / test:.2%} |"
         for field in schema.fields[:FIELDS_SHOWN]
     ]
@@ -94,6 +103,10 @@ def _fields(schema: Schema) -> list[str]:
         *rows,
         *([f"\n… and {more} more, see `schema.json`."] if more > 0 else []),
     ]
+
+
+def _kind(field: Field) -> str:
+    return field.kind if field.shares is None else f"history of {code_cell(field.shares)}"
 
 
 def _protocol(run: Run) -> str:

@@ -14,6 +14,7 @@ from multiembed.base.validation import checked
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
 from multiembed.data.options import PrepareOptions
 from multiembed.data.store.dataset import open_dataset
+from multiembed.models.naming import SequencePooling
 from multiembed.runs.run import Run
 from multiembed.runs.scoring import predict_ids
 from multiembed.runs.unseen import UnseenTally, warn_of
@@ -41,11 +42,18 @@ class ClickClassifier:
         dim: Size of one set's embedding; the architecture's base size if None.
         sets: Number of embedding sets; one, or what `architecture` says, if None.
         options: Options of the architecture: hidden, dropout, ….
+        pretrained: Vectors of a column's values: column to file, or to a table of `file`,
+            `trained`, `sets` and `values`.
         training: Settings of the training: learning_rate, batch_size, max_epochs, …; the paper's
             protocol where not given. A tenth of the rows of each class, at least one, is held
             back to say when to stop.
         numeric_rule: How numbers are cut: 32 buckets of equal counts, or the paper's rule.
+        numeric_embedding: How numbers are embedded: by their buckets, or as numbers (`linear`,
+            `plr`: periodic functions, `soft`: soft buckets).
         min_count: Values seen less often share one embedding.
+        sequences: Columns of histories, such as the items clicked before, and the column whose
+            values each holds: `{"clicked": "item"}`. Cells are lists; the last 50 values are read.
+        sequence_pooling: What becomes of a history: `mean`, `attention` or `softmax`.
         random_state: Seed of initialisation, order and the rows that are held back.
 
     Raises:
@@ -67,10 +75,14 @@ class ClickClassifier:
     dim: int | None = None
     sets: int | None = None
     options: Mapping[str, object] | None = None
+    pretrained: Mapping[str, object] | None = None
     training: Mapping[str, object] | None = None
     numeric_rule: Literal["quantiles", "log"] = "quantiles"
+    numeric_embedding: Literal["buckets", "linear", "plr", "soft"] = "buckets"
     min_count: int = 1
     random_state: int | None = 0
+    sequences: Mapping[str, str] | None = None
+    sequence_pooling: SequencePooling | None = None
 
     def fit(self, X: object, y: object, sample_weight: object = None) -> "ClickClassifier":
         """Train on rows `X`, a data frame or a matrix, and labels `y` of two classes.
@@ -104,11 +116,11 @@ class ClickClassifier:
                 ones, than the rows of `fit` had.
         """
         table = self._table(X)
-        ids = self._encoder.encode(table.rows)
+        encoded = self._encoder.read(table.rows)
         tally = UnseenTally(*self._trained)
-        tally.add(table.rows, ids)
+        tally.add(table.rows, encoded.ids)
         warn_of(tally.fields, stacklevel=2)
-        positive = predict_ids(self._model, ids, negative_rate=self._negative_rate)
+        positive = predict_ids(self._model, *encoded, negative_rate=self._negative_rate)
         return np.stack([1 - positive, positive], axis=1).astype(np.float64)
 
     def predict(self, X: object) -> Shaped[np.ndarray, " rows"]:
@@ -161,6 +173,8 @@ class ClickClassifier:
             "dim": self.dim,
             "sets": self.sets,
             "options": dict(self.options or {}),
+            "sequence_pooling": self.sequence_pooling,
+            "pretrained": dict(self.pretrained) if self.pretrained else None,
         }
         seed = {} if self.random_state is None else {"seed": int(self.random_state)}
         training = {**seed, **(self.training or {})}
@@ -171,6 +185,9 @@ class ClickClassifier:
 
     def _options(self) -> PrepareOptions:
         rules = {"numeric_rule": self.numeric_rule, "min_count": self.min_count}
+        rules["sequences"] = dict(self.sequences or {})
+        if self.numeric_embedding != "buckets":
+            rules["numeric_embedding"] = self.numeric_embedding
         return checked(PrepareOptions, {"format": "table", **rules})
 
     def _keep(self, run: Run, table: FeatureTable) -> None:
@@ -194,6 +211,7 @@ class ClickClassifier:
                 f"{self.n_features_in_} features as input"
             )
         known = [field.name for field in self._encoder.fields]
+        known = list(getattr(self, "feature_names_in_", known))  # histories are the last fields
         if table.names is not None and list(table.names) == known:
             return table
         if table.names is not None and hasattr(self, "feature_names_in_"):

@@ -25,7 +25,7 @@ from multiembed.base.errors import ConfigError, DataError, without_secrets
 from multiembed.base.files import new_folder, place_beside
 from multiembed.base.validation import known_name
 from multiembed.data.sources.formats import is_embedded, open_to_score
-from multiembed.models.click_model import ClickModel
+from multiembed.models.click_model import ClickModel, folded
 from multiembed.runs.calibration import SMALLEST, Calibration
 from multiembed.runs.run import Run
 from multiembed.serving.bundle import (
@@ -51,7 +51,8 @@ class ExportFormat:
     file: str
     """Its name in a bundle."""
     write: "Callable[[ExportedProgram, Path], None]"
-    """Writes a program whose one argument is a matrix of int64 ids of any number of rows."""
+    """Writes a program whose arguments are a matrix of int64 ids of any number of rows and, for a
+    model that embeds numbers, one of these in float32."""
     needs: tuple[str, ...] = ()
     """Packages beside torch that writing it takes."""
     runs_on: tuple[str, ...] = ()
@@ -59,12 +60,13 @@ class ExportFormat:
 
 
 def _write_onnx(program: "ExportedProgram", file: Path) -> None:
+    arguments = (program.example_inputs or ((),))[0]
     converted = torch.onnx.export(
         program,
-        (program.example_inputs or ((),))[0],
+        arguments,
         dynamo=True,
         verbose=False,
-        input_names=["ids"],
+        input_names=["ids", "numbers"][: len(arguments)],
         output_names=["probability"],
     )
     assert converted is not None, "the exporter returns a program"
@@ -130,9 +132,11 @@ def export(
     with new_folder(Path(out)) as folder:
         fields = write_fields(run, folder)
         rate, calibration = run.config.training.negative_rate, run.calibration
-        model = ProbabilityModel(run.model, negative_rate=rate, calibration=calibration)
-        columns = sum(run.schema.slots)
-        write_model(model.eval(), folder / chosen.file, chosen, columns=columns)
+        model = ProbabilityModel(folded(run.model), negative_rate=rate, calibration=calibration)
+        numeric = run.model.embedding.numeric
+        numbers = 0 if numeric is None else numeric.count
+        shape = {"columns": sum(run.schema.slots), "numbers": numbers}
+        write_model(model.eval(), folder / chosen.file, chosen, **shape)
         manifest = describe(run, fields, format=format, model=chosen.file, runs_on=chosen.runs_on)
         seal(folder, manifest)
         ours = run.predict_proba(checked)
@@ -146,13 +150,16 @@ def export(
     return parity
 
 
-def write_model(model: nn.Module, file: Path, format: ExportFormat, *, columns: int) -> None:
-    """Write a model that takes any number of rows of int64 ids, in so many columns."""
-    example = torch.zeros(8, columns, dtype=torch.int64)
+def write_model(
+    model: nn.Module, file: Path, format: ExportFormat, *, columns: int, numbers: int = 0
+) -> None:
+    """Write a model that takes any number of rows of int64 ids, and numbers, in so many columns."""
+    examples = [torch.zeros(8, columns, dtype=torch.int64)]
+    if numbers:
+        examples.append(torch.zeros(8, numbers))
+    shapes = tuple({0: torch.export.Dim("batch")} for _ in examples)
     with _quiet():
-        program = torch.export.export(
-            model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
-        )
+        program = torch.export.export(model, tuple(examples), dynamic_shapes=shapes)
         format.write(program, file)
 
 
@@ -162,6 +169,8 @@ def write_embeddings(run: Run, out: Path | str) -> list[str]:
     A row is one id: `id`, `value` (null: missing, or *other* where the id is 0), `count` (rows
     that the vocabulary was counted on), `training_count` (rows of the training split) and one
     list of numbers per embedding set, `set_0`, `set_1`, …. The file's metadata name the `field`.
+    Of a field whose numbers are embedded, a row is a missing number, or one at which its scale has
+    a point: both counts are null.
 
     Raises:
         DataError: If `out` is there already, or the run is not whole.
@@ -169,13 +178,16 @@ def write_embeddings(run: Run, out: Path | str) -> list[str]:
     embedding = run.model.embedding
     training_counts = run.directory.read_row_counts(run.schema.cardinalities)
     blocks = embedding.by_field()
+    kinds = run.config.model.numeric_kinds(run.schema.kept_numbers)
     names = []
     with new_folder(Path(out)) as folder:
-        for number, field in enumerate(run.schema.fields):
+        for number, field in enumerate(run.schema.tables):
             other = pl.DataFrame({"id": [0]}, schema={"id": pl.Int32})
             rows = pl.concat([other, run.vocabularies[field.name]], how="diagonal").with_columns(
                 pl.Series("training_count", training_counts[number])
             )
+            if field.number is not None and kinds:
+                rows, blocks[number] = _points(run, number)
             table = rows.select("id", "value", "count", "training_count").to_arrow(
                 compat_level=pl.CompatLevel.oldest()
             )
@@ -186,6 +198,21 @@ def write_embeddings(run: Run, out: Path | str) -> list[str]:
             names.append(f"{number:03}_{re.sub(r'[^0-9A-Za-z.-]', '_', field.name)[:80]}.parquet")
             pq.write_table(table, (folder / names[-1]).absolute())
     return names
+
+
+@torch.no_grad()
+def _points(run: Run, place: int) -> tuple[pl.DataFrame, Float[Tensor, "rows columns"]]:
+    """Return numbers of a field, and what they are embedded as: a missing one, then its scale's."""
+    scale, embedding = run.schema.fields[place].number, run.model.embedding
+    assert scale is not None, "only a field that is kept as numbers has a scale"
+    levels = torch.tensor([math.nan, *scale.levels])
+    numbers = levels[:, None].expand(-1, run.schema.numbers)
+    tables = len(embedding.table_rows) + len(embedding.shares)
+    found = levels.new_zeros(len(levels), embedding.sets, tables, embedding.width)
+    rows = pl.DataFrame({"id": range(len(levels)), "value": [None, *map(repr, scale.values)]})
+    empty = [pl.lit(None, pl.Int64).alias(name) for name in ("count", "training_count")]
+    of_field = embedding.complete(found, numbers)[:, :, place]
+    return rows.with_columns(pl.col("id").cast(pl.Int32), *empty), of_field.flatten(1)
 
 
 def _lists(rows: Float[np.ndarray, "rows dim"]) -> pa.FixedSizeListArray:
@@ -285,6 +312,10 @@ class ProbabilityModel(nn.Module):
             kinds = {"platt": PlattLine, "isotonic": RisingLines}
             self.last = kinds[calibration.method](calibration)
 
-    def forward(self, ids: Int[Tensor, "batch fields"]) -> Float[Tensor, " batch"]:
+    def forward(
+        self,
+        ids: Int[Tensor, "batch fields"],
+        numbers: Float[Tensor, "batch numbers"] | None = None,
+    ) -> Float[Tensor, " batch"]:
         """Return the probability of every row."""
-        return self.last(self.model(ids) + self.shift)
+        return self.last(self.model(ids, numbers) + self.shift)

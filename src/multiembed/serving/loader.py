@@ -38,17 +38,24 @@ class Bundle:
 
     def predict(self, rows, batch=512):
         """Score a dictionary of lists, a pyarrow table, or a data frame of pandas or polars."""
-        ids = self.encode(pa.table(rows))
-        parts = [self.score(ids[at : at + batch]) for at in range(0, len(ids), batch)]
+        table = pa.table(rows)
+        kinds = ["ids", "numbers"] if any("number" in of for of in self.fields) else ["ids"]
+        columns = {kind: self.encode(table, kind) for kind in kinds}
+        starts = range(0, len(columns["ids"]), batch)
+        parts = [self.score({n: c[at : at + batch] for n, c in columns.items()}) for at in starts]
         return np.concatenate([np.zeros(0, np.float32), *parts])
 
-    def encode(self, table):
-        """Turn raw values into ids; 0 is any value that training did not keep, -1 fills slots."""
-        return np.hstack([self._ids(field, table[field["column"]]) for field in self.fields])
+    def encode(self, table, kind="ids"):
+        """Turn raw values into ids; 0 is any value that training did not keep, -1 fills slots.
 
-    def _ids(self, field, column):
+        Or into numbers on the scales of the fields that have one, NaN where one is missing.
+        """
+        fields = [field for field in self.fields if kind == "ids" or "number" in field]
+        return np.hstack([self._column(field, table[field["column"]], kind) for field in fields])
+
+    def _column(self, field, column, kind):
         try:
-            return self.rules.ids(field, column)
+            return getattr(self.rules, kind)(field, column)
         except (pa.ArrowException, AttributeError, KeyError, TypeError):
             name = repr(field["column"])
             raise ValueError(f"column {name} must hold plain values, got {column.type}") from None
@@ -75,6 +82,14 @@ class Rules:
         filled = [cell[: field["slots"]] for cell in cells]
         return np.array(filled, np.int64).reshape(-1, field["slots"])[places]
 
+    def numbers(self, field, column):
+        """Return a column of numbers on the scale of their field."""
+        texts, places, _ = _distinct(column, self.of, local=False)
+        found = [self.of["number_of"](text, field["decimal"], field["absent"]) for text in texts]
+        finite = [math.nan if n is None or math.isinf(n) else float(n) for n in found]
+        levels = np.interp(finite, field["number"]["values"], field["number"]["levels"])
+        return np.where(np.isnan(finite), np.nan, levels).astype(np.float32)[places, None]
+
     def cell(self, field, text, format):
         """Return the ids of one cell."""
         if format is not None:
@@ -83,7 +98,8 @@ class Rules:
             return [self.number(field, text)]
         if field["kind"] == "multivalued":
             parts = self.of["cell_values"](text, field["delimiter"], field["absent"])
-            return [self.known(field, part) for part in parts or [""]]
+            parts = parts[-field["slots"] :] if field.get("history") else parts or [""]
+            return [self.known(field, part) for part in parts]
         if field["hash_size"] is None and text in field["known"]:
             return [field["known"][text]]
         return [self.known(field, self.of["canonical_text"](text, field["absent"]))]
@@ -124,11 +140,12 @@ def _scorer(file):
         import onnxruntime
 
         session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-        return lambda ids: session.run(None, {"ids": ids})[0]
+        read = [of.name for of in session.get_inputs()]  # a model of numbers alone reads no ids
+        return lambda columns: session.run(None, {name: columns[name] for name in read})[0]
     import torch
 
     module = torch.export.load(file).module()
-    return lambda ids: module(torch.from_numpy(ids)).detach().numpy()
+    return lambda columns: module(*map(torch.from_numpy, columns.values())).detach().numpy()
 
 
 def _plain(array):

@@ -13,7 +13,7 @@ from jaxtyping import Float32, Int64, Shaped, UInt8
 
 from multiembed.base.errors import DataError
 from multiembed.data.encoding.frames import ArrowTable, as_polars
-from multiembed.data.encoding.plain_fields import plain_fields
+from multiembed.data.encoding.plain_fields import plain_fields, share_sizes
 from multiembed.data.encoding.typed import about_column, check_names, settled
 from multiembed.data.encoding.values import read_values, split_cells
 from multiembed.data.encoding.vocabulary import Encoder, Vocabulary, build_vocabulary
@@ -112,6 +112,8 @@ def read_weights(weights: object, *, rows: int) -> Float32[np.ndarray, " rows"] 
     if unfit.any():
         first = int(np.flatnonzero(unfit)[0])
         raise DataError(f"sample_weight must be at least 0, got {numbers[first]} in row {first}")
+    if not numbers.any():
+        raise DataError("sample_weight must be above 0 in some rows, got zero weights alone")
     return numbers
 
 
@@ -142,15 +144,17 @@ def write_table(
     chosen = plain_fields(tell_columns(rows, None, options), options)
     rows = settled(rows)
     values = read_values(rows[trained], chosen).columns
-    found = {field.name: _vocabulary(values[field.name], field) for field in chosen}
-    fields = [vocabulary.field for vocabulary in found.values()]
+    every = read_values(rows, [field for field in chosen if field.shares]).columns
+    found = {f.name: _vocabulary(values[f.name], f) for f in chosen if f.shares is None}
+    histories = [_history(every[field.name], field) for field in chosen if field.shares]
+    fields = share_sizes([*(vocabulary.field for vocabulary in found.values()), *histories])
     encoder = Encoder(fields, {name: vocabulary.kept for name, vocabulary in found.items()})
-    ids = encoder.encode(rows)
+    encoded = encoder.read(rows)
     folder.mkdir()
     writer = DatasetWriter(folder, [field.slots for field in fields])
     for name, vocabulary in found.items():
         write_vocabulary(folder, name, vocabulary.kept)
-    whole = Batch(ids, labels, weights)
+    whole = Batch(encoded.ids, labels, weights, encoded.numbers)
     writer.shard("train", whole.take(trained))
     writer.shard("valid", whole.take(held_back))
     writer.finish("label", fields, weight=None if weights is None else "sample_weight")
@@ -165,6 +169,12 @@ def _vocabulary(values: pl.Series, field: Field) -> Vocabulary:
         field = field.model_copy(update={"slots": int(cells.sizes.max())})
         counts = cells.counts(counts["count"].to_numpy())
     return build_vocabulary(counts, field)
+
+
+def _history(values: pl.Series, field: Field) -> Field:
+    cells = split_cells(values, field)
+    empty = int(np.count_nonzero(cells.sizes == 0))
+    return field.model_copy(update={"slots": max(1, int(cells.sizes.max())), "empty": empty})
 
 
 def _matrix_frame(rows: object) -> pl.DataFrame:

@@ -6,7 +6,6 @@ All optimizers of tables take the arguments of `TableOptimizer`.
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.optim.adam import adam
@@ -18,6 +17,7 @@ from multiembed.kernels.adam_rows import (
     EPSILON,
     AdamRows,
     AdamTable,
+    CopiedAdamRows,
     PlainAdamRows,
 )
 from multiembed.kernels.route import fast_form
@@ -114,6 +114,8 @@ class Adam(GraphUpdate):
 class DenseAdam(TableOptimizer):
     """Adam with coupled L2 on every row at every step, as the paper trains (Appendix A)."""
 
+    of_rows = ("exp_avg", "exp_avg_sq")
+
     def __init__(
         self, embedding: EmbeddingSets, *, learning_rate: float, weight_decay: float
     ) -> None:
@@ -124,8 +126,7 @@ class DenseAdam(TableOptimizer):
 
     @override
     def lookup(self, ids: Int[Tensor, "batch columns"]) -> Float[Tensor, "batch sets fields dim"]:
-        gathered = F.embedding(self.embedding.rows(ids), self.embedding.weight)
-        return self.embedding.arrange(gathered, ids)
+        return self.embedding.look_up(ids)
 
     @override
     def gradients(self) -> list[Tensor]:
@@ -155,6 +156,8 @@ class DeferredAdam(TableOptimizer):
     GPU; others go through plain torch at dense Adam's cost.
     """
 
+    of_rows = ("moments", "last_step")
+
     def __init__(
         self, embedding: EmbeddingSets, *, learning_rate: float, weight_decay: float
     ) -> None:
@@ -167,6 +170,8 @@ class DeferredAdam(TableOptimizer):
 
     @override
     def lookup(self, ids: Int[Tensor, "batch columns"]) -> Float[Tensor, "batch sets fields dim"]:
+        if self.embedding.shares and isinstance(self._rows, CopiedAdamRows):
+            return self.embedding.read(ids, self._rows.find)
         found = self._rows.lookup(self.embedding.filled(ids))
         return self.embedding.combine(found, ids)
 
@@ -189,4 +194,10 @@ class DeferredAdam(TableOptimizer):
     @override
     def load_state(self, state: dict[str, Tensor]) -> None:
         self._table.load_state(state)
+        self._rows.restored()
+
+    @override
+    def carry(self, state: dict[str, Tensor], rows: Int[Tensor, " rows"]) -> None:
+        super().carry(state, rows)
+        self._table.last[rows.to(self._table.last.device) < 0] = int(state["step"])  # none missed
         self._rows.restored()

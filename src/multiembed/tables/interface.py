@@ -6,7 +6,7 @@ checkpoints, spectra) calls `flush` first.
 
 from abc import ABC, abstractmethod
 
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor
 
 from multiembed.kernels.rows import GraphUpdate, TableLayout
@@ -22,6 +22,8 @@ class TableOptimizer(ABC):
         weight_decay: L2, within the gradient.
     """
 
+    of_rows: tuple[str, ...] = ()
+    """Names of what `state` has for every row; a new row has zeros."""
     graph_update: GraphUpdate | None = None
     """For CUDA graphs, where one can hold `lookup` and `step`."""
 
@@ -58,7 +60,27 @@ class TableOptimizer(ABC):
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Go on from what `state` returned."""
 
+    def carry(self, state: dict[str, Tensor], rows: Int[Tensor, " rows"]) -> None:
+        """Go on from what `state` returned of a table that had other rows.
+
+        Args:
+            state: Of the same optimizer.
+            rows: For every row of this table the one that it was in that table, -1 for a new one.
+        """
+        moved = {name: _moved(state[name], rows) for name in self.of_rows}
+        self.load_state({**state, **moved})
+
+
+def _moved(
+    of_rows: Num[Tensor, "before ..."], rows: Int[Tensor, " rows"]
+) -> Num[Tensor, "rows ..."]:
+    moved = of_rows[rows.clamp(min=0)]
+    moved[rows < 0] = 0
+    return moved
+
 
 def layout_of(embedding: EmbeddingSets) -> TableLayout:
     """Return where the rows of every field stand in the tables of `embedding`."""
-    return TableLayout(embedding.offsets, embedding.cardinalities, embedding.slots, embedding.sets)
+    return TableLayout(
+        embedding.offsets, embedding.table_rows, embedding.table_slots, embedding.sets
+    )

@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -39,6 +40,8 @@ class RowOptimizer(TableOptimizer):
 
     @override
     def lookup(self, ids: Int[Tensor, "batch columns"]) -> Float[Tensor, "batch sets fields dim"]:
+        if self.embedding.shares:
+            return self.embedding.read(ids, partial(self._batch.find, read=self._read))
         found = self._batch.lookup(self.embedding.filled(ids), self._read)
         return self.embedding.combine(found, ids)
 
@@ -63,6 +66,8 @@ class LazyAdam(RowOptimizer):
     Untouched rows neither decay nor go on by momentum, and their moments do not fade. Weight
     decay, which torch's has not, is in the gradient of the rows touched.
     """
+
+    of_rows = ("exp_avg", "exp_avg_sq")
 
     def __init__(
         self, embedding: EmbeddingSets, *, learning_rate: float, weight_decay: float
@@ -110,6 +115,8 @@ class RowWiseAdagrad(RowOptimizer):
     A row's sum grows by the mean of its squared gradients, over all its sets: they are one row of
     one table here as there. Weight decay is in the gradient of the rows touched.
     """
+
+    of_rows = ("sum",)
 
     def __init__(
         self, embedding: EmbeddingSets, *, learning_rate: float, weight_decay: float

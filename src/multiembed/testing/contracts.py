@@ -20,8 +20,11 @@ from torch.func import functional_call
 
 from multiembed.base.errors import DataError
 from multiembed.diagnosis.readers.checkpoint import read_checkpoint
-from multiembed.models.click_model import ClickModel
+from multiembed.models.click_model import ClickModel, folded
+from multiembed.models.embedding import EmbeddingSets
 from multiembed.models.interactions.base import Architecture, Interaction
+from multiembed.models.signals import Signals
+from multiembed.models.vector_settings import Pretrained
 
 
 class InteractionContract:
@@ -105,6 +108,30 @@ class InteractionContract:
             interaction, embeddings = self._interaction(sets, shared)
             pair = embeddings.detach()[:2].requires_grad_()
             assert gradgradcheck(interaction, (pair,), fast_mode=True)
+
+    def test_pretrained_vectors_fold_into_the_tables(self) -> None:
+        for sets, shared in self.arrangements:
+            model, ids = self._model(sets, shared).eval(), self._ids(64)
+            alone = model(ids)
+            vectors = Pretrained(file="", width=3, found=1)
+            torch.manual_seed(self.seed)
+            model.embedding = EmbeddingSets(
+                self.cardinalities,
+                dim=self.dim,
+                sets=sets,
+                init=1.0,
+                row=model.embedding.row,
+                signals=Signals(pretrained={0: vectors}),
+            )
+            model.embedding.fill_vectors(
+                0,
+                np.arange(self.cardinalities[0], dtype=np.int32) % 2,
+                np.array([[0, 0, 0], [1, -2, 3]], np.float32),
+            )
+            torch.testing.assert_close(folded(model)(ids), model(ids))
+            without = ids[:, 0] % 2 == 0
+            torch.testing.assert_close(model(ids)[without], alone[without])
+            assert not torch.allclose(model(ids)[~without], alone[~without])
 
     def _model(self, sets: int, shared: bool, *, seed: int = 0) -> ClickModel:
         torch.manual_seed(self.seed + seed)

@@ -1,13 +1,15 @@
 """What is put in order before a model is measured: what no step of the training has settled."""
 
-import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
+from torch import Tensor
 
+from multiembed.data.store.shards import Batch
 from multiembed.models.click_model import ClickModel
 from multiembed.models.embedding import EmbeddingSets
 from multiembed.models.layers import SetBatchNorm
@@ -27,12 +29,48 @@ def settle_other(embedding: EmbeddingSets, row_counts: Int[np.ndarray, " rows"])
         embedding: Changed in place.
         row_counts: What `count_rows` gives of the training split.
     """
-    counts = torch.from_numpy(row_counts)
-    starts = itertools.accumulate(embedding.cardinalities, initial=0)
-    for block, start in zip(embedding.by_field(), starts, strict=False):
-        of_field = counts[start : start + len(block)].to(block)
-        if of_field[0] == 0 and of_field.sum() > 0:
-            block[0] = (of_field @ block) / of_field.sum()
+    counts = table_counts(embedding, row_counts)
+    of_tables = zip(embedding.blocks(), embedding.tables(), counts, strict=True)
+    for block, rows, of_table in of_tables:  # pretrained vectors add nothing to *other*
+        block[0] = row_of_other(rows, of_table)
+
+
+def table_counts(
+    embedding: EmbeddingSets, row_counts: Int[np.ndarray, " rows"]
+) -> list[Int[Tensor, " _"]]:
+    """Return the counts of every table's rows; fields of numbers have none."""
+    counts = torch.from_numpy(row_counts).split(list(embedding.cardinalities))
+    kinds = (None,) * len(counts) if embedding.numeric is None else embedding.numeric.kinds
+    return [of_field for of_field, kind in zip(counts, kinds, strict=False) if kind is None]
+
+
+def row_of_other(
+    block: Float[Tensor, "rows columns"], counts: Int[Tensor, " rows"]
+) -> Float[Tensor, " columns"]:
+    """Return what a value that training never saw has in the table of a field.
+
+    Args:
+        block: The table.
+        counts: How often training had each of its rows.
+    """
+    of_field = counts.to(block)
+    if of_field[0] == 0 and of_field.sum() > 0:
+        return (of_field @ block) / of_field.sum()
+    return block[0]
+
+
+@contextmanager
+def other_settled(embedding: EmbeddingSets, row_counts: Int[np.ndarray, " rows"]) -> Iterator[None]:
+    """Settle *other* as `settle_other` does while a model is measured, and take it back.
+
+    Training goes on as if nobody had measured.
+    """
+    blocks = embedding.blocks()
+    before = [block[0].clone() for block in blocks]
+    settle_other(embedding, row_counts)
+    yield
+    for block, row in zip(blocks, before, strict=True):
+        block[0] = row
 
 
 def spare_dropout(
@@ -49,14 +87,15 @@ def spare_dropout(
         row_counts: How often training has each of them.
     """
     counts = np.split(row_counts, np.cumsum(cardinalities)[:-1])
-    if all(np.count_nonzero(of_field) <= 1 for of_field in counts):
+    of_ids = model.embedding.numeric is None
+    if of_ids and all(np.count_nonzero(of_field) <= 1 for of_field in counts):
         for part in model.modules():
             if isinstance(vars(part).get("dropout"), float):
                 vars(part)["dropout"] = 0.0
 
 
 @torch.no_grad()
-def settle_norms(model: ClickModel, batches: Iterable[Int[np.ndarray, "batch columns"]]) -> None:
+def settle_norms(model: ClickModel, batches: Iterable[Batch]) -> None:
     """Measure the statistics of all batch norms anew where a unit hardly varies between rows.
 
     DIFFERS: torch leaves the running mean, which lags some ten steps behind the weights. Units
@@ -66,16 +105,19 @@ def settle_norms(model: ClickModel, batches: Iterable[Int[np.ndarray, "batch col
 
     Args:
         model: Changed in place, and left in training.
-        batches: Rows of ids of the training split; the first ones are read.
+        batches: Rows of the training split; the first ones are read.
     """
     norms = [part for part in model.modules() if isinstance(part, SetBatchNorm)]
     if not any(bool((norm.running_var < norm.eps).any()) for norm in norms):
         return
     momenta = [norm.momentum for norm in norms]
     model.train()
-    for count, ids in enumerate(islice(batches, SETTLING_BATCHES), start=1):
+    device = model.embedding.limits.device
+    for count, batch in enumerate(islice(batches, SETTLING_BATCHES), start=1):
         for norm in norms:
             norm.momentum = 1 / count  # the mean of all batches so far
-        model(torch.from_numpy(np.array(ids)).to(model.embedding.limits.device))
+        rows = (None if of is None else torch.tensor(of, device=device) for of in batch)
+        ids, _, _, numbers = rows
+        model(ids, numbers)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

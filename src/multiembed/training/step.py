@@ -95,7 +95,9 @@ class TrainingStep:
         """Of all steps since somebody set it to zero."""
         table = model.embedding.weight
         decay = training.embedding_weight_decay
-        self.tables = TABLE_OPTIMIZERS[training.table_optimizer](
+        # Tables without a row, where all fields are numbers, are no optimizer's but plain torch's.
+        optimizer = training.table_optimizer if len(table) else "dense_adam"
+        self.tables = TABLE_OPTIMIZERS[optimizer](
             model.embedding,
             learning_rate=training.learning_rate,
             weight_decay=training.weight_decay if decay is None else decay,
@@ -128,7 +130,10 @@ class TrainingStep:
             recorded.replay(rows)
 
     def _compute(self, rows: ResidentBatch) -> None:
-        loss = self.loss(self.tables.lookup(rows.ids), rows.labels.float(), rows.weights)
+        embedding = self.model.embedding
+        found = self.tables.lookup(embedding.looked_up(rows.ids))
+        embeddings = embedding.complete(found, rows.numbers)
+        loss = self.loss(embeddings, rows.labels.float(), rows.weights)
         loss.backward()
         if self.training.gradient_clip is not None:
             self._clip(self.training.gradient_clip)

@@ -3,19 +3,21 @@
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 
 import numpy as np
 import torch
-from jaxtyping import Int
 
 from multiembed.base.devices import chosen_device
 from multiembed.base.errors import ConfigError, DataError
 from multiembed.base.memory import peak_memory
 from multiembed.config import RunConfig
-from multiembed.data.store.dataset import Dataset, Split
+from multiembed.data.store.dataset import Dataset
+from multiembed.data.store.schema import FieldSizes
 from multiembed.data.store.shards import Batch
+from multiembed.models.layers import SetBatchNorm
 from multiembed.runs.building import build_model
 from multiembed.runs.directory import (
     RunDirectory,
@@ -28,6 +30,7 @@ from multiembed.runs.evaluation import quality
 from multiembed.runs.metrics import ReliabilityBin, expected_calibration_error, reliability_curve
 from multiembed.runs.scoring import EVALUATION_BATCH, predict_batches
 from multiembed.training.monitor import Monitor, Observation
+from multiembed.training.predecessor import Predecessor
 from multiembed.training.progress import (
     Observer,
     Record,
@@ -35,14 +38,14 @@ from multiembed.training.progress import (
     TrainingState,
     is_better,
 )
-from multiembed.training.settling import settle_norms, settle_other, spare_dropout
+from multiembed.training.row_counts import count_rows
+from multiembed.training.settling import other_settled, settle_norms, spare_dropout
 from multiembed.training.step import ResidentBatch, TrainingStep, check_precision, resident
 from multiembed.training.trackers import Tracking
+from multiembed.training.vector_matching import FieldVectors
 
 REPORT_STEPS = 20
 """Steps between two readings of the loss: each reading waits for the device."""
-COUNTED_ROWS = 65536
-"""Rows that are counted at once."""
 CHECKPOINT_SECONDS = 600.0
 """Most training time that a kill can cost between evaluations."""
 
@@ -57,6 +60,8 @@ class Trainer:
         directory: RunDirectory,
         observer: Observer | None = None,
         tracking: Tracking | None = None,
+        earlier: Predecessor | None = None,
+        vectors: Mapping[int, FieldVectors] | None = None,
     ) -> None:
         self.config = config
         self.training = config.training
@@ -73,22 +78,37 @@ class Trainer:
                     f"got {split.positives} positives in {split.rows} rows of one"
                 )
         # Also checks every id, since lookups in training trust them.
-        self.row_counts = count_rows(self.train_split, dataset.cardinalities, dataset.slots)
-        torch.manual_seed(self.training.seed)
-        self.device = chosen_device(self.training.device)
-        check_precision(self.training.precision, self.device)
-        self.model = build_model(config, dataset.cardinalities, dataset.slots).to(self.device)
-        spare_dropout(self.model, dataset.cardinalities, self.row_counts)
-        weights = self.train_split.weights
-        mean_weight = 1.0 if weights is None else float(weights.mean(dtype=np.float64))
-        self.step = TrainingStep(self.model, self.training, self.device, mean_weight=mean_weight)
-        self.tables = self.step.tables
+        sizes = dataset.schema.sizes
+        self.row_counts = count_rows(self.train_split, *sizes[:3])
+        if earlier is not None:
+            self.row_counts += earlier.counts
+        elif config.start is not None:  # resumed: the directory has what was counted before, too
+            self.row_counts = np.concatenate(directory.read_row_counts(dataset.cardinalities))
+        self._build(sizes, vectors or {})
         thinned = self.training.negative_rate < 1  # row by row, on a CPU
         self.rows = self.train_split if thinned else resident(self.train_split, self.device)
         self.state = TrainingState(learning_rate=self.training.learning_rate)
         self._saved_at = self._evaluated_at = time.monotonic()
+        if earlier is not None:
+            earlier.hand_over(self.model, self.step, self.device)
+        if earlier is not None or vectors:
+            self.save()  # first, so that a resumed training needs nothing from elsewhere any more
         if not directory.config.exists():
             directory.write_inputs(config.to_toml(), dataset.path, self.row_counts)
+
+    def _build(self, sizes: FieldSizes, vectors: Mapping[int, FieldVectors]) -> None:
+        """Draw the model and make what trains it."""
+        torch.manual_seed(self.training.seed)
+        self.device = chosen_device(self.training.device)
+        check_precision(self.training.precision, self.device)
+        self.model = build_model(self.config, *sizes)
+        for place, of in vectors.items():
+            self.model.embedding.fill_vectors(place, of.places, of.vectors)
+        self.model.to(self.device)
+        spare_dropout(self.model, sizes.cardinalities, self.row_counts)
+        mean = self.train_split.mean_weight
+        self.step = TrainingStep(self.model, self.training, self.device, mean_weight=mean)
+        self.tables = self.step.tables
 
     def run(self) -> None:
         """Train until patience, epochs or time run out; does nothing if already finished."""
@@ -155,7 +175,8 @@ class Trainer:
             self._evaluate(last=out_of_time)
             return
         if self.state.step % (self.training.monitor_every or self.state.step + 1) == 0:
-            self._observe()
+            with self._measured():
+                pass
         if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
             self.save()
 
@@ -191,7 +212,20 @@ class Trainer:
                 "a lower learning_rate or a gradient_clip may help"
             )
         speed = self._rows_per_second()
-        observation = self._observe()
+        with self._measured() as observation:
+            self._measure(record, observation, speed, last=last)
+        self.tracking.log(record, step=state.step)
+        self.directory.write_metrics(state.records)
+        self.save()
+        self._evaluated_at = time.monotonic()
+        self.model.train()
+        if self.observer is not None:
+            self.observer.evaluated(record)
+
+    def _measure(
+        self, record: Record, observation: Observation, speed: float, *, last: bool
+    ) -> None:
+        """Complete the record of an evaluation, and judge it."""
         labels, probabilities = predict_batches(
             self.model,
             self.valid_split.batches(EVALUATION_BATCH),
@@ -203,27 +237,21 @@ class Trainer:
         record["expected_calibration_error"] = expected_calibration_error(curve)
         record |= {f"mean_{name}": value for name, value in observation.mean.measures.items()}
         record |= {
-            "learning_rate": state.learning_rate,
-            "seconds": round(state.seconds, 3),
+            "learning_rate": self.state.learning_rate,
+            "seconds": round(self.state.seconds, 3),
             "rows_per_second": round(speed),
             "peak_memory_bytes": peak_memory(),
         }
         self._judge(record, curve, last=last)
-        self.tracking.log(record, step=state.step)
-        self.directory.write_metrics(state.records)
-        self.save()
-        self._evaluated_at = time.monotonic()
-        self.model.train()
-        if self.observer is not None:
-            self.observer.evaluated(record)
 
-    def _observe(self) -> Observation:
-        """Bring the tables up to date and measure them."""
+    @contextmanager
+    def _measured(self) -> Iterator[Observation]:
+        """Bring the tables up to date and measure them, settled as the model is to serve."""
         self.tables.flush()
-        settle_other(self.model.embedding, self.row_counts)
-        rows = self.train_split.batches(self.training.batch_size, seed=self.training.seed)
-        settle_norms(self.model, (batch.ids for batch in rows if len(batch.labels) >= 2))
-        return self.monitor.observe(self.model.embedding, self.state)
+        with other_settled(self.model.embedding, self.row_counts):
+            rows = self.train_split.batches(self.training.batch_size, seed=self.training.seed)
+            settle_norms(self.model, (batch for batch in rows if len(batch.labels) >= 2))
+            yield self.monitor.observe(self.model.embedding, self.state)
 
     def _judge(self, record: Record, curve: list[ReliabilityBin], *, last: bool) -> None:
         """Keep the best model, count evaluations without a better one, decide about stopping."""
@@ -260,6 +288,9 @@ class Trainer:
         tensors, state = load_tensors(self.directory.last)
         self.state = TrainingState(**state)
         self.model.load_state_dict(under(tensors, "model"))
+        for part in self.model.modules():
+            if isinstance(part, SetBatchNorm):
+                part.untouched = self.state.step == 0 and self.config.start is None
         self.tables.load_state(under(tensors, "tables"))
         self.step.adam.load_state(under(tensors, "adam"))
         torch.set_rng_state(tensors["random.cpu"])
@@ -283,44 +314,3 @@ class Trainer:
                 "threads": torch.get_num_threads(),
             }
         )
-
-
-def count_rows(
-    split: Split, cardinalities: tuple[int, ...], slots: tuple[int, ...] | None = None
-) -> Int[np.ndarray, " rows"]:
-    """Return how often `split` holds each id, fields one after another.
-
-    Args:
-        split: Rows of ids (rows, columns).
-        cardinalities: Number of ids of every field.
-        slots: Columns of ids that every field has, one each if not given; -1 behind the first of
-            them is no value.
-
-    Raises:
-        DataError: If an id lies outside its field, naming field, id and cardinality.
-    """
-    counts = [np.zeros(size, dtype=np.int64) for size in cardinalities]
-    ends = np.cumsum(slots or [1] * len(cardinalities))[:-1]
-    for batch in split.batches(COUNTED_ROWS):
-        columns = np.split(batch.ids, ends, axis=1)
-        for field, (of_field, size) in enumerate(zip(counts, cardinalities, strict=True)):
-            ids = _values(columns[field])
-            low, high = int(ids.min()), int(ids.max())
-            if low < 0 or high >= size:
-                wrong = low if low < 0 else high
-                raise DataError(
-                    f"id of field {field} must be below its cardinality {size}, got {wrong}"
-                )
-            of_field += np.bincount(ids, minlength=size)
-    return np.concatenate(counts)
-
-
-def _values(
-    ids: Int[np.ndarray, "batch slots"],
-) -> Int[np.ndarray, " values"]:
-    """Return the ids of one field that stand for values."""
-    if ids.shape[1] == 1:
-        return ids[:, 0]
-    there = ids != -1
-    there[:, 0] = True
-    return ids[there]

@@ -11,15 +11,17 @@ from jaxtyping import Bool, Int64, UInt8
 from multiembed.base.errors import DataError
 from multiembed.base.files import sync_all
 from multiembed.base.splitmix import GOLDEN, mix64
+from multiembed.data.encoding.growth import vocabulary_like
 from multiembed.data.encoding.journal import Journal, part_path
 from multiembed.data.encoding.ordering import Cuts, cut_order, tell_order
 from multiembed.data.encoding.parts import Interned, Part
-from multiembed.data.encoding.plain_fields import plain_fields
+from multiembed.data.encoding.plain_fields import share_sizes
 from multiembed.data.encoding.reading import OTHER_LABELS
 from multiembed.data.encoding.values import split_cells
-from multiembed.data.encoding.vocabulary import add_up, build_vocabulary
+from multiembed.data.encoding.vocabulary import Vocabulary, add_up, build_vocabulary
 from multiembed.data.options import PrepareOptions
 from multiembed.data.sources.source import RowSource
+from multiembed.data.store.earlier import Earlier
 from multiembed.data.store.schema import SPLITS, BadRows, Field
 from multiembed.data.store.vocabularies import VOCABULARIES, write_vocabulary
 
@@ -37,7 +39,7 @@ def count_values(
     """Split the rows, count the values of those that train, and write the vocabularies."""
     if journal.fields:
         return
-    fields = plain_fields(source.columns, options)
+    fields = source.fields
     parts = [part_path(folder, place) for place in range(len(journal.parts))]
     cuts = _cuts(source, parts, len(fields), options, journal)
     sizes = np.zeros((len(SPLITS), 2), np.int64)
@@ -56,12 +58,15 @@ def count_values(
         # Mapped anew: pages that were read of a part count as memory while it is open.
         opened, done = [Part(path) for path in parts], []
         for place in places:
-            field = _with_slots(fields[place], opened, place)
+            field = _with_slots(fields[place], opened, place, like=source.like)
+            if field.shares is not None:  # its values are those of another field
+                done.append(field)
+                continue
             counts = add_up(
                 _value_counts(part.field(place), rows, field)
                 for part, rows in zip(opened, chosen, strict=True)
             )
-            found = build_vocabulary(counts, field)
+            found = vocabulary_of(counts, field, source.like, options)
             write_vocabulary(folder, field.name, found.kept)
             done.append(found.field)
         return done
@@ -69,9 +74,20 @@ def count_values(
     step = max(1, len(fields) // GROUPS)
     groups = [range(first, min(first + step, len(fields))) for first in range(0, len(fields), step)]
     with ThreadPoolExecutor(FIELDS_AT_ONCE) as pool:
-        journal.fields = [field for found in pool.map(finish, groups) for field in found]
+        journal.fields = share_sizes([f for found in pool.map(finish, groups) for f in found])
     sync_all(folder / VOCABULARIES)
     journal.save(folder)
+
+
+def vocabulary_of(
+    counts: pl.DataFrame, field: Field, like: Earlier | None, options: PrepareOptions
+) -> Vocabulary:
+    """Number the values of a field: anew, or as an earlier dataset did."""
+    if like is None:
+        return build_vocabulary(counts, field)
+    growth = 1 + len(like.schema.grown_from) if options.grow else None
+    known, retire = like.vocabularies[field.name], options.retire or 0
+    return vocabulary_like(known, counts, field, growth=growth, retire=retire)
 
 
 def split_codes(numbers: Int64[np.ndarray, " rows"], seed: int) -> UInt8[np.ndarray, " rows"]:
@@ -132,17 +148,24 @@ def _split(
     return codes[column.codes]
 
 
-def _with_slots(field: Field, parts: list[Part], place: int) -> Field:
-    """Return a field with as many slots as some cell needs, and the rows whose cell is cut."""
+def _with_slots(field: Field, parts: list[Part], place: int, *, like: Earlier | None) -> Field:
+    """Return a field with as many slots as some cell needs, and the rows whose cell is cut.
+
+    Rows that are encoded like others have as many as these, at least.
+    """
     if not field.multivalued:
         return field
-    slots = cut = 0
+    slots = int(field.shares is not None)  # those that are all empty have one
+    if like is not None:
+        slots = like.schema.fields[place].slots
+    cut = empty = 0
     for part in parts:
         cells = _counts(part.field(place), None)
         found = split_cells(cells["value"], field)
         slots = max(slots, int(found.sizes.max(initial=0)))  # a part may hold bad rows alone
         cut += int(cells["count"].to_numpy() @ found.cut)
-    return field.model_copy(update={"slots": slots, "cut": cut})
+        empty += int(cells["count"].to_numpy() @ (found.sizes == 0))
+    return field.model_copy(update={"slots": int(slots), "cut": cut, "empty": empty})
 
 
 def _value_counts(

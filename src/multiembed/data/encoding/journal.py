@@ -12,7 +12,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from multiembed.base.errors import DataError, InputError, WriteError
-from multiembed.base.files import local_path, write_text
+from multiembed.base.files import local_path, read_small, write_text
 from multiembed.base.workplaces import replace_folder
 from multiembed.data.options import PrepareOptions
 from multiembed.data.sources.source import START, Mark, RowSource
@@ -103,6 +103,7 @@ def journal_key(source: RowSource, options: PrepareOptions) -> str:
         columns,
         source.files,
         source.reader.fingerprint(),
+        *([] if source.like is None else [source.like.key]),
     )
     return hashlib.sha256(repr(seen).encode()).hexdigest()
 
@@ -140,7 +141,7 @@ def settled_target(target: Path, *, overwrite: bool) -> Path:
 def _journal(folder: Path, key: str) -> Journal:
     """Return the journal of an equal call, or begin one in an empty directory."""
     with suppress(OSError, ValidationError):
-        text = (folder / JOURNAL).read_text(encoding="utf-8")
+        text = read_small(folder / JOURNAL)
         journal = Journal.model_validate_json(text)
         if key and journal.key == key:
             return journal

@@ -16,7 +16,6 @@ from multiembed.data.encoding.journal import PARTS, Journal, PartRecord, part_pa
 from multiembed.data.encoding.moments import unit_hint
 from multiembed.data.encoding.ordering import RowOrder, finite_numbers, tell_order
 from multiembed.data.encoding.parts import PartBuilder
-from multiembed.data.encoding.plain_fields import plain_fields
 from multiembed.data.encoding.typed import category_text
 from multiembed.data.encoding.values import read_labels
 from multiembed.data.options import PrepareOptions
@@ -113,7 +112,7 @@ def write_parts(
     if journal.read:
         return
     (folder / PARTS).mkdir(exist_ok=True)
-    fields = plain_fields(source.columns, options)
+    fields = source.fields
     report = StageReport("count", source.size, progress)
     extras = Extras(tell_order(source.reader, options), options)
     rejects = Rejects(options.max_bad_rows, journal.bad_rows, journal.readable, rules=extras.rules)

@@ -10,6 +10,7 @@ from jaxtyping import Int64
 
 from multiembed.data.encoding.counting import split_path
 from multiembed.data.encoding.journal import Journal, part_path
+from multiembed.data.encoding.number_scale import on_scale
 from multiembed.data.encoding.parts import Part
 from multiembed.data.encoding.vocabulary import Encoder
 from multiembed.data.options import PrepareOptions
@@ -46,6 +47,11 @@ class _OpenPart(Part):
             for field, column in zip(encoder.fields, columns, strict=True)
         ]
         self.places = list(encoder.places.values())
+        self.levels = [
+            (column.codes, on_scale(column.values, field))
+            for field, column in zip(encoder.fields, columns, strict=True)
+            if field.number is not None
+        ]
         self.categories = {
             at: (columns[at], self.ids[at][:, 0])
             for at, field in enumerate(encoder.fields)
@@ -71,10 +77,13 @@ class _OpenPart(Part):
         return frames
 
     def fill(self, rows: Int64[np.ndarray, " rows"], out: Batch) -> None:
-        """Write the ids, labels and weights of some rows."""
+        """Write the ids, labels, weights and numbers of some rows."""
         out.labels[:] = self.labels[rows]
         if self.weights is not None and out.weights is not None:
             out.weights[:] = self.weights.values.to_numpy()[self.weights.codes[rows]]
+        if out.numbers is not None:
+            for place, (codes, numbers) in enumerate(self.levels):
+                out.numbers[:, place] = np.take(numbers, codes[rows], mode="clip")
         for ids, codes, place in zip(self.ids, self.codes, self.places, strict=True):
             # Clipping instead of checking is faster, and so is a vector beside a matrix.
             if ids.shape[1] == 1:
@@ -144,6 +153,7 @@ def _encoded(
             np.empty((size, columns), np.int32),
             np.empty(size, np.uint8),
             np.empty(size, np.float32) if weighted else None,
+            np.empty((size, len(encoder.numeric)), np.float32) if encoder.numeric else None,
         )
         for size in sizes.sum(axis=0).tolist()
     ]

@@ -54,7 +54,8 @@ class Cells(NamedTuple):
     """The values of some cells, cell by cell."""
 
     values: pl.Series
-    """Every cell's first values, as many as it has slots; a cell without any has a missing one."""
+    """Every cell's first values, as many as it has slots, of a history the last ones; a cell
+    without any has a missing one, but a history none."""
     sizes: Int64[np.ndarray, " cells"]
     """How many of the values belong to each cell."""
     cut: Bool[np.ndarray, " cells"]
@@ -78,7 +79,8 @@ class Cells(NamedTuple):
 def read_values(rows: pl.DataFrame, fields: Sequence[Field]) -> Values:
     """Turn settled columns into the values of the fields, or the cells of several values.
 
-    Numeric fields by quantiles whose edges are not known yet become rounded numbers.
+    Numeric fields by quantiles whose edges are not known yet become rounded numbers; those whose
+    numbers are kept stay numbers.
 
     Raises:
         DataError: If a column is of a type that its field cannot be.
@@ -89,7 +91,7 @@ def read_values(rows: pl.DataFrame, fields: Sequence[Field]) -> Values:
             column = rows[field.column]
             if field.parsed:
                 values, bad = read_parsed(column, field)
-                column = _bucket(values.alias(field.name), field)
+                column = values if field.number else _bucket(values.alias(field.name), field)
                 if bad.any():
                     unreadable[field.name] = bad
             elif field.multivalued:
@@ -207,7 +209,9 @@ def cut_quantiles(counts: pl.DataFrame) -> tuple[NumericRule, pl.DataFrame]:
 
 
 def cut_values(values: pl.Series, field: Field) -> pl.Series:
-    """Turn values read before the edges of a field's quantiles were known into buckets."""
+    """Turn values that were not yet bucketed when they were read into buckets."""
+    if field.number is not None:
+        return _bucket(values.alias(field.name), field)
     if field.numeric is None or field.numeric.edges is None or not values.dtype.is_float():
         return values
     edges = field.numeric.edges
@@ -222,14 +226,20 @@ def split_cells(column: pl.Series, field: Field) -> Cells:
     there = (values != "").to_numpy()
     owners, values = owners[there], values.filter(pl.Series(there))
     counts = np.bincount(owners, minlength=len(parts))
-    first = np.arange(len(owners)) - (np.cumsum(counts) - counts)[owners] < field.slots
-    empty = np.flatnonzero(counts == 0)
+    ends = np.cumsum(counts)
+    if field.shares is None:
+        first = np.arange(len(owners)) - (ends - counts)[owners] < field.slots
+        empty = np.flatnonzero(counts == 0)
+    else:
+        first = ends[owners] - np.arange(len(owners)) <= field.slots
+        empty = np.zeros(0, np.int64)
     kept = values.filter(pl.Series(first)).extend(pl.Series([""] * len(empty), dtype=pl.String))
     order = np.argsort(np.concatenate([owners[first], empty]), kind="stable")
     kept = kept.gather(order)
     if field.hash_size is not None:
         kept = hashed_text(kept, field.hash_size)
-    return Cells(kept, np.clip(counts, 1, field.slots), counts > field.slots)
+    least = 1 if field.shares is None else 0
+    return Cells(kept, np.clip(counts, least, field.slots), counts > field.slots)
 
 
 def _unescaped(text: pl.Series) -> pl.Series:

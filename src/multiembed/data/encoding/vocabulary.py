@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from jaxtyping import Int32
+from jaxtyping import Float32, Int32
 
 from multiembed.base.errors import DataError
+from multiembed.data.encoding.number_scale import on_scale, scaled
 from multiembed.data.encoding.typed import about_column, as_written, canonical, settled
 from multiembed.data.encoding.values import cut_quantiles, cut_values, read_values, split_cells
 from multiembed.data.store.schema import Field, Schema
@@ -39,7 +40,7 @@ class Vocabulary(NamedTuple):
     """What a field is once its values are counted."""
 
     field: Field
-    """With its cardinality, and the edges of its buckets."""
+    """With its cardinality, the edges of its buckets, and the scale of its numbers."""
     kept: pl.DataFrame
     """Columns `value` (text; a missing one is null), `count` and `id`, from 1."""
     distinct: int
@@ -55,7 +56,10 @@ def build_vocabulary(counts: pl.DataFrame, field: Field) -> Vocabulary:
         counts: Columns `value`, as `read_values` gives it, and `count`.
         field: Says which values are rare, and how many are kept at most.
     """
-    rule = field.numeric
+    rule, scale = field.numeric, field.number
+    if scale is not None:
+        scale = scaled(scale, counts)
+        counts = in_buckets(counts, field)
     if rule is not None and rule.rule == "quantiles":
         rule, counts = cut_quantiles(counts)
     text = pl.col("value").cast(pl.String).fill_null("")
@@ -65,8 +69,23 @@ def build_vocabulary(counts: pl.DataFrame, field: Field) -> Vocabulary:
     missing = pl.when(pl.col("value") != "").then(pl.col("value"))
     number = pl.int_range(1, pl.len() + 1, dtype=pl.Int32)
     kept = ordered.select(missing.alias("value"), "count", number.alias("id"))
-    change = {"numeric": rule, "cardinality": kept.height + 1}
+    change = {"numeric": rule, "number": scale, "cardinality": kept.height + 1}
     return Vocabulary(field.model_copy(update=change), kept, counts.height)
+
+
+def in_buckets(counts: pl.DataFrame, field: Field) -> pl.DataFrame:
+    """Turn counts of the numbers of a field that keeps them into counts of its buckets."""
+    bucket = cut_values(counts["value"], field).alias("value")
+    return counts.with_columns(bucket).group_by("value").agg(pl.col("count").sum())
+
+
+class Encoded(NamedTuple):
+    """What rows are to a model."""
+
+    ids: Int32[np.ndarray, "rows columns"]
+    numbers: Float32[np.ndarray, "rows numbers"] | None
+    """On the scales of the fields whose numbers are kept; NaN where one is missing. None where
+    there is no such field."""
 
 
 class Encoder:
@@ -79,8 +98,10 @@ class Encoder:
             f.name: slice(end - f.slots, end) for f, end in zip(self.fields, ends, strict=True)
         }
         """The columns of the id matrix that every field has."""
-        self._values = {f.name: vocabularies[f.name]["value"] for f in self.fields}
-        self._ids = {f.name: vocabularies[f.name]["id"] for f in self.fields}
+        self.numeric = [field for field in self.fields if field.number is not None]
+        """Those whose numbers are kept, a column of numbers each."""
+        self._values = {f.name: vocabularies[f.table]["value"] for f in self.fields}
+        self._ids = {f.name: vocabularies[f.table]["id"] for f in self.fields}
         self._odd: dict[str, dict[str, int]] = {}
         self._categories = {
             f.name: pl.Enum(self._values[f.name].fill_null(""))
@@ -91,16 +112,21 @@ class Encoder:
     @classmethod
     def load(cls, folder: Path | str) -> "Encoder":
         """Read the encoder of a dataset or of a run directory."""
-        fields = Schema.load(Path(folder) / "schema.json").fields
-        return cls(fields, {f.name: read_vocabulary(Path(folder), f.name) for f in fields})
+        schema = Schema.load(Path(folder) / "schema.json")
+        names = schema.field_names
+        return cls(schema.fields, {name: read_vocabulary(Path(folder), name) for name in names})
 
     def encode(self, rows: pl.DataFrame) -> Int32[np.ndarray, "rows columns"]:
-        """Return the ids of raw rows; columns that are no field are ignored.
+        """Return the ids of raw rows, see `read`."""
+        return self.read(rows).ids
+
+    def read(self, rows: pl.DataFrame) -> Encoded:
+        """Return the ids and the numbers of raw rows; columns that are no field are ignored.
 
         A field has one column, or as many as it has slots.
 
         A value that the vocabulary does not hold, and a number that cannot be read, is
-        *other*, id 0.
+        *other*, id 0; and a number that cannot be read is a missing one.
 
         Raises:
             DataError: If a column is absent, or of a type that its field cannot be.
@@ -125,7 +151,9 @@ class Encoder:
                 matrix[:, self.places[field.name]] = self.number(field, values[field.name])
         for name, those in unreadable.items():
             matrix[those, self.places[name].start] = 0
-        return matrix
+        if not self.numeric:
+            return Encoded(matrix, None)
+        return Encoded(matrix, np.column_stack([on_scale(values[f.name], f) for f in self.numeric]))
 
     def _look_again(self, field: Field, texts: pl.Series, ids: Int32[np.ndarray, " rows"]) -> None:
         """Give texts without an id that of their canonical text.

@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 from typing_extensions import override
 
 from multiembed.base.errors import DataError
+from multiembed.base.memory import available_memory
 from multiembed.data.encoding.frames import from_arrow
 from multiembed.data.encoding.typed import LIBRARY_ERRORS, about_column
+from multiembed.data.sources.arrow_sizes import unpacked_sizes
 from multiembed.data.sources.source import (
     SAMPLE_PLACES,
     START,
@@ -49,6 +51,9 @@ class BatchReader(FileReader):
                 arrow = _schema_of(
                     file, pa.ipc.open_stream if kind == "stream" else pa.ipc.open_file
                 )
+            most = max(unpacked_sizes(file), default=0) if kind != "parquet" else 0
+        if most > available_memory():
+            raise DataError(f"{file} must hold batches that fit into memory, got {most:,} bytes")
         if len(set(arrow.names)) < len(arrow.names):
             raise DataError(f"{file}: column names must differ, got {', '.join(arrow.names)}")
         self.names = tuple(arrow.names)

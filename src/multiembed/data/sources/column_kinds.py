@@ -106,8 +106,8 @@ def tell_columns(rows: pl.DataFrame, label: str | None, options: ReadOptions) ->
             raise DataError(f"column {name!r} must be multivalued, for it holds lists")
         if name in options.dates:
             columns += _date_columns(name, options.dates[name])
-        elif name in options.multivalued:
-            columns.append(Column(name, "multivalued", delimiter=options.multivalued[name]))
+        elif name in options.sequences or name in options.multivalued:
+            columns.append(_several(column, options, listed=listed))
         elif name in options.categorical_columns:
             columns.append(Column(name, "categorical", remark=_same_number(column)))
         elif listed or (name not in options.numeric_columns and _holds_lists(column)):
@@ -140,8 +140,9 @@ def _check_wishes(names: Sequence[str], label: str | None, options: ReadOptions)
         options.dates,
         options.multivalued,
     )
-    named = {name for kind in kinds for name in kind}
+    named = {name for kind in (*kinds, options.sequences) for name in kind}
     unknown = sorted(named - set(names) - {label})
+    kinds = (*kinds[:-1], {**options.multivalued, **options.sequences})
     twice = sorted(name for name in named if sum(name in kind for kind in kinds) > 1)
     if unknown or label in named:
         known = ", ".join(name for name in names if name != label)
@@ -264,6 +265,20 @@ def _holds_lists(column: pl.Series) -> bool:
     cells = column.drop_nulls().str.strip_chars(BLANKS)
     cells = cells.filter(~cells.is_in(list(MISSING)))
     return len(cells) > 0 and bool(cells.str.contains(f"^(?:{BETWEEN}|{LIST.pattern}$)").all())
+
+
+def _several(column: pl.Series, options: ReadOptions, *, listed: bool) -> Column:
+    """Return a column of several values; the cells of a history must say where these end."""
+    name, delimiter = column.name, options.multivalued.get(column.name)
+    shares = options.sequences.get(name)
+    if shares and not listed and (delimiter is None or column.dtype != pl.String):
+        present = column.drop_nulls()
+        if len(present) and not _holds_lists(column):
+            raise DataError(
+                f"sequence {name!r} must hold lists, or text whose delimiter --multivalued "
+                f"{name}=TEXT says, got {present[0]!r}"
+            )
+    return Column(name, "multivalued", delimiter=delimiter, shares=shares)
 
 
 def _date_columns(name: str, format: str) -> list[Column]:

@@ -27,6 +27,7 @@ from multiembed.data.sources.header import open_delimited
 from multiembed.data.sources.json_text import open_json
 from multiembed.data.sources.read_options import ReadOptions
 from multiembed.data.sources.source import (
+    MOST_COLUMNS,
     SAMPLE_PLACES,
     START,
     UNREADABLE,
@@ -37,8 +38,6 @@ from multiembed.data.sources.source import (
     reading,
 )
 
-MOST_COLUMNS = 1 << 13
-"""Every one costs some milliseconds, a file and a table of its own: more are no fields."""
 JSON = (".jsonl", ".ndjson", ".json")
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from typing_extensions import override
 
 from multiembed.base.errors import DataError
-from multiembed.data.sources.fetching import DownloadLimits
+from multiembed.data.sources.fetching import UNLIMITED, DownloadLimits
 from multiembed.data.sources.file_series import open_files
 from multiembed.data.sources.found_files import RawSource
 from multiembed.data.sources.header import read_header
@@ -68,7 +68,7 @@ class RawFormat(ABC):
             source,
             downloads,
             lambda file: self.open_file(file, options),
-            limits=DownloadLimits(options.max_download_bytes, options.max_download_seconds),
+            limits=download_limits(options),
             wanted=_named_by(options),
             extra=options.extra_columns,
             chosen=() if options.no_header else options.columns,
@@ -106,13 +106,21 @@ def is_embedded(source: object) -> bool:
     return str(source) in FORMATS and FORMATS[str(source)].embedded
 
 
-def open_to_score(raw: Path | str, schema: Schema, downloads: Path) -> RowReader:
+def download_limits(options: ReadOptions) -> DownloadLimits:
+    """Return what options say of downloads."""
+    return DownloadLimits(options.max_download_bytes, options.max_download_seconds)
+
+
+def open_to_score(
+    raw: Path | str, schema: Schema, downloads: Path, limits: DownloadLimits = UNLIMITED
+) -> RowReader:
     """Open raw rows of the kind that a run was trained on; their label may be absent.
 
     Args:
         raw: A file, a directory, a pattern, a URL or the name of an embedded format.
         schema: Of the run.
         downloads: Directory for what comes from a URL.
+        limits: How large a download may be, and how long it may take.
 
     Raises:
         DataError: If there is no such file, or it lacks a field.
@@ -127,6 +135,7 @@ def open_to_score(raw: Path | str, schema: Schema, downloads: Path) -> RowReader
             str(raw),
             downloads,
             lambda file: format.open_to_score(file, schema),
+            limits=limits,
             wanted={field.column for field in schema.fields} | {schema.label},
         )
     names = set(reader.names)

@@ -41,6 +41,12 @@ class ReadOptions(BaseModel):
     ] = {}
     """Columns of a table whose cells hold several values, and what stands between these, such as
     genres='|'; a model reads their mean or sum. Lists, as a type or as text, need no word."""
+    sequences: Annotated[
+        dict[str, Annotated[str, Limited(min_length=1)]], Flag("--sequence", "COLUMN=FIELD")
+    ] = {}
+    """Columns of a table that hold histories, such as the items that were clicked before, oldest
+    first, and the field whose values they are, such as clicked=item. They share its table. Cells
+    are lists, or text that --multivalued says the delimiter of."""
     missing: Annotated[tuple[str, ...], Flag("--missing", "TEXT")] = ()
     """Texts that stand for a missing value in every column, beside the empty one, NULL, \\N, NaN,
     None and N/A."""

@@ -19,7 +19,8 @@ from jaxtyping import Int64
 
 from multiembed.base.errors import DataError
 from multiembed.data.encoding.typed import settled
-from multiembed.data.store.schema import DateRule, Dress, Kind, SourceFile
+from multiembed.data.store.earlier import Earlier
+from multiembed.data.store.schema import DateRule, Dress, Field, Kind, SourceFile
 
 BAD_ROWS_SHOWN = 5
 """Bad rows named one by one; the rest are counted."""
@@ -28,6 +29,8 @@ SAMPLE_BYTES = 1 << 26
 SAMPLE_PLACES = 5
 """Where a sample looks: beginning, end, and evenly between."""
 
+MOST_COLUMNS = 1 << 13
+"""Every one costs some milliseconds, a file and a table of its own: more are no fields."""
 
 UNREADABLE = (
     *(
@@ -103,6 +106,8 @@ class Column(NamedTuple):
     """For numbers in text that are no plain ones: how they are written."""
     remark: str = ""
     """What is worth a look in how the column is read."""
+    shares: str | None = None
+    """For a history: the field whose values it holds."""
 
     @property
     def raw(self) -> str:
@@ -187,6 +192,10 @@ class RowSource:
     """The fields, in order."""
     extras: tuple[str, ...] = ()
     """Other columns to read: the one that rows are split by, and those that are kept."""
+    fields: tuple[Field, ...] = ()
+    """What the columns become, as it is before anything is counted."""
+    like: Earlier | None = None
+    """What they are encoded like, if they are."""
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -66,6 +66,11 @@ class Split:
         weights = [shard.weights for shard in self._shards if shard.weights is not None]
         return np.concatenate(weights) if weights else None
 
+    @property
+    def mean_weight(self) -> float:
+        """What a row counts on average."""
+        return 1.0 if self.weights is None else float(self.weights.mean(dtype=np.float64))
+
     def take(self, rows: Integer[np.ndarray, " batch"]) -> Batch:
         """Copy the rows of these numbers, in this order.
 
@@ -144,6 +149,7 @@ class Dataset:
         self._seen = folder_identity(path)
         self.cardinalities = schema.cardinalities
         self.slots = schema.slots
+        self.shares = schema.shares
         self.field_names = schema.field_names
 
     def split(self, name: str) -> Split:
@@ -159,8 +165,12 @@ class Dataset:
         files = sorted((self.path / name).glob("*.arrow"))
         if not files:
             raise DataError(f"{self.path / name} must hold the shards of a split, got none")
-        columns, weighted = sum(self.slots), self.schema.weight is not None
-        split = Split([map_shard(file, columns=columns, weighted=weighted) for file in files])
+        schema = self.schema
+        columns, weighted = sum(schema.slots), schema.weight is not None
+        numbers = schema.numbers
+        split = Split(
+            [map_shard(file, columns=columns, weighted=weighted, numbers=numbers) for file in files]
+        )
         self.check_is(self._seen)
         _check_size(self.path / name, split, summary)
         return split
@@ -275,6 +285,7 @@ class DatasetWriter:
         sources: Sequence[SourceFile] = (),
         options: Mapping[str, JsonValue] | None = None,
         order: SplitOrder | None = None,
+        grown_from: Sequence[str] = (),
     ) -> Schema:
         """Write the schema, which makes the directory a dataset, and return it.
 
@@ -286,6 +297,7 @@ class DatasetWriter:
             sources: Files that the rows come from.
             options: What the dataset was made with.
             order: How rows were ordered and cut, if a column did it.
+            grown_from: Fingerprints of the values that these grew out of.
         """
         present = [code for code in range(len(SPLITS)) if self._sizes[code, 0]]
         sizes = self._sizes.tolist()
@@ -307,6 +319,7 @@ class DatasetWriter:
             fingerprint=Fingerprint(
                 values=values_digest(self.folder, fields), rows=digest(repr((sizes, self._sums)))
             ),
+            grown_from=tuple(grown_from),
         )
         schema.save(self.folder)
         return schema

@@ -62,10 +62,7 @@ def groups_of(dataset: Dataset, split: str, column: str) -> Int64[np.ndarray, " 
         DataError: If the dataset cannot tell its values apart.
     """
     if column in asked_for(dataset.schema):
-        kept = _read(dataset, split, column)
-        if kept is None:
-            raise DataError(f"{dataset.path} must hold the kept values of {column!r}, got none")
-        return _numbered(kept)
+        return _numbered(_kept(dataset, split, column))
     place = _place(dataset.schema, column)
     batches = dataset.split(split).batches(_ROWS_AT_ONCE)
     ids = np.concatenate([batch.ids[:, place] for batch in batches]).astype(np.int64)
@@ -80,19 +77,39 @@ def groups_of(dataset: Dataset, split: str, column: str) -> Int64[np.ndarray, " 
     return groups
 
 
+def values_of(dataset: Dataset, split: str, column: str) -> pl.Series:
+    """Return the values of a column as text, row by row; null where there is none or it is *other*.
+
+    Args:
+        dataset: Prepared so that the column is a field, or kept.
+        split: `train`, `valid` or `test`.
+        column: Its name.
+
+    Raises:
+        DataError: If the dataset cannot tell its values apart.
+    """
+    if column in asked_for(dataset.schema):
+        return _kept(dataset, split, column)
+    place = _place(dataset.schema, column)
+    batches = dataset.split(split).batches(_ROWS_AT_ONCE)
+    ids = np.concatenate([batch.ids[:, place] for batch in batches])
+    return pl.concat([pl.Series([None], dtype=pl.String), dataset.vocabulary(column)["value"]])[ids]
+
+
 def asked_for(schema: Schema) -> tuple[str, ...]:
     """Return the columns whose every value is kept."""
     names = schema.options.get("keep", [])
     return tuple(str(name) for name in names) if isinstance(names, list) else ()
 
 
-def _read(dataset: Dataset, split: str, column: str) -> pl.Series | None:
-    files = sorted((dataset.path / FOLDER / split).glob("*.parquet"))
+def _kept(dataset: Dataset, split: str, column: str) -> pl.Series:
+    for file in (files := sorted((dataset.path / FOLDER / split).glob("*.parquet"))):
+        with file.open("rb") as first:
+            if column not in pl.read_parquet_schema(first):
+                files = []
     if not files:
-        return None
-    with files[0].open("rb") as first:
-        known = column in pl.read_parquet_schema(first)
-    return pl.concat(read_frame(file, [column]) for file in files)[column] if known else None
+        raise DataError(f"{dataset.path} must hold the kept values of {column!r}, got none")
+    return pl.concat(read_frame(file, [column]) for file in files)[column]
 
 
 def _numbered(values: pl.Series) -> Int64[np.ndarray, " rows"]:
@@ -104,7 +121,7 @@ def _place(schema: Schema, column: str) -> int:
     place = 0
     for field in schema.fields:
         if field.name == column:
-            if field.slots > 1:
+            if field.slots > 1 or field.shares is not None:
                 raise DataError(f"group must be a field of one value per row, got {column!r}")
             if field.hash_size or (field.bucketed and field.numeric):
                 how = "hashed" if field.hash_size else "numbers in buckets"

@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from multiembed.base.files import first_foreign
+from multiembed.base.files import first_foreign, read_small
 from multiembed.data.store.schema import FILE_NAME, SPLITS
 from multiembed.data.store.vocabularies import VOCABULARIES, vocabulary_file
 
@@ -23,8 +23,8 @@ def foreign_to_dataset(folder: Path) -> str:
 def schema_files(folder: Path) -> set[str]:
     """Return the schema of a directory, of whatever version, and the vocabularies it speaks of."""
     try:
-        schema = json.loads((folder / FILE_NAME).read_bytes())
-        names = [str(field["name"]) for field in schema["fields"]]
+        schema = json.loads(read_small(folder / FILE_NAME))
+        names = [str(field["name"]) for field in schema["fields"] if "shares" not in field]
         known = {FILE_NAME} if "format_version" in schema else set()
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return set()

@@ -2,21 +2,24 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    FiniteFloat,
     JsonValue,
     ValidationError,
     model_serializer,
+    model_validator,
 )
 from pydantic import Field as Limited
 
 from multiembed.base.errors import DataError, without_secrets
 from multiembed.base.files import write_text
 from multiembed.base.json_files import read_json_file
+from multiembed.base.number_kinds import NumericKind
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "valid", "test")
@@ -45,6 +48,23 @@ class NumericRule(_Frozen):
     """For `quantiles`: the first number of every bucket but the lowest, ascending."""
 
 
+class NumberScale(_Frozen):
+    """How the numbers of a field are kept beside its ids: on a scale, by straight lines."""
+
+    embedding: NumericKind
+    """How a model embeds them, unless it is told otherwise."""
+    values: tuple[FiniteFloat, ...] = ()
+    """Numbers of training, ascending; what lies beyond the first or the last counts as that."""
+    levels: tuple[FiniteFloat, ...] = ()
+    """Where each stands on the scale."""
+
+    @model_validator(mode="after")
+    def _check_points(self) -> "NumberScale":
+        if len(self.values) != len(self.levels) or list(self.values) != sorted(set(self.values)):
+            raise ValueError("values must rise, and there must be as many levels")
+        return self
+
+
 class DateRule(_Frozen):
     """How a moment becomes a category."""
 
@@ -69,6 +89,8 @@ class Field(_Frozen):
     min_count: int
     """Values counted less often than this are *other*."""
     numeric: NumericRule | None = None
+    number: NumberScale | None = None
+    """If given, the rows hold the numbers themselves, too."""
     date: DateRule | None = None
     hash_size: int | None = None
     """If given, values are hashed to this many before they are counted."""
@@ -81,7 +103,13 @@ class Field(_Frozen):
     slots: Annotated[int, Limited(ge=1)] = 1
     """Columns of the id matrix: the most values of a cell. Behind fewer stands -1."""
     cut: int = 0
-    """Rows, of all splits, whose cell has more values than that; the first were kept."""
+    """Rows, of all splits, whose cell has more values than that; the first were kept, of a history
+    the last."""
+    shares: str | None = None
+    """For a history: the field whose values it holds, and whose vocabulary and table it shares.
+    Without a value it is empty: its first column, too, holds -1."""
+    empty: int = 0
+    """For a history: rows, of all splits, where it is empty."""
     decimal: Dress = ""
     """For numbers in text that are no plain ones: how they are written."""
     missing: tuple[str, ...] = ()
@@ -96,7 +124,7 @@ class Field(_Frozen):
         if not self.multivalued:
             for name in ("delimiter", "slots", "cut"):
                 content.pop(name, None)
-        for name in ("decimal", "missing", "remark"):
+        for name in ("number", "decimal", "missing", "remark", "shares", "empty"):
             if not getattr(self, name):
                 content.pop(name, None)
         return content
@@ -105,6 +133,18 @@ class Field(_Frozen):
     def column(self) -> str:
         """The raw column that the field is made from."""
         return self.date.column if self.date is not None else self.name
+
+    @property
+    def table(self) -> str:
+        """The field whose vocabulary and table it has: itself, unless it is a history."""
+        return self.shares or self.name
+
+    @property
+    def kind_in_words(self) -> str:
+        """What tables call its kind."""
+        if self.number is not None:
+            return f"numeric, as {self.number.embedding}"
+        return self.kind if self.shares is None else f"history of {self.shares}"
 
     @property
     def multivalued(self) -> bool:
@@ -173,6 +213,19 @@ class BadRows(_Frozen):
     """The first of them: file, line and reason."""
 
 
+class FieldSizes(NamedTuple):
+    """What a model must know of the fields of a dataset."""
+
+    cardinalities: tuple[int, ...]
+    """Number of ids of every field that has a table, *other* included."""
+    slots: tuple[int, ...]
+    """Columns of the id matrix that every field has, histories last."""
+    shares: tuple[int, ...]
+    """For every history, the place of the field whose table it shares."""
+    kept_numbers: tuple[NumericKind | None, ...]
+    """How the numbers of every field that has a table are embedded; None for fields of ids."""
+
+
 class Schema(_Frozen):
     """Everything about an encoded dataset except its rows and its vocabularies."""
 
@@ -190,12 +243,16 @@ class Schema(_Frozen):
     """How rows were ordered and cut, if a column did it."""
     fingerprint: Fingerprint | None = None
     """Older datasets have none."""
+    grown_from: tuple[str, ...] = ()
+    """`Fingerprint.values` of the datasets whose vocabularies this one's grew out of, from the
+    first on."""
 
     @model_serializer(mode="wrap")
     def _without_absent(self, dump: Callable) -> dict[str, object]:
         """Leave out what came later where it is absent."""
         content = dump(self)
-        return {key: value for key, value in content.items() if value is not None}
+        present = {key: value for key, value in content.items() if value is not None}
+        return present if self.grown_from else {k: present[k] for k in present if k != "grown_from"}
 
     def is_of(self, other: "Schema", *, rows: bool = True) -> bool:
         """Say whether another schema is of the same values and, if wanted, the same rows.
@@ -210,9 +267,20 @@ class Schema(_Frozen):
         return (self.cardinalities, self.slots) == (other.cardinalities, other.slots)
 
     @property
+    def tables(self) -> tuple[Field, ...]:
+        """The fields that have a table: all but histories, which come last."""
+        return tuple(field for field in self.fields if field.shares is None)
+
+    @property
     def cardinalities(self) -> tuple[int, ...]:
-        """Number of ids of every field, *other* included."""
-        return tuple(field.cardinality for field in self.fields)
+        """Number of ids of every field that has a table, *other* included."""
+        return tuple(field.cardinality for field in self.tables)
+
+    @property
+    def shares(self) -> tuple[int, ...]:
+        """For every history, the place of the field whose table it shares."""
+        names = self.field_names
+        return tuple(names.index(field.shares) for field in self.fields if field.shares)
 
     @property
     def slots(self) -> tuple[int, ...]:
@@ -220,9 +288,24 @@ class Schema(_Frozen):
         return tuple(field.slots for field in self.fields)
 
     @property
+    def kept_numbers(self) -> tuple[NumericKind | None, ...]:
+        """How the numbers of every field that has a table are embedded; None for those of ids."""
+        return tuple(field.number and field.number.embedding for field in self.tables)
+
+    @property
+    def sizes(self) -> FieldSizes:
+        """What a model must know of the fields."""
+        return FieldSizes(self.cardinalities, self.slots, self.shares, self.kept_numbers)
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers a row has beside its ids."""
+        return sum(field.number is not None for field in self.fields)
+
+    @property
     def field_names(self) -> tuple[str, ...]:
-        """Names of the fields, in the order of the id matrix."""
-        return tuple(field.name for field in self.fields)
+        """Names of the fields that have a table, in the order of the id matrix."""
+        return tuple(field.name for field in self.tables)
 
     @classmethod
     def load(cls, path: Path | str) -> "Schema":

@@ -12,6 +12,8 @@ from multiembed.data.store.schema import Field
 from multiembed.data.store.shards import read_frame, write_frame
 
 VOCABULARIES = "vocabulary"
+_COUNTS = {"other", "cut", "empty", "min_count", "max_values", "remark"}
+"""What a schema says of a field beside what its ids mean."""
 
 
 def write_vocabulary(folder: Path, field: str, vocabulary: pl.DataFrame) -> None:
@@ -42,8 +44,8 @@ def values_digest(folder: Path, fields: Sequence[Field]) -> str:
     """Return what tells the meaning of ids from other meanings; counts are no part of it."""
     digests = []
     for field in fields:
-        rules = field.model_dump_json(exclude={"other", "cut", "min_count", "max_values", "remark"})
-        values = read_vocabulary(folder, field.name)["value"].fill_null("")
+        rules = field.model_dump_json(exclude=_COUNTS)
+        values = read_vocabulary(folder, field.table)["value"].fill_null("")
         digests.append(digest(rules + (values.str.join("\0").item() or "")))
     return digest(" ".join(digests))
 

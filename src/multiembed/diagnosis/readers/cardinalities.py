@@ -5,6 +5,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 
 from multiembed.base.errors import DataError
+from multiembed.base.files import read_small
 from multiembed.base.json_files import read_json_file
 from multiembed.diagnosis.readers.table import StoredTensor
 
@@ -31,7 +32,7 @@ def parse_cardinalities(text: str) -> dict[str, int]:
     if path.suffix == ".json":
         return _from_json(path)
     try:
-        content = path.read_text(encoding="utf-8")
+        content = read_small(path).decode()
     except (OSError, ValueError) as error:
         raise DataError(f"{path} must be a file of field sizes, got {error}") from None
     lines = [line.replace(",", " ").split() for line in content.splitlines() if line.strip()]

@@ -162,4 +162,7 @@ def _untiled(shape: tuple[int, ...], parts: list[_Part]) -> str:
 def _dtype(properties: Any) -> torch.dtype:  # noqa: ANN401
     # the class writes its own state: a tuple whose first member is the dtype
     state = properties.state
-    return state[0] if isinstance(state, tuple) else state["dtype"]
+    dtype = state[0] if isinstance(state, tuple) else state["dtype"]
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError("a tensor must have a type of its numbers")
+    return dtype

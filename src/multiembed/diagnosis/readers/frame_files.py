@@ -3,13 +3,15 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from multiembed.base.errors import DataError
+from multiembed.data.sources.arrow_sizes import unpacked_sizes
+from multiembed.data.sources.source import MOST_COLUMNS
 from multiembed.diagnosis.readers.nested import contents_of
 from multiembed.diagnosis.readers.pickles import first_line
 from multiembed.diagnosis.readers.table import Contents
@@ -23,28 +25,40 @@ def read_parquet(path: Path) -> Contents:
     """Read the vectors of a Parquet file."""
     try:
         said = pq.read_metadata(path)
+        _check_columns(path, said.num_columns)
         groups = [said.row_group(at) for at in range(said.num_row_groups)]
         values = (of.column(at).num_values for of in groups for at in range(of.num_columns))
         check_unpacked(str(path), 8 * sum(values), path.stat().st_size)
     except (pa.ArrowException, OSError) as error:
         said = first_line(error)
         raise DataError(f"{path}: must be a whole Parquet file, got {said}") from error
-    return _framed(path, "a whole Parquet file", pl.read_parquet)
+    return _framed(path, "a whole Parquet file", lambda file: _checked(pq.read_table(file)))
 
 
 def read_arrow(path: Path) -> Contents:
     """Read the vectors of an Arrow file (Feather, too) or stream."""
+    check_unpacked(str(path), sum(unpacked_sizes(path)), path.stat().st_size)
     with path.open("rb") as file:
         stream = file.read(6) != b"ARROW1"
-    if stream:
-        return _framed(path, "a whole Arrow stream", lambda _: _of_arrow(path, pa.ipc.open_stream))
-    return _framed(path, "a whole Arrow file", lambda _: _of_arrow(path, pa.ipc.open_file))
+    opened = pa.ipc.open_stream if stream else pa.ipc.open_file
+    what = "a whole Arrow stream" if stream else "a whole Arrow file"
+    return _framed(path, what, lambda file: _checked(_narrow(path, opened(file)).read_all()))
 
 
-def _of_arrow(path: Path, open_with: Callable[..., Any]) -> pl.DataFrame:
-    """Read by pyarrow and check every offset: polars trusts them, and prints what goes wrong."""
-    with open_with(pa.memory_map(str(path))) as reader:
-        table = reader.read_all()
+def _narrow(
+    path: Path, opened: pa.RecordBatchFileReader | pa.RecordBatchStreamReader
+) -> pa.RecordBatchFileReader | pa.RecordBatchStreamReader:
+    _check_columns(path, len(opened.schema))
+    return opened
+
+
+def _check_columns(path: Path, found: int) -> None:
+    if found > MOST_COLUMNS:
+        raise DataError(f"{path} must have at most {MOST_COLUMNS:,} columns, got {found:,}")
+
+
+def _checked(table: pa.Table) -> pl.DataFrame:
+    """Check every offset: polars trusts them, and prints what goes wrong."""
     table.validate(full=True)
     return pl.DataFrame(table)
 
@@ -53,6 +67,8 @@ def _framed(path: Path, what: str, read: Callable[[BinaryIO], pl.DataFrame]) -> 
     try:
         with path.open("rb") as file:  # polars takes names for patterns
             frame = read(file)
+    except DataError:
+        raise
     except (Exception, pl.exceptions.PanicException) as error:  # of files that are broken
         raise DataError(f"{path}: must be {what}, got {first_line(error)}") from error
     if frame.height == 0:
@@ -79,6 +95,7 @@ def check_cells(path: Path, separator: str) -> None:
     with path.open("rb") as file:
         for line in file:
             most, lines = max(most, line.count(mark)), lines + 1
+    _check_columns(path, most + 1)
     check_unpacked(str(path), 8 * most * lines, path.stat().st_size)
 
 
@@ -129,6 +146,7 @@ def read_json(path: Path) -> Contents:
         raise DataError(f"{path}: must be JSON, got {first_line(error)}") from error
     if isinstance(loaded, list) and loaded and isinstance(loaded[0], dict):
         keys = {key for row in loaded if isinstance(row, dict) for key in row}
+        _check_columns(path, len(keys))
         check_unpacked(str(path), 8 * len(keys) * len(loaded), len(text))
         return _framed(
             path, "rows of one form", lambda _: pl.DataFrame(loaded, infer_schema_length=None)

@@ -104,7 +104,7 @@ def _view(
     """Write the chosen rows as a dataset of its own, whole or not at all."""
     if (target / FILE_NAME).is_file():
         return open_dataset(target)
-    several = [field.name for field in dataset.schema.fields if field.slots > 1]
+    several = [field.name for field in dataset.schema.fields if field.slots > 1 or field.shares]
     if several:
         raise DataError(
             f"{dataset.path} must have fields of one value per row for that, got {several[0]!r}"
@@ -129,6 +129,7 @@ def _view(
             bad_rows=schema.bad_rows,
             sources=schema.sources,
             options={**schema.options, **note, "view_of": identity(dataset)[:8]},
+            grown_from=schema.grown_from,
         )
     return open_dataset(target)
 

@@ -15,10 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from multiembed.base.bounds import MOST_RUNS, Sets
 from multiembed.base.errors import ConfigError
 from multiembed.base.validation import checked, read_toml
-from multiembed.config import RunConfig, configured, parse_config
+from multiembed.config import RunConfig, parse_config
 from multiembed.data.store.dataset import Dataset
 from multiembed.experiments.grid.dataset_views import folds, identity, subset
 from multiembed.models.naming import Scaling
+from multiembed.runs.given_config import configured
 
 EXECUTION = ("threads", "device", "kernels")
 """Settings that say where a run is computed, not what: they are no part of its name."""

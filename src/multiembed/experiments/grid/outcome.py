@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from multiembed.base.errors import ConfigError, DataError
-from multiembed.base.files import make_folder, write_text, write_whole
+from multiembed.base.files import make_folder, read_small, write_text, write_whole
 from multiembed.base.workplaces import locked
 from multiembed.data.store.dataset import Dataset
 from multiembed.diagnosis.field import diagnose_field
@@ -122,7 +122,7 @@ def outcome_of(path: Path, dataset: Dataset) -> Outcome:
     """
     kept = path / _FILE_NAME
     try:
-        return Outcome.model_validate_json(kept.read_bytes())
+        return Outcome.model_validate_json(read_small(kept))
     except (OSError, ValidationError):
         outcome = _measure(path, dataset)
     text = outcome.model_dump_json(indent=2) + "\n"

@@ -178,7 +178,7 @@ class Ledger:
 def _budget(case: GridCase, dataset: Dataset) -> Budget:
     """Return what a model costs; it is built without memory for its numbers."""
     with torch.device("meta"):
-        return build_model(case.config, dataset.cardinalities).summary()
+        return build_model(case.config, *dataset.schema.sizes).summary()
 
 
 def run_case(
