@@ -1,6 +1,6 @@
 """A model kept up month by month, beside one trained anew on all months: AUC, compute, rows.
 
-    OMP_NUM_THREADS=1 python benchmarks/bench_tomorrow.py [--seeds 3] [--epochs 1] [--retire 2]
+    OMP_NUM_THREADS=1 python benchmarks/bench_tomorrow.py [--seeds 4] [--retire 2] [--anew 6,9,11]
 
 Promise: on flight records by months, a run that begins with last month's (`train --from`, moments
 carried) on a vocabulary that grows and retires (`prepare --like --grow --retire`) is within the
@@ -21,8 +21,6 @@ from bench_spectra import machine
 import multiembed as me
 from multiembed.data.sources.flights import FIELDS, LATE, FlightsReader
 
-ANEW = (11,)
-"""Months at which all there are so far are trained on anew."""
 MODEL = me.ModelConfig(
     architecture="dcnv2", dim=8, options={"hidden": [32, 32], "cross_layers": 1, "dropout": 0.1}
 )
@@ -77,11 +75,13 @@ def streamed(config, folder, seed):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--retire", type=int, default=2)
+    parser.add_argument("--anew", default="6,9,11", help="Months after which all are trained on.")
     asked = parser.parse_args()
+    asked.anew = list(map(int, asked.anew.split(",")))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         months(folder)
@@ -93,7 +93,7 @@ def main():
                 of.append(prepare(folder, [month], f"{name}{month}", **(like if month > 1 else {})))
             bounded, grown = of
             sizes[month] = [sum(of.cardinalities) for of in (bounded, grown)]
-        for month in ANEW:
+        for month in asked.anew:
             schema = prepare(folder, list(range(1, month + 1)), f"all{month}")
             sizes[month].append(sum(schema.cardinalities))
         results = {"anew": [], "from, moments": []}
@@ -107,7 +107,9 @@ def main():
                 threads=1,
             )
             config = me.RunConfig(model=MODEL, training=training)
-            anew = {m: trained(config, folder, f"all{m}", f"all-{seed}-{m}")[1:] for m in ANEW}
+            anew = {
+                m: trained(config, folder, f"all{m}", f"all-{seed}-{m}")[1:] for m in asked.anew
+            }
             results["anew"].append(anew)
             results["from, moments"].append(streamed(config, folder, seed))
             print(f"seed {seed}: {anew}, {results['from, moments'][-1]}", file=sys.stderr)
@@ -122,7 +124,7 @@ def report(asked, sizes, results):
         "| tested on month | trained | AUC, mean over seeds | deviation of seeds | difference | "
         "rows read | CPU seconds |\n|---|---|--:|--:|--:|--:|--:|"
     )
-    for month in ANEW:
+    for month in asked.anew:
         base = np.array([of[month][2] for of in results["anew"]])
         for name, runs in results.items():
             aucs = np.array([of[month][2] for of in runs])

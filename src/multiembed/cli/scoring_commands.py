@@ -3,13 +3,14 @@
 import json
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
 
 from multiembed.base.errors import ConfigError
 from multiembed.base.files import write_text
+from multiembed.base.validation import checked
 from multiembed.cli.by_output import by_tables
 from multiembed.cli.console import JsonOption, RunArgument, Watcher, app, out, table_of, write
 from multiembed.cli.option_flags import takes_options
@@ -128,12 +129,14 @@ def predict_command(
     ] = False,
     json_: JsonOption = None,
     *,
-    options: dict[str, Any],
+    options: dict[str, object],
 ) -> None:
     """Write raw rows, in their order, with the probability of a click."""
+    from multiembed.data.sources.formats import download_limits
     from multiembed.runs.run import load_run
     from multiembed.serving.predict import predict
 
+    limits = download_limits(checked(ReadOptions, options))
     trained = load_run(run)
     started = time.monotonic()
     with Watcher() as watcher:
@@ -143,8 +146,7 @@ def predict_command(
             out_,
             column=column,
             strict=strict,
-            max_download_bytes=options.get("max_download_bytes"),
-            max_download_seconds=options.get("max_download_seconds"),
+            limits=limits,
             progress=lambda done, total: watcher.advance("predict", done, total),
         )
     speed = rows / (time.monotonic() - started)

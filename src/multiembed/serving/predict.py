@@ -9,9 +9,8 @@ import polars as pl
 
 from multiembed.base.errors import ConfigError, DataError
 from multiembed.base.files import place_beside
-from multiembed.base.validation import checked
-from multiembed.data.sources.formats import download_limits, open_to_score
-from multiembed.data.sources.read_options import ReadOptions
+from multiembed.data.sources.fetching import UNLIMITED, DownloadLimits
+from multiembed.data.sources.formats import open_to_score
 from multiembed.data.sources.source import RowReader, whole_batches
 from multiembed.runs.run import Run
 from multiembed.runs.scoring import EVALUATION_BATCH
@@ -50,15 +49,14 @@ def predict(
     *,
     column: str = "probability",
     strict: bool = False,
-    max_download_bytes: int | None = None,
-    max_download_seconds: float | None = None,
+    limits: DownloadLimits = UNLIMITED,
     progress: PredictProgress | None = None,
 ) -> ScoredRows:
     """Write the rows of `raw`, in their order, with a column of probabilities; return how many.
 
     Rows are scored in the batches of an evaluation, so that the rows of a split get the very
-    probabilities that its evaluation measured. The number returned also knows how many values
-    training never saw, and remarks where these are far more.
+    probabilities that its evaluation measured. Memory does not grow with their number. The number
+    returned also knows how many values training never saw, and remarks where these are far more.
 
         >>> import multiembed as me
         >>> import polars as pl
@@ -78,39 +76,32 @@ def predict(
 
     Args:
         run: A trained run.
-        raw: Rows as for `prepare`, of the format of the run's dataset; the label may be absent.
-        out: File to write: .csv, .tsv, .jsonl, .parquet or .arrow.
+        raw: A file, directory, pattern or URL of the format that the run's dataset was prepared
+            from, or the word `flights`; the label may be absent.
+        out: File to write; its name ends in .csv, .tsv, .jsonl, .parquet or .arrow.
         column: Name of the new column.
         strict: Whether a remark on a field is an error; then nothing is written.
-        max_download_bytes: Of a file that is downloaded; by default what the disk has free.
-        max_download_seconds: Of its download; by default any number.
+        limits: How many bytes a download may have, and how many seconds it may take.
         progress: Called after every block.
 
     Raises:
-        ConfigError: If `out` cannot be written as asked.
+        ConfigError: If `out` cannot be written as asked, or has a column of that name already.
         DataError: If `raw` cannot be read, or is remarked on and `strict`; nothing is written then.
     """
     check_out(target := Path(out))
-    limits = checked(
-        ReadOptions,
-        {"max_download_bytes": max_download_bytes, "max_download_seconds": max_download_seconds},
-    )
     with place_beside(target) as folder:
-        rows = open_to_score(raw, run.schema, folder, download_limits(limits))
-        _check_apart(rows, column, target)
+        rows = open_to_score(raw, run.schema, folder, limits)
+        if column in rows.names:
+            raise ConfigError(f"column must be a new name, got {column!r}, which {raw} has")
+        if target.exists() and any(target.samefile(file) for file in rows.files):
+            raise ConfigError(
+                f"{out} must be another file than the rows that are read, got the same"
+            )
         with writing(target) as writer:
             scored = _write(run, rows, writer, column=column, progress=progress)
             if strict and scored.remarks:
                 raise DataError(f"{raw} must be like training, got {'; '.join(scored.remarks)}")
             return scored
-
-
-def _check_apart(rows: RowReader, column: str, target: Path) -> None:
-    """Refuse to write over what is read."""
-    if column in rows.names:
-        raise ConfigError(f"column must be a new name, got {column!r}, which {rows.files[0]} has")
-    if target.exists() and any(target.samefile(file) for file in rows.files):
-        raise ConfigError(f"{target} must be another file than the rows that are read, got it")
 
 
 def _write(

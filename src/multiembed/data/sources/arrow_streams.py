@@ -114,13 +114,13 @@ class BatchReader(FileReader):
             if self._kind == "stream":
                 with pa.OSFile(file) as content:
                     for batch in pa.ipc.open_stream(content):
-                        yield batch.select(columns), content.tell() / self.size
+                        yield _checked(batch.select(columns)), content.tell() / self.size
                 return
             pieces = self._pieces(columns)
             chosen = np.linspace(0, len(pieces) - 1, most or len(pieces)).astype(int)
             for place in np.unique(chosen).tolist() if pieces else ():
                 for batch in pieces[place]():
-                    yield batch.select(columns), (place + 1) / len(pieces)
+                    yield _checked(batch.select(columns)), (place + 1) / len(pieces)
 
     def _pieces(self, columns: list[str]) -> list[Callable[[], Iterable[pa.RecordBatch]]]:
         file = str(self.files[0].absolute())
@@ -151,6 +151,12 @@ def evenly(rows: int, size: int) -> Iterator[tuple[int, int]]:
     """Yield where a few parts of so many rows begin and may end, the last of them at the end."""
     begins = np.unique(np.linspace(0, max(0, rows - size), SAMPLE_PLACES).astype(int)).tolist()
     return zip(begins, [*begins[1:], rows], strict=True)
+
+
+def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Check every offset and text of a batch: who reads them later trusts them, and crashes."""
+    batch.validate(full=True)
+    return batch
 
 
 def _frame(batch: pa.RecordBatch) -> pl.DataFrame:
