@@ -106,6 +106,8 @@ def _fields(schema: Schema) -> list[str]:
 
 
 def _kind(field: Field) -> str:
+    if field.number is not None:
+        return field.kind_in_words
     return field.kind if field.shares is None else f"history of {code_cell(field.shares)}"
 
 

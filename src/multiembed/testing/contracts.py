@@ -9,6 +9,7 @@ A contract is a class whose `test_` methods pytest runs in a class of yours:
 import io
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,13 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call
 
 from multiembed.base.errors import DataError
+from multiembed.base.number_kinds import NumericKind
 from multiembed.diagnosis.readers.checkpoint import read_checkpoint
 from multiembed.models.click_model import ClickModel, folded
 from multiembed.models.embedding import EmbeddingSets
+from multiembed.models.histories import Histories
 from multiembed.models.interactions.base import Architecture, Interaction
+from multiembed.models.naming import Numeric
 from multiembed.models.signals import Signals
 from multiembed.models.vector_settings import Pretrained
 
@@ -132,6 +136,34 @@ class InteractionContract:
             without = ids[:, 0] % 2 == 0
             torch.testing.assert_close(model(ids)[without], alone[without])
             assert not torch.allclose(model(ids)[~without], alone[~without])
+
+    def test_numbers_and_histories_are_read_as_fields_of_ids_are(self) -> None:
+        sizes = (*self.cardinalities, 1)
+        kinds: list[NumericKind | None] = [*[None] * len(self.cardinalities), "linear"]
+        signals = Signals(Histories((0,)), Numeric(tuple(kinds)))
+        ids, clicked = self._ids(16), self._ids(16)[:, :1]
+        ids = torch.cat([ids, torch.zeros_like(clicked)], dim=1)
+        for sets, shared in self.arrangements:
+            model = partial(
+                ClickModel,
+                self.architecture,
+                dim=self.dim,
+                sets=sets,
+                shared_interaction=shared,
+            )
+            torch.manual_seed(self.seed)
+            slots = [*[1] * len(sizes), 2]
+            tables = partial(EmbeddingSets, slots=slots, init=1.0, signals=signals)
+            read, plain = model(sizes, tables=tables).eval(), model((*sizes, sizes[0])).eval()
+            state = read.state_dict().items()
+            rest = {name: of for name, of in state if not name.startswith("embedding.")}
+            plain.load_state_dict(rest, strict=False)
+            *blocks, (_, bias, slope) = read.embedding.by_field()
+            rows = [*blocks, (bias + 0.5 * slope)[None], blocks[0]]
+            plain.embedding.weight.data.copy_(torch.cat(rows))
+            history = torch.cat([ids, clicked, torch.full_like(clicked, -1)], dim=1)
+            found = read(history, torch.full((16, 1), 0.5))
+            torch.testing.assert_close(found, plain(torch.cat([ids, clicked], dim=1)))
 
     def _model(self, sets: int, shared: bool, *, seed: int = 0) -> ClickModel:
         torch.manual_seed(self.seed + seed)

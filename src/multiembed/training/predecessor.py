@@ -34,8 +34,8 @@ class Predecessor:
     """Parameters and buffers, the table with the rows of the new one."""
     rows: Int[Tensor, " rows"]
     """For every row of the new table the one that it was, or -1 where its value is new."""
-    counts: Int[np.ndarray, " rows"]
-    """How often training had every row so far."""
+    counts: Int[np.ndarray, " ids"]
+    """How often training had every id so far; fields of numbers have ids, and no rows."""
     state: dict[str, Tensor] | None
     """All of the last checkpoint, where moments are carried."""
 
