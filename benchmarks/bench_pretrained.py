@@ -41,7 +41,7 @@ def steps(architecture, sets, trained):
             sizes,
             sets=sets,
             tables=lambda *sizes, _of=pretrained, **shape: EmbeddingSets(
-                *sizes, signals=Signals(pretrained=_of), **shape
+                *sizes, signals=Signals(pretrained=_of or {}), **shape
             ),
         )
         if of is not None:
