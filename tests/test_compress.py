@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from functools import partial
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from multiembed.__main__ import main
 from multiembed.base.errors import ConfigError, DataError
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
 from multiembed.data.store.dataset import open_dataset
@@ -245,15 +243,6 @@ def test_a_failure_leaves_nothing_behind(trained, tmp_path, monkeypatch):
     with pytest.raises(DataError, match="out must be writable, got: No space left on device"):
         compress_run(trained / "run", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["multiembed", *map(str, arguments)])
-        return main(), *capsys.readouterr()
-
-    return run
 
 
 def test_the_command_says_what_it_saves_and_costs(trained, tmp_path, call):

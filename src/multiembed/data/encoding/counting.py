@@ -165,7 +165,7 @@ def _with_slots(field: Field, parts: list[Part], place: int, *, like: Earlier | 
         slots = max(slots, int(found.sizes.max(initial=0)))  # a part may hold bad rows alone
         cut += int(cells["count"].to_numpy() @ found.cut)
         empty += int(cells["count"].to_numpy() @ (found.sizes == 0))
-    return field.model_copy(update={"slots": int(slots), "cut": cut, "empty": empty})
+    return field.model_copy(update={"slots": slots, "cut": cut, "empty": empty})
 
 
 def _value_counts(

@@ -69,7 +69,8 @@ class Split:
     @property
     def mean_weight(self) -> float:
         """What a row counts on average."""
-        return 1.0 if self.weights is None else float(self.weights.mean(dtype=np.float64))
+        weights = self.weights
+        return 1.0 if weights is None else float(weights.mean(dtype=np.float64))
 
     def take(self, rows: Integer[np.ndarray, " batch"]) -> Batch:
         """Copy the rows of these numbers, in this order.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from jaxtyping import Int64
+from jaxtyping import Int32, Int64
 
 from multiembed.base.errors import DataError
 from multiembed.base.files import write_whole
@@ -63,9 +63,7 @@ def groups_of(dataset: Dataset, split: str, column: str) -> Int64[np.ndarray, " 
     """
     if column in asked_for(dataset.schema):
         return _numbered(_kept(dataset, split, column))
-    place = _place(dataset.schema, column)
-    batches = dataset.split(split).batches(_ROWS_AT_ONCE)
-    ids = np.concatenate([batch.ids[:, place] for batch in batches]).astype(np.int64)
+    ids = _ids(dataset, split, column).astype(np.int64)
     groups = np.where(ids > 0, ids, NO_GROUP)
     vocabulary = dataset.vocabulary(column)
     groups[np.isin(ids, vocabulary.filter(pl.col("value").is_null())["id"])] = NO_GROUP
@@ -90,9 +88,7 @@ def values_of(dataset: Dataset, split: str, column: str) -> pl.Series:
     """
     if column in asked_for(dataset.schema):
         return _kept(dataset, split, column)
-    place = _place(dataset.schema, column)
-    batches = dataset.split(split).batches(_ROWS_AT_ONCE)
-    ids = np.concatenate([batch.ids[:, place] for batch in batches])
+    ids = _ids(dataset, split, column)
     return pl.concat([pl.Series([None], dtype=pl.String), dataset.vocabulary(column)["value"]])[ids]
 
 
@@ -100,6 +96,12 @@ def asked_for(schema: Schema) -> tuple[str, ...]:
     """Return the columns whose every value is kept."""
     names = schema.options.get("keep", [])
     return tuple(str(name) for name in names) if isinstance(names, list) else ()
+
+
+def _ids(dataset: Dataset, split: str, column: str) -> Int32[np.ndarray, " rows"]:
+    place = _place(dataset.schema, column)
+    batches = dataset.split(split).batches(_ROWS_AT_ONCE)
+    return np.concatenate([batch.ids[:, place] for batch in batches])
 
 
 def _kept(dataset: Dataset, split: str, column: str) -> pl.Series:
