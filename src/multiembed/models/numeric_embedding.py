@@ -133,7 +133,7 @@ class SoftBuckets(NumericEmbedding):
     """
 
     # DIFFERS: the paper learns the temperature by a network of its own from statistics of the
-    # field; here, as in TorchEasyRec and FuxiCTR, it is a number that is given.
+    # field; here, as in TorchEasyRec, it is a number that is given.
 
     @override
     def build(self, fields: int, options: NumericOptions) -> int:
