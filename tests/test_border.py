@@ -172,7 +172,9 @@ def test_a_training_that_could_not_write_says_whether_it_can_go_on(
     monkeypatch.setattr("multiembed.training.start.train", refuse)
     what = "its last checkpoint is kept: --resume goes on" if kept else "no checkpoint is there"
 
-    code, _, err = call("train", "dataset", tmp_path)
+    (tmp_path / "settings.toml").write_text("")
+
+    code, _, err = call("train", "dataset", tmp_path, "--config", tmp_path / "settings.toml")
 
     assert code == 2
     assert err == f"multiembed: {tmp_path}/metrics.jsonl must be writable, got: {FULL} ({what})\n"

@@ -15,9 +15,9 @@ from sklearn.linear_model import LogisticRegression
 from multiembed.__main__ import main
 from multiembed.base.errors import DataError
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig
+from multiembed.runs.calibrate import calibrate, fit_isotonic, fit_platt
 from multiembed.runs.metrics import expected_calibration_error, reliability_curve
 from multiembed.runs.run import load_run
-from multiembed.serving.calibrate import calibrate, fit_isotonic, fit_platt
 from multiembed.testing.planted_clicks import PlantedClicks, write_planted
 from multiembed.training.start import train
 

@@ -1,11 +1,13 @@
 """Grids on a local Ray cluster of two workers: the same runs as one after another."""
 
 import sys
+from functools import partial
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import multiembed as me
 from multiembed.__main__ import main
 from multiembed.base.errors import ConfigError
 from multiembed.data.store.dataset import open_dataset
@@ -15,7 +17,7 @@ from multiembed.testing.planted_clicks import PlantedClicks, write_planted
 
 ray = pytest.importorskip("ray", reason="needs the extra [cluster]")
 
-from multiembed.cluster.ray_grid import run_cases_on_ray  # noqa: E402
+from multiembed.cluster.ray_grid import run_cases_on_ray, run_on_ray  # noqa: E402
 
 FOLDERS = ("ray", "serial")
 VOLATILE = {"seconds", "peak_memory_bytes"}
@@ -99,6 +101,21 @@ def test_scale_runs_on_a_cluster(dataset, address, tmp_path, monkeypatch, capsys
 
     assert "dcnv2 single 1x" in capsys.readouterr().out
     assert len(list((tmp_path / "out" / "runs").glob("[!.]*"))) == 1
+
+
+def test_tune_runs_on_a_cluster(dataset, address, tmp_path):
+    pytest.importorskip("optuna", reason="needs the extra [tune]")
+    settings = ("training.max_epochs=1", "model.options.hidden=[4]", "model.architecture=dnn")
+    options = me.TuneOptions(settings=settings, only="training.learning_rate")
+
+    found = me.tune(
+        dataset, tmp_path / "out", options, trials=2, elsewhere=partial(run_on_ray, address=address)
+    )
+
+    assert [record.state for record in found.records] == ["complete"] * 2
+    here = me.tune(dataset, tmp_path / "here", options, trials=1)
+    assert found.recipe.value == pytest.approx(here.recipe.value, rel=1e-6)
+    assert found.best.value == min(record.value for record in found.records)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "here:port"])

@@ -3,6 +3,7 @@
 import hashlib
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 
@@ -12,6 +13,8 @@ from multiembed.data.encoding.parts import Interner
 from multiembed.data.encoding.vocabulary import Encoder
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare, preview
+from multiembed.data.sources.column_kinds import tell_columns
+from multiembed.data.sources.read_options import ReadOptions
 from multiembed.data.store.dataset import open_dataset
 
 TABLE = PrepareOptions(format="table", label="y", min_count=1, vocabulary="all")
@@ -166,3 +169,54 @@ def test_many_values_are_told_apart():
     assert len(new) == 0
     assert interner.count == column.n_unique()
     assert interner.values.gather(codes).equals(column.reverse())
+
+
+WHEN = pd.date_range("2024-01-31 05:36", periods=60, freq="7h")
+
+
+@pytest.mark.parametrize("kind", ["text", "typed", "zoned"])
+def test_a_column_of_moments_gives_its_hour_and_weekday(tmp_path, kind):
+    rows = pd.DataFrame({"y": [0, 1] * 30, "seen": WHEN})
+    if kind == "text":
+        rows.to_csv(tmp_path / "rows", index=False)
+    else:
+        zoned = rows.assign(seen=WHEN.tz_localize("Asia/Tokyo"))
+        (rows if kind == "typed" else zoned).to_parquet(tmp_path / "rows")
+    options = PrepareOptions(format="table", label="y", vocabulary="all", min_count=1)
+
+    schema = prepare(tmp_path / "rows", tmp_path / "dataset", options)
+
+    dataset = open_dataset(tmp_path / "dataset")
+    assert schema.field_names == ("seen_hour", "seen_weekday")
+    for field, of in (("seen_hour", WHEN.hour), ("seen_weekday", WHEN.isocalendar().day)):
+        known = dataset.vocabulary(field)
+        counts = pd.Series(of).value_counts()
+        found = dict(zip(known["value"].cast(pl.Int64), known["count"], strict=True))
+        assert found == counts.to_dict()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [str(day.date()) for day in WHEN],
+        ["1985-05-01 10:00", *map(str, WHEN[1:])],  # of another time: perhaps not moments of clicks
+        ["soon", *map(str, WHEN[1:])],
+        [str(WHEN[n % 3]) for n in range(60)],
+        list(WHEN.normalize()),
+    ],
+    ids=["days", "long ago", "no moment", "few", "typed days"],
+)
+def test_what_is_no_column_of_moments_stays_a_category(values):
+    rows = pl.DataFrame({"y": [0, 1] * 30, "seen": values})
+
+    (column,) = tell_columns(rows, "y", ReadOptions())
+
+    assert (column.name, column.kind, column.date) == ("seen", "categorical", None)
+
+
+def test_moments_can_be_taken_whole():
+    rows = pl.DataFrame({"y": [0, 1] * 30, "seen": list(WHEN)})
+
+    (column,) = tell_columns(rows, "y", ReadOptions(categorical_columns=("seen",)))
+
+    assert (column.kind, column.date) == ("categorical", None)

@@ -26,10 +26,10 @@ from multiembed.data.encoding.vocabulary import Encoder
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
 from multiembed.data.store.schema import Field, NumericRule
+from multiembed.runs.calibrate import calibrate
 from multiembed.runs.run import load_run
 from multiembed.serving import bundle, export
 from multiembed.serving.bundle import compile_field
-from multiembed.serving.calibrate import calibrate
 from multiembed.training.start import train
 
 LOADER = Path(bundle.__file__).with_name("loader.py")

@@ -17,9 +17,9 @@ from multiembed.base.errors import InputError
 from multiembed.config import ModelConfig, RunConfig, TrainingConfig, read_config
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
+from multiembed.runs.calibrate import calibrate
 from multiembed.runs.run import load_run
 from multiembed.serving import bundle
-from multiembed.serving.calibrate import calibrate
 from multiembed.serving.card import write_card
 from multiembed.serving.export import export, write_embeddings
 from multiembed.serving.predict import predict

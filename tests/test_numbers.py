@@ -17,6 +17,7 @@ import multiembed as me
 from multiembed.base.errors import ConfigError, DataError
 from multiembed.data.encoding.counting import split_codes
 from multiembed.data.encoding.number_scale import on_scale, scaled
+from multiembed.data.encoding.values import cut_quantiles
 from multiembed.data.encoding.vocabulary import Encoder
 from multiembed.data.store.schema import Field, NumberScale
 from multiembed.data.store.shards import shard_name, write_shard
@@ -85,10 +86,23 @@ def scale_of(values: list[float | None]) -> Field:
 def test_the_scale_is_normal_by_hand():
     scale = scale_of([4.0, 1.0, None, 2.0, 1.0]).number
 
-    # Of four rows two have 1, half of them below it: a quarter; then 2.5 and 3.5 of four.
-    levels = [NormalDist().inv_cdf(share) for share in (0.25, 0.625, 0.875)]
+    # Of few values each counts alike, however many rows it has: half of a third below the first.
+    levels = [NormalDist().inv_cdf(share) for share in (1 / 6, 1 / 2, 5 / 6)]
     assert scale.values == (1, 2, 4)
     np.testing.assert_allclose(scale.levels, levels, atol=1e-6)
+
+
+def test_a_value_of_most_rows_is_one_part_of_32():
+    values = pl.DataFrame({"value": [0.0, *map(float, range(1, 63))], "count": [900] + [3] * 62})
+
+    scale = scaled(NumberScale(embedding="plr"), values)
+    rule, buckets = cut_quantiles(values)
+
+    # 62 values of 3 rows are 31 parts of 6, so that 0 counts as one such part: 6 of 192.
+    at = np.interp([0, 1, 62], scale.values, scale.levels)
+    np.testing.assert_allclose(norm.cdf(at), [3 / 192, 7.5 / 192, 190.5 / 192], atol=1e-6)
+    assert rule.edges == tuple(range(1, 63, 2))
+    assert sorted(buckets["count"].to_list()) == [6] * 31 + [900]
 
 
 def test_numbers_are_as_normal_as_their_ranks():

@@ -21,11 +21,11 @@ from multiembed.data.prepare import prepare
 from multiembed.data.store.dataset import open_dataset
 from multiembed.data.store.kept import groups_of
 from multiembed.data.store.schema import Schema
+from multiembed.runs.calibrate import calibrate
 from multiembed.runs.compress import compress_run
 from multiembed.runs.evaluation import Scores, measure
 from multiembed.runs.run import load_run
 from multiembed.runs.unseen import CHANCE, UnseenTally, UnseenWarning, is_far_beyond
-from multiembed.serving.calibrate import calibrate
 from multiembed.serving.predict import predict
 from multiembed.training.start import train
 

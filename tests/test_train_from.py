@@ -264,4 +264,4 @@ def test_the_command_line_begins_with_the_earlier_runs_configuration(folder, fir
     assert third.model.dim == 2
     code, _, error = call("train", "p2", "no", "--from", "second", "--dim", "9")
     assert code == 2 and error.count("\n") == 1 and "model.dim must be that of" in error
-    assert "start" not in Path("first/config.toml").read_text()
+    assert "[start]" not in Path("first/config.toml").read_text()

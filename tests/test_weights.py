@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 import multiembed as me
 from multiembed.base.errors import DataError
+from multiembed.runs.calibrate import fit_isotonic, fit_platt
 from multiembed.runs.metrics import (
     auc,
     calibration_ratio,
@@ -20,7 +21,6 @@ from multiembed.runs.metrics import (
     normalized_entropy,
     reliability_curve,
 )
-from multiembed.serving.calibrate import fit_isotonic, fit_platt
 from multiembed.training.trainer import Trainer
 
 SMALL = me.ModelConfig(architecture="dnn", dim=2, options={"hidden": [4], "dropout": 0.0})

@@ -18,11 +18,16 @@ if TYPE_CHECKING:
     from multiembed.diagnosis.drift import DriftDiagnosis
     from multiembed.diagnosis.over_time import diagnose_over_time
     from multiembed.diagnosis.watch import watch
+    from multiembed.experiments.compare.comparing import compare
+    from multiembed.experiments.tune.tune_options import TuneOptions
+    from multiembed.experiments.tune.tuning import tune
     from multiembed.models.click_model import ClickModel
     from multiembed.models.multi_embed import multi_embed
     from multiembed.models.reference import from_reference
+    from multiembed.runs.calibrate import calibrate
+    from multiembed.runs.importance import importance
+    from multiembed.runs.recipe import recipe
     from multiembed.runs.run import Run, load_run
-    from multiembed.serving.calibrate import calibrate
     from multiembed.serving.classifier import ClickClassifier
     from multiembed.serving.export import export
     from multiembed.serving.predict import predict
@@ -45,18 +50,23 @@ __all__ = [
     "Run",
     "RunConfig",
     "TrainingConfig",
+    "TuneOptions",
     "calibrate",
+    "compare",
     "diagnose",
     "diagnose_over_time",
     "export",
     "from_reference",
+    "importance",
     "information_abundance",
     "load_run",
     "multi_embed",
     "open_dataset",
     "predict",
     "prepare",
+    "recipe",
     "train",
+    "tune",
     "watch",
 ]
 
@@ -70,11 +80,16 @@ HOMES = {
     "diagnosis.drift": ("DriftDiagnosis",),
     "diagnosis.over_time": ("diagnose_over_time",),
     "diagnosis.watch": ("watch",),
+    "experiments.compare.comparing": ("compare",),
+    "experiments.tune.tune_options": ("TuneOptions",),
+    "experiments.tune.tuning": ("tune",),
     "models.click_model": ("ClickModel",),
     "models.multi_embed": ("multi_embed",),
     "models.reference": ("from_reference",),
+    "runs.recipe": ("recipe",),
+    "runs.importance": ("importance",),
     "runs.run": ("Run", "load_run"),
-    "serving.calibrate": ("calibrate",),
+    "runs.calibrate": ("calibrate",),
     "serving.classifier": ("ClickClassifier",),
     "serving.export": ("export",),
     "serving.predict": ("predict",),

@@ -36,6 +36,8 @@ from multiembed.tables.table_optimizers import TABLE_OPTIMIZERS
 
 Precision = Literal["float32", "bfloat16", "auto"]
 BestBy = Literal["auc", "log_loss"]
+RecipeName = Literal["paper", "robust"]
+SelfCalibration = Literal["none", "auto", "platt", "isotonic"]
 
 _TRACKERS = "multiembed.training.trackers"
 TRACKERS: Registry[Any] = Registry(
@@ -214,8 +216,14 @@ class TrainingConfig(BaseModel):
     regularizers: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     """Weights of penalties added to the loss: aligned_norms, unitary, set_similarity,
     singular_spread (the paper's runs: aligned_norms 1, unitary 1e-5)."""
+    from_base_rate: bool = False
+    """Whether training begins with predictions at the share of positives, not at a half."""
     negative_rate: float = Field(default=1.0, gt=0, le=1)
     """Share of negatives trained on; predicted probabilities are corrected for it."""
+    calibration: SelfCalibration = "none"
+    """Fitted to the validation split when training ends; auto: where what is predicted there is
+    less than 0.97 or more than 1.03 times what is observed, by the method that the positives
+    suffice for."""
     precision: Precision = "float32"
     """Of matrix products in training, where the hardware has them; parameters, tables and all
     evaluation are float32. auto is bfloat16 where the device has such products: what it changes is
@@ -267,6 +275,8 @@ class RunConfig(BaseModel):
 
     dataset: str | None = None
     """Path of the encoded dataset, filled in when training starts."""
+    recipe: RecipeName | None = None
+    """The recipe that it was made from; what it says stands below, with what was changed."""
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     start: StartConfig | None = None

@@ -53,6 +53,11 @@ COMMANDS = {
         *("reproduce", "table1", "--dataset", "{home}/ds", "--out", "{disk}/paper"),
         *("--sizes", "1", "--seeds", "1", *EXPERIMENT),
     ],
+    "compare": ["compare", "{home}/ds", "{disk}/compared", "--recipe", "paper", *EXPERIMENT],
+    "tune": [
+        *("tune", "{home}/ds", "{disk}/t", "--trials", "2", "--architectures", "dnn"),
+        *("--only", "training.learning_rate", *EXPERIMENT),
+    ],
     "demo": ["demo", "{disk}/demo"],
 }
 RESUMED = {"prepare": "ds", "train": "run"}

@@ -11,6 +11,7 @@ from rich.text import Text
 from multiembed import __version__
 from multiembed.base.errors import InputError, brief, said_of_surroundings
 from multiembed.base.memory import keep_freed_memory
+from multiembed.cli import compare_commands as comparisons
 from multiembed.cli import data_commands as data
 from multiembed.cli import experiment_commands as experiments
 from multiembed.cli import run_commands as runs
@@ -29,7 +30,9 @@ COMMANDS = (
     runs.models_command,
     runs.diagnose_command,
     runs.compress_command,
+    comparisons.compare_command,
     experiments.scale_command,
+    experiments.tune_command,
     experiments.reproduce_command,
     experiments.demo_command,
 )

@@ -1,5 +1,6 @@
-"""Commands of many runs: `scale`, `reproduce`, `demo`."""
+"""Commands of many runs: `scale`, `tune`, `reproduce`, `demo`."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,6 +10,7 @@ import typer
 from multiembed.base.errors import DataError
 from multiembed.base.validation import checked
 from multiembed.cli.console import (
+    JsonOption,
     OutArgument,
     RayOption,
     SetOption,
@@ -16,7 +18,10 @@ from multiembed.cli.console import (
     WorkersOption,
     app,
     out,
+    write,
 )
+from multiembed.cli.option_flags import takes_options
+from multiembed.experiments.tune.tune_options import TuneOptions
 from multiembed.runs.given_config import configured
 
 
@@ -75,6 +80,48 @@ def _parts(lists: Mapping[str, str | None]) -> dict[str, Any]:
     """Return what stands between commas, of those flags that were given."""
     given = {name: text for name, text in lists.items() if text is not None}
     return {name: [part.strip() for part in text.split(",")] for name, text in given.items()}
+
+
+@app.command("tune")
+@takes_options(TuneOptions)
+def tune_command(
+    dataset: Annotated[Path, typer.Argument(help="An encoded dataset.")],
+    out_: OutArgument,
+    trials: Annotated[
+        int, typer.Option(min=1, max=100_000, help="In all, those of earlier calls included.")
+    ] = 50,
+    time_limit: Annotated[
+        float | None, typer.Option(help="Seconds after which no trial begins.")
+    ] = None,
+    workers: WorkersOption = 1,
+    ray: RayOption = None,
+    json_: JsonOption = None,
+    *,
+    options: dict[str, object],
+) -> None:
+    """Vary a recipe's settings for the best on validation; killed trials go on in the next call."""
+    from multiembed.experiments.tune.tuning import require_optuna, tune
+
+    asked = checked(TuneOptions, options)
+    require_optuna()
+    from multiembed.cli.tune_output import TuneWatcher, on_ray, show_tuning
+    from multiembed.experiments.tune.tuned import results
+
+    with Watcher() as watcher:
+        found = tune(
+            dataset,
+            out_,
+            asked,
+            trials=trials,
+            time_limit=time_limit,
+            workers=workers,
+            observer=TuneWatcher(watcher),
+            elsewhere=on_ray(ray),
+        )
+    if json_ is not None:
+        write(json.dumps(results(found), indent=1), json_)
+    if json_ != "-":
+        show_tuning(found)
 
 
 @app.command("reproduce")

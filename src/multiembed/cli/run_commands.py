@@ -5,7 +5,7 @@ import shlex
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,7 +22,13 @@ from multiembed.runs.given_config import configured
 def train_command(
     dataset: Annotated[Path, typer.Argument(help="An encoded dataset.")],
     run: Annotated[Path, typer.Argument(help="Directory to write the run to.")],
-    config: Annotated[Path | None, typer.Option(help="TOML configuration.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML configuration; what it leaves open is the paper's.")
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(metavar="robust|paper", help="What is not given. Default: robust."),
+    ] = None,
     architecture: Annotated[str | None, typer.Option(help="dnn, dcnv2, …")] = None,
     dim: Annotated[int | None, typer.Option(help="Size of one set's embedding.")] = None,
     sets: Annotated[int | None, typer.Option(help="Number of embedding sets.")] = None,
@@ -51,8 +57,10 @@ def train_command(
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Begin anew in a run's directory.")] = False,
 ) -> None:
-    """Train a model; the paper's protocol and hyperparameters unless told otherwise."""
+    """Train a model by a recipe, and by what is given in its place."""
     from multiembed.base.workplaces import workplace_of
+    from multiembed.data.remarks import rare_remark
+    from multiembed.runs.calibration import read_self_calibrated
     from multiembed.serving.card import write_card
     from multiembed.training.start import train
 
@@ -70,12 +78,18 @@ def train_command(
             for key, value in settings.items()
         },
     }
-    unchanged = config is None and not set_ and all(flag is None for flag in flags.values())
+    unchanged = all(not given for given in (config, recipe, set_)) and all(
+        flag is None for flag in flags.values()
+    )
     if config is None and from_ is not None:
         own = run / "config.toml"
         config = own if resume and own.is_file() else from_ / "config.toml"
     known = resume or from_ is not None
-    asked = None if known and unchanged else configured(config, set_ or [], flags)
+    asked = None
+    if not (known and unchanged):
+        configured(config, set_ or [], flags).resolved()  # what is wrong is said before data open
+        base = _recipe(recipe, dataset, config, run if resume else None)
+        asked = configured(config, set_ or [], flags, base=base)
     try:
         with Watcher() as watcher:
             finished = train(
@@ -99,8 +113,35 @@ def train_command(
         f"best on validation: AUC {best['auc']:.5f}, log loss {best['log_loss']:.5f} "
         f"at step {best['step']}; written to {run}",
     )
+    for remark in rare_remark(finished.schema, auc=best["auc"]):
+        out.print(remark)
+    calibrated = read_self_calibrated(finished.directory.summary)
+    if calibrated is not None:
+        out.print(calibrated.words)
     for field, of in (finished.config.model.pretrained or {}).items():
         out.print(f"{field}: {of.described()}")
+
+
+def _recipe(
+    name: str | None, dataset: Path, file: Path | None, resumed: Path | None
+) -> dict[str, Any] | None:
+    """Return what a recipe says: that of the run to go on, else the default where no file decides.
+
+    Args:
+        name: The one that was asked for.
+        dataset: Whose rows it may depend on.
+        file: A configuration.
+        resumed: The run to go on.
+    """
+    from multiembed.config import read_config
+    from multiembed.data.store.schema import Schema
+    from multiembed.runs.recipe import RECIPES, recipe_table
+
+    if name is None and file is None and resumed and (resumed / "config.toml").is_file():
+        name = read_config(resumed / "config.toml").recipe
+    elif name is None and file is None:
+        name = RECIPES[0]
+    return None if name is None else recipe_table(name, Schema.load(dataset))
 
 
 @app.command("export")

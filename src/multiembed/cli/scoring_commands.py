@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.table import Table
 
 from multiembed.base.errors import ConfigError
 from multiembed.base.files import write_text
 from multiembed.base.validation import checked
-from multiembed.cli.by_output import by_tables
-from multiembed.cli.console import JsonOption, RunArgument, Watcher, app, out, table_of, write
+from multiembed.cli.console import JsonOption, RunArgument, Watcher, app, out, write
 from multiembed.cli.option_flags import takes_options
 from multiembed.data.sources.read_options import ReadOptions
 from multiembed.serving.output_formats import OUTPUTS
@@ -34,59 +32,60 @@ def evaluate_command(
         Path | None,
         typer.Option(metavar="DATASET", help="Other rows, prepared --like the run or its dataset."),
     ] = None,
+    importance: Annotated[
+        bool, typer.Option("--importance", help="What each field does: its values are permuted.")
+    ] = False,
+    repeats: Annotated[int, typer.Option(help="Of --importance: permutations of a field.")] = 5,
+    max_rows: Annotated[
+        int, typer.Option(help="Of --importance: most rows; of more, so many are drawn.")
+    ] = 50_000,
+    seed: Annotated[int, typer.Option(help="Of --importance: its draws.")] = 0,
     page: Annotated[
-        Path | None, typer.Option(metavar="HTML", help="With --by: write its charts to this file.")
+        Path | None,
+        typer.Option(metavar="HTML", help="With --by or --importance: write its charts here."),
     ] = None,
     calibrated: Annotated[
-        bool, typer.Option(help="Apply the calibration that is kept with the run.")
-    ] = False,
+        bool | None,
+        typer.Option(help="Apply the run's calibration. Default: where its training asked for it."),
+    ] = None,
     json_: JsonOption = None,
 ) -> None:
     """Measure a trained run on a split of its dataset, or of another one."""
+    from multiembed.cli.evaluation_output import Evaluation
     from multiembed.data.store.dataset import open_dataset
-    from multiembed.diagnosis.by_group_page import by_group_page
-    from multiembed.runs.by_group import drift_by, to_json
+    from multiembed.runs.by_group import drift_by
     from multiembed.runs.evaluation import measure
+    from multiembed.runs.importance import importance as importance_of
     from multiembed.runs.run import load_run
 
-    if page is not None and by is None:
-        raise ConfigError("page must stand with by, got none")
+    if page is not None and importance == (by is not None):
+        got = "both" if importance else "none"
+        raise ConfigError(f"page must stand with by or with importance, got {got}")
     trained = load_run(run)
     dataset = None if on is None else open_dataset(on)
     scores = trained.score(split, dataset=dataset, calibrated=calibrated)
-    result = measure(scores, group=group)
     groups = () if by is None else drift_by(scores, by, trained.row_counts)
-    curve = scores.curve
-    if by is not None and page is not None:
-        write_text(page, by_group_page(str(run), by, groups))
+    found = None
+    if importance:
+        with Watcher() as watcher:
+            found = importance_of(
+                trained,
+                split,
+                dataset=dataset,
+                repeats=repeats,
+                seed=seed,
+                max_rows=max_rows,
+                calibrated=calibrated,
+                progress=lambda done, total: watcher.advance("importance", done, total),
+            )
+    all_ = Evaluation(str(run), scores, measure(scores, group=group), group, by, groups, found)
+    if page is not None:
+        write_text(page, all_.page())
     if json_ is not None:
-        record = {**result, "reliability": [of.model_dump() for of in curve]}
-        if groups:
-            record["by"] = to_json(groups)
-        write(json.dumps(record, indent=2), json_)
+        write(json.dumps(all_.to_json(), indent=2), json_)
         return
-    out.print(_measures(result, title=f"{run}, {split} split"))
-    if result.get("group_auc_left_out"):
-        out.print(
-            f"{result['group_auc_left_out']:,.0f} rows are in no group: {group} is missing, or "
-            f"other and not kept (prepare --keep {group})"
-        )
-    title = "reliability, in bins of equal mass"
-    bins = table_of((), ("rows", "predicted", "observed"), title=title)
-    for of in curve:
-        bins.add_row(f"{of.rows:,}", f"{of.predicted:.4%}", f"{of.observed:.4%}")
-    out.print(bins)
-    for found in by_tables(by, groups):
-        out.print(found)
-
-
-def _measures(result: dict[str, float | None], *, title: str) -> Table:
-    table = Table("measure", "value", title=title)
-    for name, value in result.items():
-        whole = name.endswith(("rows", "left_out"))
-        shown = "undefined" if value is None else f"{value:,.0f}" if whole else f"{value:.6f}"
-        table.add_row(name.replace("_", " "), shown)
-    return table
+    for part in all_.shown():
+        out.print(part)
 
 
 @app.command("calibrate")
@@ -99,13 +98,13 @@ def calibrate_command(
     split: Annotated[str, typer.Option(help="Rows to fit to.")] = "valid",
 ) -> None:
     """Fit a calibration and keep it in the run: predict, export and the API then apply it."""
+    from multiembed.runs.calibrate import calibrate
     from multiembed.runs.metrics import expected_calibration_error
     from multiembed.runs.run import load_run
-    from multiembed.serving.calibrate import calibrate
 
     trained = load_run(run)
     calibration = calibrate(trained, method, split=split)
-    scores = trained.score("test")
+    scores = trained.score("test", calibrated=False)
     after = scores._replace(probabilities=calibration.apply(scores.probabilities))
     errors = [expected_calibration_error(of.curve) for of in (scores, after)]
     out.print(

@@ -21,15 +21,17 @@ from multiembed.base.errors import ConfigError
 from multiembed.base.files import make_folder
 from multiembed.base.memory import keep_freed_memory
 from multiembed.experiments.grid.grid import GridCase
-from multiembed.experiments.grid.outcome import Failure, GridState, Outcome
-from multiembed.experiments.grid.running import (
+from multiembed.experiments.grid.outcome import GridState
+from multiembed.experiments.grid.pool import (
     FAILURES,
-    GridObserver,
-    Ledger,
+    Job,
+    Jobs,
+    JobT,
     ProgressSender,
+    Work,
     one_line,
-    run_case,
 )
+from multiembed.experiments.grid.running import GridObserver, Ledger
 
 LISTEN_SECONDS = 0.5
 """Between two looks at what the runs have said."""
@@ -57,12 +59,23 @@ def run_cases_on_ray(
     """
     folder = folder.resolve()
     make_folder(folder)
-    ledger = Ledger(cases, folder, observer)
+    there = [replace(case, dataset=case.dataset.resolve()) for case in cases]
+    ledger = Ledger(there, folder, observer)
     ledger.collect_finished()
-    if ledger.state.waiting:
-        with _cluster(address):
-            _run(ledger)
+    ledger.state.workers = max(1, len(ledger.waiting))
+    run_on_ray(ledger, address)
     return ledger.ended_state()
+
+
+def run_on_ray(jobs: Jobs[JobT], address: str) -> None:
+    """Bring all that wait to their end on a cluster; the arguments are those above.
+
+    Raises:
+        ConfigError: If there is no cluster at that address.
+    """
+    if jobs.waiting:
+        with _cluster(address):
+            _run(jobs)
 
 
 @contextmanager
@@ -87,66 +100,64 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
 
 
-def _run(ledger: Ledger) -> None:
+def _run(jobs: Jobs[JobT]) -> None:
     """Hand all runs to the cluster, and hear of them until the last has ended."""
     home = Queue(actor_options={"num_cpus": 0})
     work = ray.remote(_work)
     resources = ray.cluster_resources()
-    ledger.state.workers = max(1, min(int(resources.get("CPU", 1)), len(ledger.state.waiting)))
-    cases = {case.name: case for case in ledger.state.waiting}
-    left: dict[ObjectRef, GridCase] = {}
-    for case in cases.values():
-        needs = _needs(case, resources)
-        there = replace(case, dataset=case.dataset.resolve())
-        left[work.options(**needs).remote(there, ledger.folder, home)] = case
+    left: dict[ObjectRef, JobT] = {}
+    for job in jobs.waiting:
+        asked = work.options(**_needs(job, resources))
+        left[asked.remote(jobs.work, job, jobs.folder, home)] = job
     try:
         while left:
             ended, _ = ray.wait(list(left), timeout=LISTEN_SECONDS)
-            _listen(home, ledger, cases)
+            _listen(home, jobs, {job.name: job for job in left.values()})
             for reference in ended:
-                case = left.pop(reference)
-                if case in ledger.state.waiting:
-                    ledger.state.waiting.remove(case)
-                ledger.end(case, _result(reference, case))
+                job = left.pop(reference)
+                if job in jobs.waiting:
+                    jobs.waiting.remove(job)
+                jobs.end(job, _result(reference))
     finally:
         for reference in left:
             ray.cancel(reference, force=True)
 
 
-def _needs(case: GridCase, resources: Mapping[str, float]) -> dict[str, float]:
+def _needs(job: Job, resources: Mapping[str, float]) -> dict[str, float]:
     """Return what a run asks of the machine it goes to."""
-    on_gpu = resources.get("GPU", 0) >= 1 and case.config.training.device != "cpu"
-    threads = float(case.config.training.threads or 1)
+    on_gpu = resources.get("GPU", 0) >= 1 and job.config.training.device != "cpu"
+    threads = float(job.config.training.threads or 1)
     return {"num_cpus": min(threads, resources.get("CPU", 1.0)), "num_gpus": float(on_gpu)}
 
 
-def _listen(home: Queue, ledger: Ledger, cases: dict[str, GridCase]) -> None:
+def _listen(home: Queue, jobs: Jobs[JobT], known: Mapping[str, JobT]) -> None:
     """Note what the runs have said since the last time; their first word is that they began."""
     for name, progress in home.get_nowait_batch(home.qsize()):
-        case = cases[name]
-        if case in ledger.state.waiting:
-            ledger.state.waiting.remove(case)
-            ledger.begin(case)
-        if progress is not None and name in ledger.state.running:
-            ledger.move(case, progress)
+        job = known.get(name)
+        if job is None:
+            continue  # it has ended since
+        if job in jobs.waiting:
+            jobs.waiting.remove(job)
+            jobs.begin(job)
+        if progress is not None:
+            jobs.move(job, progress)
 
 
-def _result(reference: ObjectRef, case: GridCase) -> Outcome | Failure:
-    """Return how a run ended, were it with its machine."""
+def _result(reference: ObjectRef) -> object:
+    """Return what came of a run, or why nothing did, were it that its machine is gone."""
     try:
-        found = ray.get(reference)
+        return ray.get(reference)
     except ray.exceptions.RayError as error:
-        return Failure(case, one_line(error))
-    return Failure(case, found) if isinstance(found, str) else found
+        return one_line(error)
 
 
-def _work(case: GridCase, folder: Path, home: Queue) -> Outcome | str:
-    """Run one case somewhere on the cluster; return what came of it, or why nothing did."""
+def _work(work: Work[JobT], job: JobT, folder: Path, home: Queue) -> object:
+    """Do one job somewhere on the cluster; return what came of it, or why nothing did."""
     keep_freed_memory()
-    torch.set_num_threads(case.config.training.threads or 1)
-    home.put((case.name, None))
-    there = ProgressSender(lambda progress: home.put((case.name, progress)))
+    torch.set_num_threads(job.config.training.threads or 1)
+    home.put((job.name, None))
+    there = ProgressSender(lambda progress: home.put((job.name, progress)))
     try:
-        return run_case(case, folder, there)
+        return work(job, folder, there)
     except FAILURES as error:
         return one_line(error)

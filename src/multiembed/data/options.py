@@ -67,8 +67,8 @@ class PrepareOptions(ReadOptions):
     vocabulary: Literal["train", "all"] = "train"
     """Rows whose values are counted: the training split, or all rows as in the paper."""
     numeric_rule: Literal["log", "quantiles", "as_is"] = "log"
-    """How numbers become categories: the paper's rule, 32 buckets of equal counts, or every number
-    its own."""
+    """How numbers become categories: the paper's rule, 32 buckets of equal counts (no value fills
+    more than one), or every number its own."""
     numeric_embedding: Annotated[
         dict[str, NumericKind], Flag("--numeric-embedding", "[FIELD=]linear|plr|soft", bare="*")
     ] = Limited(default={})

@@ -2,7 +2,6 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from multiembed.experiments.analysis.statistics import Interval, paired_auc_diff
 from multiembed.experiments.grid.outcome import experiment_in
 from multiembed.runs.evaluation import defined
 from multiembed.runs.run import Run
-from multiembed.training.progress import Observer
+from multiembed.training.progress import StageObserver
 from multiembed.training.start import train
 
 TITLE = "Embedding collapse on flight records"
@@ -27,17 +26,6 @@ MODELS = {
     "single 4x": ModelConfig(architecture="dcnv2", size=4, scaling="single"),
     "multi 4x": ModelConfig(architecture="dcnv2", size=4, scaling="multi"),
 }
-
-
-@runtime_checkable
-class DemoObserver(Observer, Protocol):
-    """Whoever watches the demo and its trainings."""
-
-    def announce(self, name: str) -> None:
-        """Hear which model comes next."""
-
-    def advance(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """Hear of the preparation under way."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +51,7 @@ class DemoResult:
     report: Path
 
 
-def run_demo(folder: Path, observer: DemoObserver) -> DemoResult:
+def run_demo(folder: Path, observer: StageObserver) -> DemoResult:
     """Prepare, train, evaluate, diagnose and compare; what an earlier demo finished is reused.
 
     Raises:
@@ -73,7 +61,7 @@ def run_demo(folder: Path, observer: DemoObserver) -> DemoResult:
         return _run_demo(folder, observer)
 
 
-def _run_demo(folder: Path, observer: DemoObserver) -> DemoResult:
+def _run_demo(folder: Path, observer: StageObserver) -> DemoResult:
     if not (folder / "dataset").exists():
         options = PrepareOptions(format="flights")
         prepare("flights", folder / "dataset", options, progress=observer.advance)
@@ -94,7 +82,7 @@ def _run_demo(folder: Path, observer: DemoObserver) -> DemoResult:
     return DemoResult(rows, _findings(rows, gain), report)
 
 
-def _trained(name: str, dataset: Dataset, folder: Path, observer: DemoObserver) -> Run:
+def _trained(name: str, dataset: Dataset, folder: Path, observer: StageObserver) -> Run:
     observer.announce(name)
     config = RunConfig(model=MODELS[name])
     run = folder / name.replace(" ", "_")

@@ -19,6 +19,9 @@ from multiembed.base.validation import checked
 SMALLEST = 1e-7
 """Probabilities are kept this far from 0 and 1 before their logits are taken."""
 
+CALIBRATED_FROM, CALIBRATED_TO = 0.97, 1.03
+"""What is predicted over what is observed, where a run that may calibrate itself does not."""
+
 Method = Literal["isotonic", "platt"]
 
 
@@ -59,6 +62,43 @@ class Calibration(BaseModel):
     def save(self, file: Path) -> None:
         """Write it, whole or not at all."""
         write_text(file, self.model_dump_json(indent=1) + "\n")
+
+
+class SelfCalibrated(BaseModel):
+    """What became of a run that was to calibrate itself when its training ended."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    ratio: float
+    """What was predicted on validation over what was observed."""
+    method: Method | None
+    """`None` where nothing was fitted."""
+    after: float
+    """The ratio afterwards."""
+
+    @property
+    def words(self) -> str:
+        """The same in a line."""
+        lead = f"predicted {self.ratio:.2f} times what was observed on validation"
+        if self.method is None:
+            return f"{lead}: not calibrated, since it is from {CALIBRATED_FROM} to {CALIBRATED_TO}"
+        return f"{lead}: calibrated by {self.method}, now {self.after:.2f}"
+
+
+def read_self_calibrated(summary: Path) -> SelfCalibrated | None:
+    """Read what a run's summary says of its own calibration, if it says something.
+
+    Raises:
+        DataError: If it says anything else.
+    """
+    content = read_json_file(summary) if summary.exists() else None
+    found = content.get("calibration") if isinstance(content, dict) else None
+    if found is None:
+        return None
+    try:
+        return checked(SelfCalibrated, found if isinstance(found, dict) else {}, at="calibration.")
+    except ConfigError as error:
+        raise DataError(f"{summary} must be a run's summary, got: {error}") from None
 
 
 def weights_name(state: Mapping[str, object]) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 from multiembed.base.errors import ConfigError, DataError
 from multiembed.base.files import new_folder
 from multiembed.models.embedding import EmbeddingSets
+from multiembed.runs.calibrate import calibrate
 from multiembed.runs.directory import RunDirectory, save_tensors
 from multiembed.runs.run import Run, load_run
 from multiembed.spectra.spectrum import principal_directions
@@ -99,7 +100,10 @@ def compress_run(path: Path | str, out: Path | str, *, keep: float = 0.99) -> Co
     fields, tables = factor(run.model.embedding, names, keep=keep)
     with new_folder(Path(out)) as folder:
         _write(run, tables, counts, folder)
-        after = load_run(folder).evaluate("test")
+        compressed = load_run(folder)
+        if run.calibration is not None:
+            calibrate(compressed, run.calibration.method)
+        after = compressed.evaluate("test")
         compression = Compression(keep=keep, fields=fields, before=before, after=after)
         RunDirectory(folder).write_summary({"compressed_from": str(path), **asdict(compression)})
     return compression

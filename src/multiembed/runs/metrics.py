@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Float64, Int, Shaped
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -93,18 +93,26 @@ def auc(labels: _Labels, scores: _Scores, weights: _Weights = None) -> float:
 def log_loss(labels: _Labels, probabilities: _Scores, weights: _Weights = None) -> float:
     """Return the mean binary cross-entropy in nats, of rows that count `weights`.
 
-    Probabilities are kept half a float32 step away from 0 and 1, so that one certain and wrong
-    row costs about 17 nats instead of infinity.
-
     Raises:
         DataError: If there is no row, or a probability is NaN or outside 0 to 1.
     """
     _check(labels, probabilities, weights)
+    return _mean(row_losses(labels, probabilities), weights)
+
+
+def row_losses(labels: _Labels, probabilities: _Scores) -> Float64[np.ndarray, " rows"]:
+    """Return the binary cross-entropy of every row, in nats, as `log_loss` has their mean.
+
+    Probabilities are kept half a float32 step away from 0 and 1, so that one certain and wrong
+    row costs about 17 nats instead of infinity.
+
+    Raises:
+        DataError: If a probability is outside 0 to 1.
+    """
     _check_range(probabilities)
     margin = float(np.finfo(np.float32).eps) / 2
     clipped = np.clip(probabilities.astype(np.float64), margin, 1 - margin)
-    of_label = np.where(labels.astype(bool), clipped, 1 - clipped)
-    return _mean(-np.log(of_label), weights)
+    return -np.log(np.where(labels.astype(bool), clipped, 1 - clipped))
 
 
 def normalized_entropy(labels: _Labels, probabilities: _Scores, weights: _Weights = None) -> float:

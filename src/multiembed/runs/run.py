@@ -114,12 +114,17 @@ class Run:
         """One record per evaluation of the training."""
         return self.directory.read_metrics()
 
-    def dataset(self) -> Dataset:
-        """Open the dataset that the run was trained on.
+    def dataset(self, other: Dataset | None = None) -> Dataset:
+        """Open the dataset that the run was trained on, or return another one of its fields.
 
         Raises:
-            DataError: If it is no longer where it was, or another one is there.
+            DataError: If it is no longer where it was, another one is there, or the other one has
+                other fields.
         """
+        if other is not None:
+            if not other.schema.is_of(self.schema, rows=False):
+                raise DataError(f"{other.path} must have the fields of the run, got others")
+            return other
         if self.config.dataset is None:
             raise DataError(f"{self.path} must name its dataset in config.toml, got none")
         dataset = open_dataset(self.config.dataset)
@@ -193,34 +198,42 @@ class Run:
         """
         return read_calibration(self.directory.calibration, weights_name(self.best_state))
 
+    def applied(self, calibrated: bool | None) -> Calibration | None:
+        """Return the calibration with which quality is measured, see `score`.
+
+        Raises:
+            DataError: If the run is to be calibrated and is not.
+        """
+        own = calibrated is None and self.config.training.calibration != "none"
+        calibration = self.calibration if calibrated or own else None
+        if calibrated and calibration is None:
+            raise DataError(f"{self.path} must be calibrated first, got a run that is not")
+        return calibration
+
     def score(
-        self, split: str = "test", *, dataset: Dataset | None = None, calibrated: bool = False
+        self, split: str = "test", *, dataset: Dataset | None = None, calibrated: bool | None = None
     ) -> Scores:
         """Return labels and probabilities of all rows of a split.
 
         Args:
             split: `train`, `valid` or `test`.
             dataset: Other rows, of the same vocabularies, in place of the run's own.
-            calibrated: Whether the run's calibration is applied.
+            calibrated: Whether the run's calibration is applied; if not said, one that its training
+                asked for is.
 
         Raises:
             DataError: If there is no such split, the dataset is another one, or the run is to be
                 calibrated and is not.
         """
-        if dataset is None:
-            dataset = self.dataset()
-        elif not dataset.schema.is_of(self.schema, rows=False):
-            raise DataError(f"{dataset.path} must have the fields of the run, got others")
+        dataset = self.dataset(dataset)
         rows = dataset.split(split)
         rate = self.config.training.negative_rate
         batches = rows.batches(EVALUATION_BATCH)
         with using_kernels(self.config.training.kernels):
             labels, probabilities = predict_batches(self.model, batches, negative_rate=rate)
         _check_numbers(probabilities, self.directory.best)
-        if calibrated:
-            calibration = self.calibration
-            if calibration is None:
-                raise DataError(f"{self.path} must be calibrated first, got a run that is not")
+        calibration = self.applied(calibrated)
+        if calibration is not None:
             probabilities = calibration.apply(probabilities)
         return Scores(dataset, split, labels, probabilities, rows.weights)
 
@@ -230,7 +243,7 @@ class Run:
         *,
         dataset: Dataset | None = None,
         group: str | None = None,
-        calibrated: bool = False,
+        calibrated: bool | None = None,
     ) -> dict[str, float | None]:
         """Return the quality on a split; with `group`, also the AUC within that column's values.
 
@@ -240,7 +253,8 @@ class Run:
             split: `train`, `valid` or `test`.
             dataset: Other rows, of the same vocabularies, in place of the run's own.
             group: Name of a field of one value per row, or of a column that `prepare` kept.
-            calibrated: Whether the run's calibration is applied.
+            calibrated: Whether the run's calibration is applied; if not said, one that its training
+                asked for is.
 
         Raises:
             DataError: If the split or the field does not exist, the dataset is another one, or
@@ -254,7 +268,7 @@ class Run:
         split: str = "test",
         *,
         dataset: Dataset | None = None,
-        calibrated: bool = False,
+        calibrated: bool | None = None,
     ) -> tuple[GroupDrift, ...]:
         """Return the quality within each value of a column, such as a day, and what drifted there.
 
@@ -262,7 +276,8 @@ class Run:
             column: A field of one value per row, or a column that `prepare` kept.
             split: `train`, `valid` or `test`.
             dataset: Other rows, of the same vocabularies, in place of the run's own.
-            calibrated: Whether the run's calibration is applied.
+            calibrated: Whether the run's calibration is applied; if not said, one that its training
+                asked for is.
 
         Raises:
             DataError: As `evaluate`, or if the column has too many values.

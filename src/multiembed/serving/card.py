@@ -12,6 +12,7 @@ from multiembed.base.markdown import code, code_cell, plain_text
 from multiembed.data.store.schema import Field, Schema
 from multiembed.diagnosis.diagnose import diagnose
 from multiembed.models.vector_settings import Pretrained
+from multiembed.runs.calibration import read_self_calibrated
 from multiembed.runs.run import Run
 from multiembed.serving.raw_rows import rows_of
 
@@ -117,13 +118,16 @@ def _protocol(run: Run) -> str:
     measure = "validation AUC" if training.best_by == "auc" else "validation log loss"
     epochs = "1 epoch" if training.max_epochs == 1 else f"{training.max_epochs} epochs"
     stop = f"until {training.patience} evaluations in a row brought no better {measure}"
+    made_from = run.config.recipe
+    recipe = f"Recipe {made_from}, with what was given in its place: " if made_from else ""
     return "\n".join(
         [
             "## Protocol",
             "",
-            f"Adam, learning rate {training.learning_rate:g}, batches of {training.batch_size:,}, "
-            f"seed {training.seed}; at most {epochs}, {stop}. The weights are "
-            f"those of step {best.get('step', 0):,}, epoch {best.get('epoch', 0)}. Everything that "
+            f"{recipe}Adam, learning rate {training.learning_rate:g}, batches of "
+            f"{training.batch_size:,}, seed {training.seed}; at most {epochs}, {stop}. "
+            f"The weights are those of step {best.get('step', 0):,}, "
+            f"epoch {best.get('epoch', 0)}. Everything that "
             "decided the run is in `config.toml`.",
         ]
     )
@@ -142,7 +146,9 @@ def _quality(run: Run) -> str:
         for name, words in MEASURES_SHOWN.items()
     ]
     table = ["| measure | validation | test |", "| --- | ---: | ---: |", *rows]
-    return "\n".join(["## Quality", "", *table]) + note
+    found = read_self_calibrated(run.directory.summary)
+    said = [] if found is None else [f"The model {found.words}.", ""]
+    return "\n".join(["## Quality", "", *said, *table]) + note
 
 
 def _collapse(run: Run) -> str:

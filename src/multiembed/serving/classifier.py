@@ -121,6 +121,7 @@ class ClickClassifier:
         tally.add(table.rows, encoded.ids)
         warn_of(tally.fields, stacklevel=2)
         positive = predict_ids(self._model, *encoded, negative_rate=self._negative_rate)
+        positive = positive if self._calibration is None else self._calibration.apply(positive)
         return np.stack([1 - positive, positive], axis=1).astype(np.float64)
 
     def predict(self, X: object) -> Shaped[np.ndarray, " rows"]:
@@ -191,7 +192,7 @@ class ClickClassifier:
         return checked(PrepareOptions, {"format": "table", **rules})
 
     def _keep(self, run: Run, table: FeatureTable) -> None:
-        self._model = run.model
+        self._model, self._calibration = run.model, run.calibration
         self._trained = run.schema, run.vocabularies
         self._negative_rate = run.config.training.negative_rate
         self.n_features_in_ = table.rows.width

@@ -49,6 +49,17 @@ class Observer(Protocol):
         """Hear of something that may need a look; training goes on."""
 
 
+@runtime_checkable
+class StageObserver(Observer, Protocol):
+    """Whoever watches several trainings, and work that is none."""
+
+    def announce(self, name: str) -> None:
+        """Hear which model comes next."""
+
+    def advance(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Hear how much of a stage is done."""
+
+
 @dataclass
 class TrainingState:
     """Everything beside tensors that a resumed training goes on from."""

@@ -1,5 +1,6 @@
 """What is put in order before a model is measured: what no step of the training has settled."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -33,6 +34,17 @@ def settle_other(embedding: EmbeddingSets, row_counts: Int[np.ndarray, " rows"])
     of_tables = zip(embedding.blocks(), embedding.tables(), counts, strict=True)
     for block, rows, of_table in of_tables:  # pretrained vectors add nothing to *other*
         block[0] = row_of_other(rows, of_table)
+
+
+@torch.no_grad()
+def begin_at(model: ClickModel, rate: float) -> None:
+    """Let a model whose weights were just drawn predict `rate`: its logit is the head's bias.
+
+    Otherwise the first steps, of rare positives hundreds, bring all predictions down from a half.
+    """
+    biases = [part for name, part in model.head.named_parameters() if name.endswith("bias")]
+    last = [part for part in biases if part.numel() == 1][-1]
+    last.fill_(math.log(rate / (1 - rate)))
 
 
 def table_counts(

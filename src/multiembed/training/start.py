@@ -14,6 +14,7 @@ from multiembed.data.store.schema import Schema
 from multiembed.kernels.setting import using_kernels
 from multiembed.runs.building import check_trainable
 from multiembed.runs.directory import RunDirectory
+from multiembed.runs.recipe import RECIPES, recipe
 from multiembed.runs.run import Run, check_dataset
 from multiembed.training.predecessor import Predecessor, read_predecessor
 from multiembed.training.progress import Observer
@@ -48,7 +49,7 @@ def train(
         [1, 2]
 
     Args:
-        config: What to train and how; None takes that of the run to resume or to start from.
+        config: What to train and how; None: as the run to resume or start from, else a recipe.
         dataset: An encoded dataset, if `config` does not name it.
         run: Directory to write.
         start_from: A finished run to begin with, whose vocabulary the dataset's grew out of.
@@ -94,13 +95,16 @@ def _start(earlier: Run | Path | str | None, *, moments: bool) -> StartConfig | 
 
 
 def _beginning(
-    config: RunConfig | None, start: StartConfig | None, directory: RunDirectory
+    config: RunConfig | None, start: StartConfig | None, dataset: Dataset | Path | str | None
 ) -> RunConfig:
     """Return a configuration that names the run to start from; by default it is that run's own."""
-    if config is None:
-        if start is None:
-            raise ConfigError(f"{directory.path} must hold a run to resume, got none")
+    if config is None and start is not None:
         config = read_config(RunDirectory(start.run).config)
+    elif config is None:
+        if dataset is None:
+            raise ConfigError("dataset must be given, got none")
+        of = dataset if isinstance(dataset, Dataset) else open_dataset(Path(dataset))
+        config = recipe(RECIPES[0], of)
     start = start or config.start
     if start is not None:
         start = start.model_copy(update={"run": str(Path(start.run).resolve())})
@@ -119,7 +123,9 @@ def _settle_config(
     of_run = read_config(directory.config) if resume and directory.config.exists() else None
     if config is None and of_run is not None and start in (None, of_run.start):
         return of_run
-    config = _beginning(config or of_run, start, directory)
+    if resume and config is None and of_run is None and start is None:
+        raise ConfigError(f"{directory.path} must hold a run to resume, got none")
+    config = _beginning(config or of_run, start, dataset)
     if dataset is not None:
         path = dataset.path if isinstance(dataset, Dataset) else Path(dataset)
         config = config.model_copy(update={"dataset": str(path.resolve())})

@@ -19,6 +19,7 @@ from multiembed.data.store.schema import FieldSizes
 from multiembed.data.store.shards import Batch
 from multiembed.models.layers import SetBatchNorm
 from multiembed.runs.building import build_model
+from multiembed.runs.calibrate import self_calibrate
 from multiembed.runs.directory import (
     RunDirectory,
     load_tensors,
@@ -28,6 +29,7 @@ from multiembed.runs.directory import (
 )
 from multiembed.runs.evaluation import quality
 from multiembed.runs.metrics import ReliabilityBin, expected_calibration_error, reliability_curve
+from multiembed.runs.run import Run
 from multiembed.runs.scoring import EVALUATION_BATCH, predict_batches
 from multiembed.training.monitor import Monitor, Observation
 from multiembed.training.predecessor import Predecessor
@@ -39,7 +41,7 @@ from multiembed.training.progress import (
     is_better,
 )
 from multiembed.training.row_counts import count_rows
-from multiembed.training.settling import other_settled, settle_norms, spare_dropout
+from multiembed.training.settling import begin_at, other_settled, settle_norms, spare_dropout
 from multiembed.training.step import ResidentBatch, TrainingStep, check_precision, resident
 from multiembed.training.trackers import Tracking
 from multiembed.training.vector_matching import FieldVectors
@@ -104,6 +106,8 @@ class Trainer:
         self.model = build_model(self.config, *sizes)
         for place, of in vectors.items():
             self.model.embedding.fill_vectors(place, of.places, of.vectors)
+        if self.training.from_base_rate:
+            begin_at(self.model, self.train_split.base_rate(self.training.negative_rate))
         self.model.to(self.device)
         spare_dropout(self.model, sizes.cardinalities, self.row_counts)
         mean = self.train_split.mean_weight
@@ -119,7 +123,8 @@ class Trainer:
                 self._train()
             finally:
                 self.tracking.finish()
-        self._finish()
+        if not self.directory.summary.exists():  # what was calibrated since then stays
+            self._finish()
 
     def _train(self) -> None:
         started = time.monotonic() - self.state.seconds
@@ -299,7 +304,11 @@ class Trainer:
         self.directory.write_metrics(self.state.records)
 
     def _finish(self) -> None:
-        state = self.state
+        """Calibrate the best model, if asked to; the summary, written last, ends the run."""
+        state, calibrated = self.state, dict[str, object]()
+        if self.training.calibration != "none":
+            best = Run(self.directory.path, model=self.model)
+            calibrated["calibration"] = self_calibrate(best).model_dump()
         self.directory.write_summary(
             {
                 "best_step": state.best_step,
@@ -312,5 +321,6 @@ class Trainer:
                 "torch": torch.__version__,
                 "device": self.device.type,
                 "threads": torch.get_num_threads(),
+                **calibrated,
             }
         )

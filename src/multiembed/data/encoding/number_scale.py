@@ -20,6 +20,32 @@ _DIGITS = 6
 """Of a level behind the point: float32 has seven in all."""
 
 
+QUANTILES = 32
+"""Into which the rows are cut by their numbers; a value is not more than one of them."""
+
+
+def evened(counts: pl.DataFrame) -> pl.DataFrame:
+    """Return counts by ascending `value`, none of which is more than a part of their sum.
+
+    Of a column that is mostly zero, the other numbers then have their places among themselves:
+    nothing is told by cutting one value twice. Missing values are left out.
+
+    Args:
+        counts: Columns `value`, a number or null, and `count`.
+    """
+    present = counts.drop_nulls().group_by("value").agg(pl.col("count").sum()).sort("value")
+    if not present.height:
+        return present
+    falling = np.sort(present["count"].to_numpy().astype(np.float64))[::-1]
+    # With the `capped` largest cut down to it, the most is a part of all: the rest has the others.
+    capped = np.arange(min(QUANTILES, len(falling)))
+    rest = falling.sum() - np.concatenate([[0.0], np.cumsum(falling)])[capped]
+    most = rest / (QUANTILES - capped)
+    fits = np.flatnonzero(falling[capped] <= most)
+    cap = most[fits[0]] if len(fits) else falling[-1]
+    return present.with_columns(pl.col("count").cast(pl.Float64).clip(upper_bound=cap))
+
+
 def scaled(number: NumberScale, counts: pl.DataFrame) -> NumberScale:
     """Return the scale with its points.
 
@@ -30,7 +56,7 @@ def scaled(number: NumberScale, counts: pl.DataFrame) -> NumberScale:
         number: Says how the field is embedded.
         counts: Columns `value`, a number or null, and `count`, of the rows that train.
     """
-    present = counts.drop_nulls().group_by("value").agg(pl.col("count").sum()).sort("value")
+    present = evened(counts)
     if not present.height:
         return number.model_copy(update={"values": (0.0,), "levels": (0.0,)})
     values, rows = present["value"].to_numpy(), present["count"].to_numpy()

@@ -23,6 +23,7 @@ from multiembed.data.encoding.canonical import (
     number_of,
 )
 from multiembed.data.encoding.moments import read_part
+from multiembed.data.encoding.number_scale import QUANTILES, evened
 from multiembed.data.encoding.typed import (
     about_column,
     as_text,
@@ -32,8 +33,7 @@ from multiembed.data.encoding.typed import (
 )
 from multiembed.data.store.schema import Dress, Field, NumericRule
 
-QUANTILES = 32
-QUANTILE_DIGITS = 4
+QUANTILE_DIGITS = 6
 """Significant digits kept before quantiles are taken, so that counting them needs little memory."""
 NO_VALUE = -1
 """Stands in the slots behind the last value of a cell."""
@@ -198,10 +198,10 @@ def read_labels(
 
 def cut_quantiles(counts: pl.DataFrame) -> tuple[NumericRule, pl.DataFrame]:
     """Turn counts of rounded numbers into the edges of the buckets, and counts of buckets."""
-    present = counts.drop_nulls().sort("value")
+    present = evened(counts)
     before = (present["count"].cum_sum() - present["count"]).to_numpy()
-    targets = int(present["count"].sum()) * np.arange(1, QUANTILES) / QUANTILES
-    places = np.unique(np.searchsorted(before, targets))
+    targets = float(present["count"].sum()) * np.arange(1, QUANTILES) / QUANTILES
+    places = np.unique(np.searchsorted(before, targets * (1 - 1e-9)))
     edges = present["value"].gather(places[places < len(before)]).to_list()
     buckets = counts.select(_quantile("value", pl.col("value"), edges), "count")
     rule = NumericRule(rule="quantiles", edges=tuple(edges))

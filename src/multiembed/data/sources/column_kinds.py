@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from datetime import time
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -18,6 +19,7 @@ from multiembed.data.encoding.canonical import (
     NO_NUMBER,
     number_of,
 )
+from multiembed.data.encoding.moments import read_moments
 from multiembed.data.encoding.typed import LARGEST_WHOLE, canonical, settled
 from multiembed.data.encoding.values import read_numbers
 from multiembed.data.sources.read_options import ReadOptions
@@ -61,8 +63,12 @@ ONE_WORD = re.compile(
 )
 """An identifier in one word, such as userid; paid, bid, grid, humid and valid are none."""
 ALONE = re.compile(
-    "user|item|movie|song|product|customer|client|advertiser|campaign|creative|store"
+    "ad|adgroup|advertiser|airline|airport|app|artist|author|brand|browser|campaign|carrier|"
+    "category|channel|city|client|country|county|creative|customer|device|district|domain|genre|"
+    "item|manufacturer|merchant|movie|os|product|publisher|region|seller|shop|site|song|state|"
+    "store|subcategory|supplier|user|vendor"
 )
+"""Things whose numbers, in a column of their name alone, are codes."""
 
 
 class _Look(NamedTuple):
@@ -95,28 +101,32 @@ def tell_columns(rows: pl.DataFrame, label: str | None, options: ReadOptions) ->
     for name in rows.columns:
         if name == label or name in dropped:
             continue
-        column = rows.get_column(name)
-        listed = isinstance(column.dtype, pl.List | pl.Array)
-        column = settled(column.to_frame())[name]
-        if listed and name in (
-            *options.categorical_columns,
-            *options.numeric_columns,
-            *options.dates,
-        ):
-            raise DataError(f"column {name!r} must be multivalued, for it holds lists")
-        if name in options.dates:
-            columns += _date_columns(name, options.dates[name])
-        elif name in options.sequences or name in options.multivalued:
-            columns.append(_several(column, options, listed=listed))
-        elif name in options.categorical_columns:
-            columns.append(Column(name, "categorical", remark=_same_number(column)))
-        elif listed or (name not in options.numeric_columns and _holds_lists(column)):
-            columns.append(Column(name, "multivalued"))
-        else:
-            look = _look(column, options, wanted=name in options.numeric_columns)
-            kind = "numeric" if look.numeric else "categorical"
-            columns.append(Column(name, kind, decimal=look.decimal, remark=look.remark))
+        columns += _columns_of(rows.get_column(name), options)
     return tuple(columns)
+
+
+def _columns_of(column: pl.Series, options: ReadOptions) -> list[Column]:
+    """Return the fields that a column becomes."""
+    name, listed = column.name, isinstance(column.dtype, pl.List | pl.Array)
+    column = settled(column.to_frame())[name]
+    if listed and name in (*options.categorical_columns, *options.numeric_columns, *options.dates):
+        raise DataError(f"column {name!r} must be multivalued, for it holds lists")
+    if name in options.dates:
+        return _date_columns(name, options.dates[name])
+    if name in options.sequences or name in options.multivalued:
+        return [_several(column, options, listed=listed)]
+    if name in options.categorical_columns:
+        return [Column(name, "categorical", remark=_same_number(column))]
+    wanted = name in options.numeric_columns
+    if listed or (not wanted and _holds_lists(column)):
+        return [Column(name, "multivalued")]
+    if not wanted and _are_moments(column):
+        first, *rest = _date_columns(name, "iso")
+        remark = "moments, whose hour and weekday are read; --categorical takes them whole"
+        return [first._replace(remark=remark), *rest]
+    look = _look(column, options, wanted=wanted)
+    kind = "numeric" if look.numeric else "categorical"
+    return [Column(name, kind, decimal=look.decimal, remark=look.remark)]
 
 
 def is_identifier(name: str) -> bool:
@@ -265,6 +275,20 @@ def _holds_lists(column: pl.Series) -> bool:
     cells = column.drop_nulls().str.strip_chars(BLANKS)
     cells = cells.filter(~cells.is_in(list(MISSING)))
     return len(cells) > 0 and bool(cells.str.contains(f"^(?:{BETWEEN}|{LIST.pattern}$)").all())
+
+
+def _are_moments(column: pl.Series) -> bool:
+    """Say whether a column is of moments with a time of day, too many to be categories."""
+    if column.dtype == pl.String:
+        column = column.str.strip_chars(BLANKS)
+        column = column.filter(~column.is_in([*MISSING, *NO_NUMBER]))
+    elif not isinstance(column.dtype, pl.Datetime):
+        return False
+    distinct = column.drop_nulls().unique()
+    if len(distinct) <= CODES:
+        return False
+    moments = read_moments(distinct, "iso")
+    return not moments.has_nulls() and bool((moments.dt.time() != time()).any())
 
 
 def _several(column: pl.Series, options: ReadOptions, *, listed: bool) -> Column:

@@ -72,6 +72,11 @@ class Split:
         weights = self.weights
         return 1.0 if weights is None else float(weights.mean(dtype=np.float64))
 
+    def base_rate(self, negative_rate: float = 1.0) -> float:
+        """Share of positives, by weight, where a share `negative_rate` of the negatives is kept."""
+        share = float(np.average(self.labels, weights=self.weights))
+        return share / (share + negative_rate * (1 - share))
+
     def take(self, rows: Integer[np.ndarray, " batch"]) -> Batch:
         """Copy the rows of these numbers, in this order.
 

@@ -21,7 +21,7 @@ from multiembed.experiments.analysis.statistics import (
     JUDGED_BY,
     NO_EVIDENCE,
     PairedDifference,
-    compare,
+    compare_points,
     seeds_needed,
 )
 from multiembed.experiments.grid.outcome import Point
@@ -169,7 +169,7 @@ def _recommend(architecture: str, variant: str, points: Sequence[Point]) -> Reco
         return Recommendation(name, "stay", "none", f"{text} Stay until both have been.")
     # Chosen on validation rows, judged on test rows: the choice does not flatter the judgement.
     best = max(scaled, key=lambda point: point.spread("valid_auc").mean)
-    gain = compare(best, base)
+    gain = compare_points(best, base)
     data = _gain_of_data(own, base)
     if not (gain.is_evidence and gain.difference > 0):
         return _stay(name, best, gain, data)
@@ -205,7 +205,7 @@ def _gain_of_data(own: Sequence[Point], base: Point) -> PairedDifference | None:
     fewer = [p for p in own if p.labels.size == 1 and p.labels.share < 1.0]
     if not fewer:
         return None
-    return compare(base, max(fewer, key=lambda point: point.labels.share))
+    return compare_points(base, max(fewer, key=lambda point: point.labels.share))
 
 
 def _needed(gain: PairedDifference) -> str:
@@ -223,7 +223,7 @@ def _needed(gain: PairedDifference) -> str:
 
 
 def _against(best: Point, rival: Point) -> str:
-    return compare(best, rival).sentence(_named(best), _named(rival), measure="test AUC")
+    return compare_points(best, rival).sentence(_named(best), _named(rival), measure="test AUC")
 
 
 def _numbers(gain: PairedDifference) -> str:

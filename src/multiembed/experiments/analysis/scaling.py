@@ -10,8 +10,8 @@ from jaxtyping import Float64
 from multiembed.experiments.analysis.statistics import (
     CONFIDENCE,
     PairedDifference,
-    compare,
     compare_on_average,
+    compare_points,
     paired_difference,
     rank_correlation,
 )
@@ -201,7 +201,7 @@ def match(single: Curve, multi: Curve) -> list[Matched]:
         size = point.labels.size or 0
         if size > 1:
             other = single.at(size)
-            equal_size = None if other is None else compare(point, other)
+            equal_size = None if other is None else compare_points(point, other)
             found.append(Matched(multi.architecture, multi.variant, "size", size, equal_size))
             for cost in ("parameters", "flops"):
                 equal = _at_equal_cost(single, point, cost)
@@ -225,7 +225,7 @@ def abundance_against_gain(found: Iterable[Curve]) -> tuple[list[dict[str, objec
                 continue
             first = "first_information_abundance"
             growth = point.spread(first).mean / base.spread(first).mean
-            gain = compare(point, base).difference
+            gain = compare_points(point, base).difference
             rows.append({"model": f"{curve.name} {point.labels.size}x", "growth": growth})
             rows[-1]["gain"] = gain
     if len(rows) < 4:

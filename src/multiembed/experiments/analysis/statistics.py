@@ -198,7 +198,7 @@ def rank_correlation(
     return float(test.statistic) / scale, float(test.pvalue)
 
 
-def compare(first: Point, second: Point, measure: str = "test_auc") -> PairedDifference:
+def compare_points(first: Point, second: Point, measure: str = "test_auc") -> PairedDifference:
     """Compare two points replica by replica: the same fold, the same seed."""
     return compare_values(first, first.values(measure), second, second.values(measure))
 
@@ -257,7 +257,7 @@ def _contrast(point: Point, first: Point, measure: str) -> Contrast:
         model=replace(point.labels, variant="").point,
         variant=point.labels.variant,
         measure=JUDGED_BY[measure],
-        difference=compare(point, first, measure),
+        difference=compare_points(point, first, measure),
         first=first.spread(measure),
     )
 

@@ -19,11 +19,11 @@ from multiembed.config import RunConfig, parse_config
 from multiembed.data.store.dataset import Dataset
 from multiembed.experiments.grid.dataset_views import folds, identity, subset
 from multiembed.models.naming import Scaling
-from multiembed.runs.given_config import configured
+from multiembed.runs.given_config import configured, merged
 
 EXECUTION = ("threads", "device", "kernels")
 """Settings that say where a run is computed, not what: they are no part of its name."""
-LATER = {"precision": "float32", "best_by": "auc"}
+LATER = {"precision": "float32", "best_by": "auc", "from_base_rate": False, "calibration": "none"}
 """Settings that came later, at what they were before: a run that has this keeps its name."""
 
 
@@ -210,15 +210,3 @@ def seeded(config: RunConfig, seed: int) -> RunConfig:
     """Return the same run with another seed; what else is said need not be checked again."""
     training = config.training.model_copy(update={"seed": seed})
     return config.model_copy(update={"training": training})
-
-
-def merged(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `table` with `changes` in place of its values, section by section."""
-    result = dict(table)
-    for key, value in changes.items():
-        inner = result.get(key)
-        if isinstance(inner, Mapping) and isinstance(value, Mapping):
-            result[key] = merged(inner, value)
-        else:
-            result[key] = value
-    return result

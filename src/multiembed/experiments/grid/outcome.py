@@ -34,7 +34,9 @@ from multiembed.spectra.catalogue import Measured, mean_measures, measures_at
 from multiembed.training.progress import TrainingProgress
 
 _FILE_NAME = "outcome.json"
-REPORTS = ("results.json", "results.csv", "advice.html", "index.html", "report.html")
+REPORTS = (
+    *("results.json", "results.csv", "advice.html", "index.html", "report.html", "best.toml"),
+)
 """What is written beside runs when they have ended."""
 
 

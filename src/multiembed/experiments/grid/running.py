@@ -1,23 +1,13 @@
 """Runs the cases of an experiment that are not there yet, several at once, whatever befalls one."""
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 
-from multiembed.base.errors import InputError, WriteError
 from multiembed.base.files import make_folder
-from multiembed.base.memory import keep_freed_memory
 from multiembed.data.store.dataset import Dataset, open_dataset
 from multiembed.experiments.grid.grid import GridCase
 from multiembed.experiments.grid.outcome import (
@@ -27,20 +17,11 @@ from multiembed.experiments.grid.outcome import (
     is_finished,
     outcome_of,
 )
+from multiembed.experiments.grid.pool import Work, run_jobs
 from multiembed.models.budget import Budget
 from multiembed.runs.building import build_model
 from multiembed.training.progress import Observer, TrainingProgress
 from multiembed.training.start import train
-
-if TYPE_CHECKING:  # Windows has only the second
-    from multiprocessing.context import ForkServerContext, SpawnContext
-
-FAILURES = (InputError, MemoryError, RuntimeError)
-"""What may befall one run while others go on; torch says RuntimeError when memory runs out."""
-
-PRELOADED = [__name__, "torch._dynamo", "pandas"]
-"""Imported once, before processes fork: a run would wait seconds for them. Torch's optimizers load
-the second, pyarrow the third where it is installed."""
 
 
 @runtime_checkable
@@ -77,10 +58,7 @@ def run_cases(
     ledger = Ledger(cases, folder, observer)
     ledger.state.workers = min(workers or 1, max(1, len(cases)))
     ledger.collect_finished()
-    if workers is None:
-        _run_here(ledger)
-    else:
-        _run_in_processes(ledger, workers)
+    run_jobs(ledger, workers=workers)
     return ledger.ended_state()
 
 
@@ -97,6 +75,20 @@ class Ledger:
         self._work: dict[str, float] = {}
         self._work_done = self._seconds = 0.0
         self._datasets: dict[Path, Dataset] = {}
+
+    @property
+    def waiting(self) -> deque[GridCase]:
+        """The runs that have not begun."""
+        return self.state.waiting
+
+    @property
+    def work(self) -> Work[GridCase]:
+        """What brings one to its end."""
+        return run_case
+
+    def run(self, case: GridCase, observer: Observer) -> Outcome:
+        """Bring one to its end in this process."""
+        return run_case(case, self.folder, observer, dataset=self.dataset(case))
 
     def dataset(self, case: GridCase) -> Dataset:
         """Return the dataset of a case; each is opened once."""
@@ -151,16 +143,17 @@ class Ledger:
         if self.observer is not None:
             self.observer.moved(self.state)
 
-    def end(self, case: GridCase, result: Outcome | Failure) -> None:
-        """Note how a run ended."""
+    def end(self, case: GridCase, result: Outcome | str) -> None:
+        """Note how a run ended: in words, if it could not be finished."""
+        ended = Failure(case, result) if isinstance(result, str) else result
         self.state.running.pop(case.name, None)
         self.state.work_left -= self._work[case.name]
-        if isinstance(result, Failure):
-            self.state.failed.append(result)
+        if isinstance(ended, Failure):
+            self.state.failed.append(ended)
         else:
-            self._done(case, result)
+            self._done(case, ended)
         if self.observer is not None:
-            self.observer.ended(self.state, case, result)
+            self.observer.ended(self.state, case, ended)
 
     def ended_state(self) -> GridState:
         """Return the state with all runs in the order that was asked for, whichever ended first."""
@@ -204,133 +197,3 @@ def run_case(
     if not is_finished(path):
         train(case.config, dataset=dataset, run=path, resume=True, observer=observer)
     return outcome_of(path, dataset)
-
-
-@dataclass(frozen=True)
-class ProgressSender:
-    """Sends the progress of a run to whoever keeps the ledger."""
-
-    send: Callable[[TrainingProgress], object]
-
-    def stepped(self, progress: TrainingProgress) -> None:
-        """Send it on."""
-        self.send(progress)
-
-    def evaluated(self, record: Mapping[str, int | float]) -> None:
-        """Say nothing: the end of a run says it all."""
-
-    def warned(self, message: str) -> None:
-        """Say nothing: the run keeps its warnings."""
-
-
-def _run_here(ledger: Ledger) -> None:
-    while ledger.state.waiting:
-        case = ledger.state.waiting.popleft()
-        ledger.begin(case)
-        try:
-            here, dataset = ProgressSender(partial(ledger.move, case)), ledger.dataset(case)
-            ledger.end(case, run_case(case, ledger.folder, here, dataset=dataset))
-        except WriteError:
-            raise  # nor could any other run be written
-        except FAILURES as error:
-            ledger.end(case, Failure(case, one_line(error)))
-
-
-def _run_in_processes(ledger: Ledger, workers: int) -> None:
-    """Keep `workers` processes busy, each with one run: its memory ends with it."""
-    running: dict[Connection, tuple[GridCase, BaseProcess]] = {}
-    free = deque(range(workers))
-    slots: dict[str, int] = {}
-    try:
-        while ledger.state.waiting or running:
-            while ledger.state.waiting and free:
-                case = ledger.state.waiting.popleft()
-                slots[case.name] = free.popleft()
-                connection, process = _start(case, ledger.folder, workers, slots[case.name])
-                running[connection] = case, process
-                ledger.begin(case)
-            for connection in _ready(running):
-                case, process = running[connection]
-                result = _heard(connection, case, process)
-                if isinstance(result, TrainingProgress):
-                    ledger.move(case, result)
-                    continue
-                del running[connection]
-                free.append(slots.pop(case.name))
-                ledger.end(case, result)
-    finally:
-        for _, process in running.values():
-            process.terminate()
-            process.join()
-
-
-def _ready(running: Mapping[Connection, object]) -> Iterator[Connection]:
-    return (one for one in wait(list(running)) if isinstance(one, Connection))
-
-
-def _heard(
-    connection: Connection, case: GridCase, process: BaseProcess
-) -> TrainingProgress | Outcome | Failure:
-    """Return what a process sent; its last word is how the run ended."""
-    try:
-        message = connection.recv()
-    except EOFError:
-        process.join()
-        return Failure(case, f"its process ended with exit code {process.exitcode}")
-    if isinstance(message, TrainingProgress):
-        return message
-    if isinstance(message, WriteError):
-        raise message  # nor could any other run be written
-    connection.close()
-    process.join()
-    return Failure(case, message) if isinstance(message, str) else message
-
-
-def _processes() -> "ForkServerContext | SpawnContext":
-    """Return how processes are made: forked from one that has all imports, where that can be."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    return context
-
-
-def _start(case: GridCase, folder: Path, workers: int, slot: int) -> tuple[Connection, BaseProcess]:
-    context = _processes()
-    ours, theirs = context.Pipe(duplex=False)
-    threads = max(1, torch.get_num_threads() // workers)
-    process = context.Process(
-        target=_work, args=(case, folder, theirs, threads, slot), name=case.name, daemon=True
-    )
-    process.start()
-    theirs.close()
-    return ours, process
-
-
-def _work(case: GridCase, folder: Path, home: Connection, threads: int, slot: int) -> None:
-    """Run one case in a process of its own and send home how it ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # home decides what an interrupt ends
-    threading.Thread(target=_end_with_home, daemon=True).start()
-    keep_freed_memory()
-    torch.set_num_threads(threads)
-    if torch.cuda.is_available():
-        torch.cuda.set_device(slot % torch.cuda.device_count())
-    try:
-        home.send(run_case(case, folder, ProgressSender(home.send)))
-    except WriteError as error:
-        home.send(error)
-    except FAILURES as error:
-        home.send(one_line(error))
-
-
-def _end_with_home() -> None:
-    """End this process when the one that started it is gone: its runs may begin again any time."""
-    home = multiprocessing.parent_process()
-    assert home is not None
-    home.join()
-    os._exit(1)
-
-
-def one_line(error: BaseException) -> str:
-    """Return what an error says, or its name where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 from multiembed.experiments.analysis.scaling import averages, curves, printed_average
-from multiembed.experiments.analysis.statistics import compare
+from multiembed.experiments.analysis.statistics import compare_points
 from multiembed.experiments.grid.grid import GridCase, RunLabels
 from multiembed.experiments.grid.outcome import Point
 from multiembed.experiments.paper.study import (
@@ -250,7 +250,7 @@ def _gains(points: Sequence[Point]) -> list[str]:
         by_name[curve.architecture, curve.variant, curve.scaling] = last
         if last is not curve.points[0] and curve.sizes[0] == 1:
             name = f"{curve.name} {curve.sizes[-1]}x"
-            findings.append(compare(last, curve.points[0]).sentence(name, "its base"))
+            findings.append(compare_points(last, curve.points[0]).sentence(name, "its base"))
     findings += _single_against_multi(by_name)
     return findings
 
@@ -262,7 +262,7 @@ def _single_against_multi(last: Mapping[tuple[str, str, str], Point]) -> list[st
         if scaling == "multi" and single is not None and single.labels.size == point.labels.size:
             name = f"{architecture} {variant}".rstrip()
             rival = f"single, {point.labels.size}x"
-            found.append(compare(point, single).sentence(f"{name} multi", rival))
+            found.append(compare_points(point, single).sentence(f"{name} multi", rival))
     return found
 
 

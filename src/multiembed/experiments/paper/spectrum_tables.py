@@ -10,7 +10,7 @@ from multiembed.base.errors import ConfigError
 from multiembed.diagnosis.diagnose import Diagnosis
 from multiembed.diagnosis.field import FieldDiagnosis
 from multiembed.diagnosis.readers.checkpoint import read_checkpoint
-from multiembed.experiments.analysis.statistics import compare
+from multiembed.experiments.analysis.statistics import compare_points
 from multiembed.experiments.grid.grid import GridCase
 from multiembed.experiments.grid.outcome import Point, spread
 from multiembed.experiments.paper.quality_tables import (
@@ -256,7 +256,7 @@ def compare_fields(
     auc = auc_analysis(study, published_of=published_of)
     series = [abundance_series(name, rows) for name, rows in found.items()]
     differences = [
-        compare(point, base, OVER_RANDOM).sentence(
+        compare_points(point, base, OVER_RANDOM).sentence(
             name, first, measure="abundance over a random table's"
         )
         for name, point in others

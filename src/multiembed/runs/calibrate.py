@@ -6,9 +6,22 @@ from jaxtyping import Float, Int
 from scipy.special import expit, logit
 
 from multiembed.base.errors import DataError
-from multiembed.runs.calibration import SMALLEST, Calibration, Method, weights_name
+from multiembed.runs.calibration import (
+    CALIBRATED_FROM,
+    CALIBRATED_TO,
+    SMALLEST,
+    Calibration,
+    Method,
+    SelfCalibrated,
+    weights_name,
+)
+from multiembed.runs.evaluation import Scores
+from multiembed.runs.metrics import calibration_ratio
 from multiembed.runs.run import Run
 
+FOR_SLOPE, FOR_ISOTONIC = 20, 10_000
+"""Rows of the rarer class: below, a slope that is fitted errs by more than none; from the second,
+any rising function may err less than a line on the logit (results/calibration_methods_*.md)."""
 NARROWEST = 0.01
 """Of the logit: a hundredth of the odds."""
 
@@ -38,11 +51,33 @@ def calibrate(run: Run, method: Method = "isotonic", *, split: str = "valid") ->
     Raises:
         DataError: If the dataset is not there, or the rows are of one class.
     """
-    scores = run.score(split)
+    return _fitted(run, method, run.score(split, calibrated=False))
+
+
+def self_calibrate(run: Run) -> SelfCalibrated:
+    """Calibrate a run as its training says, and return what came of it.
+
+    Raises:
+        DataError: As `calibrate`.
+    """
+    setting, ratio = run.config.training.calibration, float(run.best_state["calibration_ratio"])
+    if setting == "none" or (setting == "auto" and CALIBRATED_FROM <= ratio <= CALIBRATED_TO):
+        return SelfCalibrated(ratio=ratio, method=None, after=ratio)
+    scores = run.score("valid", calibrated=False)
+    many = _rarer(scores.labels) >= FOR_ISOTONIC
+    method = setting if setting != "auto" else "isotonic" if many else "platt"
+    after = _fitted(run, method, scores).apply(scores.probabilities)
+    after = calibration_ratio(scores.labels, after, scores.weights)
+    return SelfCalibrated(ratio=ratio, method=method, after=after)
+
+
+def _fitted(run: Run, method: Method, scores: Scores) -> Calibration:
+    """Fit a calibration to scored rows and keep it in the run."""
     positives, rows = int(scores.labels.sum()), len(scores.labels)
     if not 0 < positives < rows:
         raise DataError(
-            f"split {split} must hold rows of both classes, got {positives} positives in {rows}"
+            f"split {scores.split} must hold rows of both classes, got {positives} positives in "
+            f"{rows}"
         )
     name = weights_name(run.best_state)
     fit = {"isotonic": fit_isotonic, "platt": fit_platt}[method]
@@ -85,20 +120,47 @@ def fit_platt(
     weights: str,
     row_weights: Float[np.ndarray, " rows"] | None = None,
 ) -> Calibration:
-    """Fit slope and intercept of the logit by maximum likelihood (Platt, 1999)."""
-    p = np.clip(probabilities.astype(np.float64), SMALLEST, 1 - SMALLEST)
+    """Fit slope and intercept of the logit by maximum likelihood (Platt, 1999).
+
+    The slope stays 1 where a class has fewer than `FOR_SLOPE` rows, or where the line would fall.
+    """
+    # DIFFERS: Platt fits to shares of (n + 1) / (n + 2) and 1 / (n + 2) instead of 1 and 0, for few
+    # rows; here the mean of what is predicted is that of what is observed, however few there are.
+    z = logit(np.clip(probabilities.astype(np.float64), SMALLEST, 1 - SMALLEST))
     mass = np.ones(len(labels)) if row_weights is None else row_weights.astype(np.float64)
-    share = mass / mass.sum()
-    inputs = np.stack([logit(p), np.ones(len(p))])
-
-    def loss(line: Float[np.ndarray, " 2"]) -> tuple[float, Float[np.ndarray, " 2"]]:
-        z = line @ inputs
-        value = share @ (np.logaddexp(0, z) - labels * z)
-        return float(value), inputs @ (share * (expit(z) - labels))
-
-    slope, intercept = scipy.optimize.minimize(
-        loss, np.array([1.0, 0.0]), jac=True, method="BFGS"
-    ).x
+    level, slope, intercept = np.ones((1, len(z))), 0.0, 0.0
+    if _rarer(labels) >= FOR_SLOPE:
+        start = np.array([1.0, 0.0])
+        slope, intercept = _likeliest(
+            labels, mass, np.zeros(len(z)), np.stack([z, level[0]]), start
+        )
+    if slope <= 0:
+        slope, (intercept,) = 1.0, _likeliest(labels, mass, z, level, np.zeros(1))
     return Calibration(
         method="platt", weights=weights, slope=float(slope), intercept=float(intercept)
     )
+
+
+def _likeliest(
+    labels: Int[np.ndarray, " rows"],
+    mass: Float[np.ndarray, " rows"],
+    offset: Float[np.ndarray, " rows"],
+    inputs: Float[np.ndarray, "inputs rows"],
+    start: Float[np.ndarray, " inputs"],
+) -> Float[np.ndarray, " inputs"]:
+    """Return the coefficients of a logistic regression on inputs beside an offset."""
+    # Per row of the rarer class, so that the optimizer's tolerance is a share of these.
+    share = mass / min(mass @ labels, mass @ (1 - labels))
+
+    def loss(line: Float[np.ndarray, " inputs"]) -> tuple[float, Float[np.ndarray, " inputs"]]:
+        z = offset + line @ inputs
+        value = share @ (np.logaddexp(0, z) - labels * z)
+        return float(value), inputs @ (share * (expit(z) - labels))
+
+    return scipy.optimize.minimize(loss, start, jac=True, method="BFGS").x
+
+
+def _rarer(labels: Int[np.ndarray, " rows"]) -> int:
+    """Count the rows of the class that has fewer."""
+    positives = int(np.count_nonzero(labels))
+    return min(positives, len(labels) - positives)
