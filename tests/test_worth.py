@@ -1,5 +1,7 @@
 """What a comparison says in words, for numbers made up so that only one thing can be said."""
 
+from dataclasses import replace
+
 import pytest
 
 from multiembed.experiments.analysis.statistics import Interval
@@ -70,6 +72,8 @@ def test_ours_ahead_is_said_without_reasons_for_trees():
         "In the 60 test rows whose user is in at most 12 training rows, the l"
     )
     assert "less that of ours is -0.02000, 95% interval -0.03000 to -0.01000; in the o" in rest[0]
+    *_, of_new = said(DOWN, UP, rare=replace(RARE, most=0))
+    assert of_new.startswith("In the 60 test rows whose user is in no training row, the log loss")
 
 
 def test_level_models_are_level():

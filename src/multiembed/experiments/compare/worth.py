@@ -58,9 +58,10 @@ def verdict(
             "number for all rows."
         )
     if rare is not None and not rival.is_ours:
+        seen = f"at most {rare.most:,} training rows" if rare.most else "no training row"
         yield (
-            f"In the {rare.rows:,} test rows whose {rare.field} is in at most {rare.most:,} "
-            f"training rows, the log loss of {rival.title} less that of {reference.title} is "
+            f"In the {rare.rows:,} test rows whose {rare.field} is in {seen}, the log "
+            f"loss of {rival.title} less that of {reference.title} is "
             f"{interval_words(rare.rare)}; in the others {interval_words(rare.frequent)}."
         )
     found = differences[rival.name]
