@@ -93,6 +93,21 @@ def test_values_that_fit_did_not_see_are_no_error():
     assert model.predict_proba(new).shape == (2, 2)
 
 
+def test_a_column_of_moments_may_come_without_names():
+    when = pd.date_range("2024-01-31 05:36", periods=300, freq="7h")
+    site = np.arange(300) % 5
+    clicked = (when.hour > 12).astype(int)
+    named = pd.DataFrame({"seen": when, "site": site})
+    nameless = [[str(moment), int(one)] for moment, one in zip(when, site, strict=True)]
+
+    of_named = small(max_epochs=3).fit(named, clicked)
+    of_nameless = small(max_epochs=3).fit(nameless, clicked)
+
+    found = of_nameless.predict_proba(nameless)
+    np.testing.assert_array_equal(found, of_named.predict_proba(named))
+    assert of_nameless.n_features_in_ == 2
+
+
 def test_it_survives_pickling_and_grid_search():
     X, y, _ = clicks(600)
     search = GridSearchCV(small(max_epochs=2), {"dim": [2, 3]}, scoring="roc_auc", cv=2)

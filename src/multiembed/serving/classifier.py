@@ -196,6 +196,7 @@ class ClickClassifier:
         self._trained = run.schema, run.vocabularies
         self._negative_rate = run.config.training.negative_rate
         self.n_features_in_ = table.rows.width
+        self._columns = table.rows.columns
         if table.names is not None:
             self.feature_names_in_ = np.array(table.names, dtype=object)
         elif hasattr(self, "feature_names_in_"):
@@ -211,8 +212,7 @@ class ClickClassifier:
                 f"X has {table.rows.width} features, but {type(self).__name__} is expecting "
                 f"{self.n_features_in_} features as input"
             )
-        known = [field.name for field in self._encoder.fields]
-        known = list(getattr(self, "feature_names_in_", known))  # histories are the last fields
+        known = self._columns  # not the fields: a moment becomes two, and histories come last
         if table.names is not None and list(table.names) == known:
             return table
         if table.names is not None and hasattr(self, "feature_names_in_"):
