@@ -214,6 +214,14 @@ def test_what_is_no_column_of_moments_stays_a_category(values):
     assert (column.name, column.kind, column.date) == ("seen", "categorical", None)
 
 
+def test_moments_beside_their_own_hours_stay_as_they_are():
+    rows = pl.DataFrame({"y": [0, 1] * 30, "seen": list(WHEN), "seen_hour": WHEN.hour.to_list()})
+
+    columns = tell_columns(rows, "y", ReadOptions())
+
+    assert [(of.name, of.date) for of in columns] == [("seen", None), ("seen_hour", None)]
+
+
 def test_moments_can_be_taken_whole():
     rows = pl.DataFrame({"y": [0, 1] * 30, "seen": list(WHEN)})
 

@@ -101,12 +101,12 @@ def tell_columns(rows: pl.DataFrame, label: str | None, options: ReadOptions) ->
     for name in rows.columns:
         if name == label or name in dropped:
             continue
-        columns += _columns_of(rows.get_column(name), options)
+        columns += _columns_of(rows.get_column(name), options, rows.columns)
     return tuple(columns)
 
 
-def _columns_of(column: pl.Series, options: ReadOptions) -> list[Column]:
-    """Return the fields that a column becomes."""
+def _columns_of(column: pl.Series, options: ReadOptions, names: Sequence[str]) -> list[Column]:
+    """Return the fields that a column becomes; `names` are those of all columns."""
     name, listed = column.name, isinstance(column.dtype, pl.List | pl.Array)
     column = settled(column.to_frame())[name]
     if listed and name in (*options.categorical_columns, *options.numeric_columns, *options.dates):
@@ -120,8 +120,9 @@ def _columns_of(column: pl.Series, options: ReadOptions) -> list[Column]:
     wanted = name in options.numeric_columns
     if listed or (not wanted and _holds_lists(column)):
         return [Column(name, "multivalued")]
-    if not wanted and _are_moments(column):
-        first, *rest = _date_columns(name, "iso")
+    first, *rest = _date_columns(name, "iso")
+    free = not {first.name, *(other.name for other in rest)} & set(names)
+    if free and not wanted and _are_moments(column):
         remark = "moments, whose hour and weekday are read; --categorical takes them whole"
         return [first._replace(remark=remark), *rest]
     look = _look(column, options, wanted=wanted)
