@@ -10,8 +10,8 @@ from multiembed.data.store.schema import Field, Schema, SplitOrder
 
 RARE_ROWS, RARE_SHARE = 1000, 0.01
 """Rows of the rarer class among those that train. Where fewer train, about 100 test, and by these
-an AUC is known to 0.04 or 0.05, which is more than good models differ by. Where one row in 100 is of it,
-the number of rows says little: what can be known depends on those few."""
+an AUC is known to 0.04 or 0.05, which is more than good models differ by. Where one row in 100 is
+of it, the number of rows says little: what can be known depends on those few."""
 TYPICAL_AUC = 0.75
 
 
