@@ -10,7 +10,7 @@ from multiembed.experiments.analysis.paired_rows import (
     log_loss_difference,
     mean_with_interval,
 )
-from multiembed.experiments.analysis.statistics import paired_auc_difference
+from multiembed.runs.metrics import auc
 
 ROWS = 300
 
@@ -55,7 +55,19 @@ def test_the_interval_of_an_auc_difference_is_delongs_with_welchs_freedom(rows, 
 
 def test_resampled_rows_give_about_the_same_interval(rows):
     labels, first, second, _ = rows
-    resampled = paired_auc_difference(labels.astype(np.int64), first, second, resamples=2000)
+
+    def difference(*of: np.ndarray) -> float:
+        return auc(of[0], of[1]) - auc(of[0], of[2])
+
+    resampled = stats.bootstrap(
+        (labels.astype(np.int64), first, second),
+        difference,
+        n_resamples=2000,
+        paired=True,
+        vectorized=False,
+        method="percentile",
+        rng=0,
+    ).confidence_interval
     ours = auc_difference(labels, first, second)
 
     assert ours.high - ours.low == pytest.approx(resampled.high - resampled.low, rel=0.1)

@@ -41,13 +41,14 @@ def of_rows(dataset: me.Dataset, rows: int):
 
 
 def test_the_paper_is_what_configurations_are_without_a_recipe(dataset):
-    found = recipe("paper", dataset)
+    assert recipe("paper", dataset) == me.RunConfig(recipe="paper")
 
-    assert found.training == me.TrainingConfig()
-    assert found.model.resolved().options == me.ModelConfig().resolved().options
-    assert found.model.numeric is not None
-    assert found.model.numeric.embedding == "buckets"
-    assert found.recipe == "paper"
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_no_recipe_overrules_what_a_dataset_keeps(dataset, name):
+    kept = ["plr", None, "soft"]
+
+    assert recipe(name, dataset).model.numeric_kinds(kept) == tuple(kept)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -5,10 +5,8 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn.metrics import roc_auc_score
 
 from multiembed.experiments.analysis.statistics import (
-    paired_auc_difference,
     paired_difference,
     paired_power,
     seeds_needed,
@@ -104,34 +102,3 @@ def test_seeds_needed_for_a_huge_or_an_impossible_effect():
 def test_values_must_come_in_pairs():
     with pytest.raises(ValueError, match="pairs"):
         paired_difference([1.0], [1.0, 2.0])
-
-
-def test_the_interval_over_rows_holds_the_difference_of_two_scorers():
-    random = np.random.default_rng(1)
-    labels = random.integers(0, 2, 4000)
-    good = labels + random.normal(0, 1.0, 4000)
-    poor = labels + random.normal(0, 2.0, 4000)
-
-    found = paired_auc_difference(labels, good, poor, resamples=200)
-
-    expected = roc_auc_score(labels, good) - roc_auc_score(labels, poor)
-    assert found.difference == pytest.approx(expected)
-    assert found.low < expected < found.high
-    assert found.excludes_zero
-    assert not paired_auc_difference(labels, good, good, resamples=20).excludes_zero
-
-
-def test_both_scorers_are_resampled_on_the_same_rows():
-    """What rows do to both cancels, as DeLong's variance of paired AUCs says."""
-    random = np.random.default_rng(2)
-    labels = random.integers(0, 2, 1000)
-    first = labels + random.normal(0, 1.5, 1000)
-    second = first + random.normal(0, 0.1, 1000)
-    positive, negative = labels == 1, labels == 0
-    wins = [(s[positive][:, None] > s[negative]).astype(float) for s in (first, second)]
-    by_positive, by_negative = (wins[0] - wins[1]).mean(axis=1), (wins[0] - wins[1]).mean(axis=0)
-    variance = by_positive.var(ddof=1) / positive.sum() + by_negative.var(ddof=1) / negative.sum()
-
-    found = paired_auc_difference(labels, first, second)
-
-    assert found.high - found.low == pytest.approx(2 * 1.96 * np.sqrt(variance), rel=0.2)

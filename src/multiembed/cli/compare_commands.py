@@ -26,11 +26,6 @@ class CompareWatcher(Watcher):
     """Prints a line for every contender, too."""
 
     @override
-    def __enter__(self) -> "CompareWatcher":
-        super().__enter__()
-        return self
-
-    @override
     def evaluated(self, record: Mapping[str, int | float]) -> None:
         """Print one short line per evaluation."""
         quality = f"AUC {record['auc']:.5f}  log loss {record['log_loss']:.5f}"
@@ -77,7 +72,8 @@ def compare_command(
     from multiembed.experiments.compare.comparing import compare
 
     names = [] if only is None else [name.strip() for name in only.split(",")]
-    with CompareWatcher() as watcher:
+    watcher = CompareWatcher()
+    with watcher:
         found = compare(
             dataset,
             out_,

@@ -27,7 +27,7 @@ def train_command(
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(metavar="robust|paper", help="What is not given. Default: robust."),
+        typer.Option(metavar="paper|robust", help="Says what is not given. Default: paper."),
     ] = None,
     architecture: Annotated[str | None, typer.Option(help="dnn, dcnv2, …")] = None,
     dim: Annotated[int | None, typer.Option(help="Size of one set's embedding.")] = None,

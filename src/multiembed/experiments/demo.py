@@ -12,7 +12,8 @@ from multiembed.data.prepare import prepare
 from multiembed.data.store.dataset import Dataset, open_dataset
 from multiembed.diagnosis.diagnose import Diagnosis, diagnose
 from multiembed.diagnosis.page import comparison_page
-from multiembed.experiments.analysis.statistics import Interval, paired_auc_difference
+from multiembed.experiments.analysis.paired_rows import auc_difference
+from multiembed.experiments.analysis.statistics import Interval
 from multiembed.experiments.grid.outcome import experiment_in
 from multiembed.runs.evaluation import defined
 from multiembed.runs.run import Run
@@ -74,7 +75,7 @@ def _run_demo(folder: Path, observer: StageObserver) -> DemoResult:
     test = dataset.split("test")
     multi, single = (runs[name].predict(test.ids) for name in ("multi 4x", "single 4x"))
     rows = [_row(name, runs[name], diagnoses[name]) for name in MODELS]
-    gain = paired_auc_difference(test.labels.astype(np.int64), multi, single)
+    gain = auc_difference(test.labels, multi, single)
     report = folder / "report.html"
     found = {name: diagnosis.to_dict() for name, diagnosis in diagnoses.items()}
     page = comparison_page(found, [asdict(row) for row in rows], title=TITLE)
@@ -114,8 +115,8 @@ def _findings(rows: list[DemoRow], gain: Interval) -> list[str]:
     return [
         f"At four times the embedding size, four sets reach test AUC {multi.test_auc:.5f} and one "
         f"wide set {wide.test_auc:.5f} (base {base.test_auc:.5f}); the difference of "
-        f"{gain.difference:+.5f} lies between {gain.low:+.5f} and {gain.high:+.5f} in 95% of "
-        f"resampled test rows: {verdict}, from one training each.",
+        f"{gain.difference:+.5f} has the 95% interval {gain.low:+.5f} to {gain.high:+.5f} "
+        f"over the test rows: {verdict}, from one training each.",
         f"The wide set uses {wide.normalized_abundance:.0%} of the abundance of random tables of "
         f"its shape and the four sets {multi.normalized_abundance:.0%} (base "
         f"{base.normalized_abundance:.0%}): in absolute terms {wide.abundance:.2f}, "

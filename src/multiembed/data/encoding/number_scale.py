@@ -2,6 +2,7 @@
 
 A straight line from quantile to quantile turns every number into the place that it has among those
 of training: 0 in their middle, 1 and -1 where a normal distribution has its standard deviation.
+Rows of one value count as no more than a part in `QUANTILES` of all.
 Tails however long, and columns of mostly one value, come out of a size that a network can take.
 """
 
@@ -18,8 +19,6 @@ _SHARES = np.array([_NORMAL.cdf(level / 8) for level in range(-32, 33)])
 """Where points of the scale are taken: even on it, and so closest where rows are rare."""
 _DIGITS = 6
 """Of a level behind the point: float32 has seven in all."""
-
-
 QUANTILES = 32
 """Into which the rows are cut by their numbers; a value is not more than one of them."""
 
@@ -50,7 +49,7 @@ def scaled(number: NumberScale, counts: pl.DataFrame) -> NumberScale:
     """Return the scale with its points.
 
     The level of a number is the normal quantile of the share of rows below it, half of those that
-    have the number itself among them.
+    have the number itself among them, as `evened` counts them.
 
     Args:
         number: Says how the field is embedded.

@@ -8,10 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy  # scipy loads `stats`, an eighth of the command line's start, when it is asked for
-from jaxtyping import Float, Int
 
 from multiembed.experiments.grid.outcome import Point, Spread, spread
-from multiembed.runs.metrics import auc
 
 CONFIDENCE = 0.95
 """Of every interval; a difference whose interval leaves out zero is evident."""
@@ -21,7 +19,7 @@ JUDGED_BY = {"test_auc": "AUC", "test_log_loss": "log loss"}
 
 
 class Interval(NamedTuple):
-    """A difference and what 95% of resamples give."""
+    """A difference and its 95% interval."""
 
     difference: float
     low: float
@@ -145,35 +143,6 @@ def paired_power(effect: float, count: int) -> float:
     above = float(scipy.stats.nct.sf(critical, count - 1, shift))
     below = float(scipy.stats.nct.cdf(-critical, count - 1, shift))
     return 1.0 if math.isnan(above) else above + (0.0 if math.isnan(below) else below)
-
-
-def paired_auc_difference(
-    labels: Int[np.ndarray, " rows"],
-    first: Float[np.ndarray, " rows"],
-    second: Float[np.ndarray, " rows"],
-    *,
-    resamples: int = 400,
-    seed: int = 0,
-) -> Interval:
-    """Return `auc(first) - auc(second)` with a 95% percentile bootstrap over the rows.
-
-    Both models are scored on the same resampled rows, so what the rows do to both cancels.
-    This is the noise of the test rows alone: another seed of training moves both models too.
-
-    Args:
-        labels: 0 or 1.
-        first: Scores of one model, in any unit that rises with the probability.
-        second: Scores of another, of the same rows.
-        resamples: How many times as many rows are drawn, with repetition.
-        seed: Of the draws.
-    """
-    random = np.random.default_rng(seed)
-    differences = np.empty(resamples)
-    for at in range(resamples):
-        rows = random.integers(0, len(labels), len(labels))
-        differences[at] = auc(labels[rows], first[rows]) - auc(labels[rows], second[rows])
-    low, high = np.quantile(differences, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(auc(labels, first) - auc(labels, second), float(low), float(high))
 
 
 def rank_correlation(

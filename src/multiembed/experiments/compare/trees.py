@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Float
 
 from multiembed.base.errors import DataError
-from multiembed.experiments.compare.contender_columns import SplitColumns
+from multiembed.experiments.compare.contender_columns import Columns, SplitColumns
 from multiembed.experiments.compare.contenders import Contender, Fitted, Task
+from multiembed.experiments.grid.pool import one_line
 
 _MOST_ROUNDS, _PATIENCE, _LEARNING_RATE = 5000, 100, 0.05
 _EXACT = 2**24
@@ -19,9 +20,7 @@ def _lightgbm(task: Task) -> Fitted:
     """Fit LightGBM with its defaults; ids are categories to it, what is missing is NaN."""
     import lightgbm
 
-    columns = task.columns
-    first = len(columns.numbers)
-    categorical = list(range(first, first + len(columns.categories)))
+    columns, categorical = task.columns, _places_of_categories(task.columns)
     train, valid, test = (_matrix(of) for of in (columns.train, columns.valid, columns.test))
     params = {
         "objective": "binary",
@@ -52,6 +51,12 @@ def _lightgbm(task: Task) -> Fitted:
     return Fitted(of_valid, of_test, {"rounds": model.best_iteration})
 
 
+def _places_of_categories(columns: Columns) -> list[int]:
+    """Return where categories stand: behind the numbers."""
+    first = len(columns.numbers)
+    return list(range(first, first + len(columns.categories)))
+
+
 def _matrix(rows: SplitColumns) -> Float[np.ndarray, "rows columns"]:
     """Return numbers, then categories: as LightGBM takes both in one matrix."""
     large = rows.categories.size and rows.categories.max() >= _EXACT
@@ -65,9 +70,7 @@ def _catboost(task: Task) -> Fitted:
     import catboost
     import pandas as pd
 
-    columns = task.columns
-    first = len(columns.numbers)
-    categorical = list(range(first, first + len(columns.categories)))
+    columns, categorical = task.columns, _places_of_categories(task.columns)
 
     def pool(of: SplitColumns) -> catboost.Pool:
         frame = pd.concat([pd.DataFrame(of.numbers), pd.DataFrame(of.categories)], axis=1)
@@ -106,25 +109,25 @@ def _refusing(title: str, fit: Callable[[Task], Fitted]) -> Callable[[Task], Fit
         except MemoryError:
             raise
         except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = one_line(error)
             raise DataError(f"{title} must be able to fit these rows, got: {reason}") from error
 
     return fitted
 
 
 _SETTINGS = {"learning_rate": _LEARNING_RATE, "most_rounds": _MOST_ROUNDS, "patience": _PATIENCE}
-LIGHTGBM = Contender(
-    title="LightGBM",
-    fit=_refusing("LightGBM", _lightgbm),
-    settings=_SETTINGS,
-    packages=("lightgbm",),
-    is_tree=True,
-)
-CATBOOST = Contender(
-    title="CatBoost",
-    fit=_refusing("CatBoost", _catboost),
-    settings=_SETTINGS,
-    packages=("catboost",),
-    seeded=True,
-    is_tree=True,
-)
+
+
+def _trees(title: str, fit: Callable[[Task], Fitted], package: str, *, seeded: bool) -> Contender:
+    return Contender(
+        title=title,
+        fit=_refusing(title, fit),
+        settings=_SETTINGS,
+        packages=(package,),
+        seeded=seeded,
+        is_tree=True,
+    )
+
+
+LIGHTGBM = _trees("LightGBM", _lightgbm, "lightgbm", seeded=False)
+CATBOOST = _trees("CatBoost", _catboost, "catboost", seeded=True)
