@@ -21,7 +21,11 @@ from multiembed.config import ModelConfig, RunConfig, TrainingConfig
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
 from multiembed.data.store.dataset import open_dataset
-from multiembed.experiments.grid.outcome import experiment_in
+from multiembed.experiments.grid.outcome import (
+    CONTENDERS_FOLDER,
+    TRIALS_FILE,
+    experiment_in,
+)
 from multiembed.runs.directory import RunDirectory
 from multiembed.runs.run import load_run
 from multiembed.testing.planted_clicks import PlantedClicks, write_planted
@@ -470,3 +474,39 @@ def test_reports_of_somebody_else_are_not_replaced_by_an_experiment(tmp_path, na
         pass
 
     assert contents(tmp_path) == {name: b"mine", f"new/{name}": b"ours", "new/.lock": b""}
+
+
+@pytest.mark.parametrize(
+    ("there", "sign"),
+    [
+        ("config.toml", None),  # a run
+        ("schema.json", None),  # a dataset
+        ("config.toml", CONTENDERS_FOLDER),
+        ("schema.json", TRIALS_FILE),
+        (CONTENDERS_FOLDER, None),
+        (TRIALS_FILE, None),
+        (CONTENDERS_FOLDER, TRIALS_FILE),
+        ("runs", CONTENDERS_FOLDER),  # of a grid
+        ("results.csv", TRIALS_FILE),
+    ],
+)
+def test_an_experiment_is_in_no_run_or_dataset_or_experiment_of_another_kind(tmp_path, there, sign):
+    (tmp_path / there).write_text("mine")
+    (tmp_path / ".lock").write_text("")
+
+    with (
+        pytest.raises(ConfigError, match=f"an experiment's of this kind, got {there} of another"),
+        experiment_in(tmp_path, sign),
+    ):
+        pass
+
+    assert contents(tmp_path) == {there: b"mine", ".lock": b""}
+
+
+def test_a_comparison_in_a_run_is_refused_before_any_work(trained, call):
+    before = contents(trained / "run")
+
+    code, _, said = call("compare", trained / "clicks", trained / "run", "--only", "base_rate")
+
+    assert (code, "got config.toml of another" in said.replace("\n", " ")) == (2, True)
+    assert contents(trained / "run") == before

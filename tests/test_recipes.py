@@ -152,6 +152,14 @@ def test_an_unknown_recipe_is_one_line(call, dataset, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_dataset_that_is_not_there_is_one_line(call, tmp_path):
+    code, _, err = call("train", tmp_path / "none", tmp_path / "run")
+
+    assert code == 2
+    said = f"multiembed: {tmp_path / 'none'} must be an encoded dataset, got no schema.json in it"
+    assert err == f"{said}\n"
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_training_can_begin_at_the_base_rate(architecture):
     torch.manual_seed(0)

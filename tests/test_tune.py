@@ -300,7 +300,7 @@ def test_a_directory_of_others_and_other_questions_are_refused(dataset, tmp_path
         me.tune(tmp_path / "rows", tmp_path / "out", ONE, trials=2)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "results.json").write_text("mine")
-    with pytest.raises(me.ConfigError, match=r"must be new or a tuning's, got results\.json"):
+    with pytest.raises(me.ConfigError, match=r"an experiment's of this kind, got results\.json"):
         me.tune(dataset, tmp_path / "mine", ONE, trials=1)
     (tmp_path / "out" / "trials.journal").write_text("{}\n")
     with pytest.raises(me.DataError, match="must be the journal of a tuning"):

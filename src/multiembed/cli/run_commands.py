@@ -134,14 +134,14 @@ def _recipe(
         resumed: The run to go on.
     """
     from multiembed.config import read_config
-    from multiembed.data.store.schema import Schema
+    from multiembed.data.store.dataset import open_dataset
     from multiembed.runs.recipe import RECIPES, recipe_table
 
     if name is None and file is None and resumed and (resumed / "config.toml").is_file():
         name = read_config(resumed / "config.toml").recipe
     elif name is None and file is None:
         name = RECIPES[0]
-    return None if name is None else recipe_table(name, Schema.load(dataset))
+    return None if name is None else recipe_table(name, open_dataset(dataset).schema)
 
 
 @app.command("export")

@@ -27,7 +27,11 @@ from multiembed.experiments.compare.contenders import CONTENDERS, Contender, Fit
 from multiembed.experiments.compare.fits import Result
 from multiembed.experiments.grid.dataset_views import identity
 from multiembed.experiments.grid.grid import RunLabels, case_of, seeded
-from multiembed.experiments.grid.outcome import experiment_in, is_finished
+from multiembed.experiments.grid.outcome import (
+    CONTENDERS_FOLDER,
+    experiment_in,
+    is_finished,
+)
 from multiembed.experiments.grid.pool import FAILURES, one_line
 from multiembed.runs.building import check_trainable
 from multiembed.runs.given_config import configured
@@ -118,7 +122,7 @@ def compare(
         *_others([of for of in everybody if of in names], columns, seeds, threads, observer),
         *_ours(configs, opened, folder, seeds, threads, observer),
     ]
-    with experiment_in(folder):
+    with experiment_in(folder, CONTENDERS_FOLDER):
         found, failures = _all_had(entrants, columns, folder, observer)
         comparison = compared(found, opened, columns, threads=threads, failures=failures)
         _write(comparison, folder)
@@ -259,14 +263,14 @@ def _all_had(
     Raises:
         DataError: If all did.
     """
-    make_folder(folder / "contenders")
+    make_folder(folder / CONTENDERS_FOLDER)
     found, failures = [], {}
     for entrant in entrants:
         title = entrant.result.title
         if observer is not None:
             observer.announce(title)
         try:
-            found.append(_had(entrant, columns, folder / "contenders", observer))
+            found.append(_had(entrant, columns, folder / CONTENDERS_FOLDER, observer))
         except WriteError:
             raise  # nor could any other be written
         except FAILURES as error:

@@ -38,6 +38,10 @@ REPORTS = (
     *("results.json", "results.csv", "advice.html", "index.html", "report.html", "best.toml"),
 )
 """What is written beside runs when they have ended."""
+CONTENDERS_FOLDER, TRIALS_FILE = "contenders", "trials.journal"
+"""What a comparison, and a tuning, are known by: there as soon as they have begun."""
+_ALONE = ("config.toml", "schema.json")
+"""What a run or a dataset is known by, in which no experiment may be."""
 
 
 class Outcome(Measured, BaseModel):
@@ -97,20 +101,31 @@ class Outcome(Measured, BaseModel):
 
 
 @contextmanager
-def experiment_in(folder: Path) -> Iterator[None]:
+def experiment_in(folder: Path, sign: str | None = None) -> Iterator[None]:
     """Keep a directory of runs, and of reports about them, to one process.
 
+    Args:
+        folder: The directory.
+        sign: What experiments of this kind are known by; None: by their runs.
+
     Raises:
-        ConfigError: If another has it, or it holds files of somebody else that reports would
-            replace.
+        ConfigError: If another has it, it is a run, a dataset or an experiment of another kind,
+            or it holds files of somebody else that reports would replace.
         WriteError: If it cannot be made.
     """
-    begun = (folder / LOCK_FILE).exists() or any(
-        path for runs in ("*", "*/*") for path in folder.glob(f"{runs}/config.toml")
-    )
-    taken = [] if begun else [name for name in REPORTS if (folder / name).exists()]
-    if taken:
-        raise ConfigError(f"{folder} must be new or an experiment's, got {taken[0]} of another")
+    others = [*_ALONE, *(of for of in (CONTENDERS_FOLDER, TRIALS_FILE) if of != sign)]
+    if sign is not None:
+        begun = (folder / sign).exists()
+        others += [] if begun else ["runs", *REPORTS]
+    else:
+        begun = (folder / LOCK_FILE).exists() or any(
+            path for runs in ("*", "*/*") for path in folder.glob(f"{runs}/config.toml")
+        )
+        others += [] if begun else REPORTS
+    taken = next((name for name in others if (folder / name).exists()), None)
+    if taken is not None:
+        said = f"{folder} must be new or an experiment's of this kind"
+        raise ConfigError(f"{said}, got {taken} of another")
     make_folder(folder)
     with locked(folder / LOCK_FILE, subject=folder):
         yield

@@ -20,8 +20,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from multiembed.base.errors import DataError, WriteError
 from multiembed.config import BestBy, RunConfig, parse_config
 from multiembed.data.store.dataset import Dataset, open_dataset
+from multiembed.experiments.grid.outcome import TRIALS_FILE
 from multiembed.experiments.tune.knobs import SettingValue, Space, costs_of
-from multiembed.experiments.tune.tune_options import TRIALS_FILE
 from multiembed.runs.directory import RunDirectory
 from multiembed.training.progress import Observer, TrainingProgress
 from multiembed.training.start import train

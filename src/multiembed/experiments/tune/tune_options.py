@@ -8,9 +8,6 @@ from multiembed.base.bounds import Seed
 from multiembed.base.flags import Flag
 from multiembed.config import BestBy, RecipeName
 
-TRIALS_FILE = "trials.journal"
-"""Of a tuning's directory: what Optuna knows of the trials."""
-
 
 class TuneOptions(BaseModel):
     """What `tune` looks for and where; calls that go on with a tuning must ask the same.

@@ -1,8 +1,7 @@
 """Tuning as a call: trials until there are as many as asked for, and what is told of them."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +10,10 @@ import torch
 
 from multiembed.base.errors import ConfigError
 from multiembed.data.store.dataset import Dataset, open_dataset
-from multiembed.experiments.grid.outcome import REPORTS, experiment_in
+from multiembed.experiments.grid.outcome import TRIALS_FILE, experiment_in
 from multiembed.experiments.grid.pool import Jobs, run_jobs
 from multiembed.experiments.tune.knobs import space_of
-from multiembed.experiments.tune.tune_options import TRIALS_FILE, TuneOptions
+from multiembed.experiments.tune.tune_options import TuneOptions
 from multiembed.runs.building import check_trainable
 
 if TYPE_CHECKING:  # Optuna is an extra: this file is read without it
@@ -88,18 +87,8 @@ def tune(
     check_trainable(space.base.resolved(), opened.schema.sizes, folder)
     at_once = torch.get_num_threads() if elsewhere is None else 1
     threads = space.base.training.threads or max(1, at_once // (workers or 1))
-    with _tuning_in(folder):
+    with experiment_in(folder, TRIALS_FILE):
         books = Books(folder, options, space, opened, trials, observer)
         books.fill(threads, None if time_limit is None else time.time() + time_limit)
         (elsewhere or (lambda jobs: run_jobs(jobs, workers=workers)))(books)
         return books.closed()
-
-
-@contextmanager
-def _tuning_in(folder: Path) -> Iterator[None]:
-    """Keep a directory to one tuning; one that holds another experiment is refused."""
-    others = [name for name in ("runs", *REPORTS) if (folder / name).exists()]
-    if others and not (folder / TRIALS_FILE).exists():
-        raise ConfigError(f"{folder} must be new or a tuning's, got {others[0]} of another")
-    with experiment_in(folder):
-        yield
