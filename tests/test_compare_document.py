@@ -12,6 +12,7 @@ import pytest
 from multiembed.experiments.compare import worth
 from multiembed.experiments.compare.contenders import CONTENDERS
 from multiembed.experiments.compare.linear import PENALTIES
+from multiembed.runs.recipe import RECIPES
 
 TEXT = (Path(__file__).resolve().parents[1] / "docs" / "compare.md").read_text(encoding="utf-8")
 COMMANDS = "\n".join(re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)).splitlines()
@@ -34,7 +35,7 @@ def test_all_that_is_printed_runs(ads, call, capsys):
         code, said, error = call(*arguments)
         assert code == 0, error
     found = json.loads(said)
-    assert [one["name"] for one in found["standings"]] == [*CONTENDERS, "paper", "robust"]
+    assert [one["name"] for one in found["standings"]] == [*CONTENDERS, *RECIPES]
 
     exec(PYTHON[0], {})
     assert "LightGBM 0." in capsys.readouterr().out

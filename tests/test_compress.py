@@ -135,7 +135,7 @@ def test_ids_outside_their_field_are_refused_as_ever():
 
 
 def test_a_table_without_its_width_is_refused():
-    with pytest.raises(ConfigError, match="table_dims must be one per field, 3, got 2"):
+    with pytest.raises(ConfigError, match="table_dims must be one per table, 3, got 2"):
         ClickModel("dnn", CARDINALITIES, tables=partial(FactoredEmbeddings, kept=(2, 2)))
 
 

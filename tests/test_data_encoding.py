@@ -210,7 +210,12 @@ def test_numbers_fall_into_the_papers_buckets(cells, as_text):
         file = Path(folder) / "rows.parquet"
         rows.write_parquet(file)
         options = PrepareOptions(
-            format="table", label="y", min_count=1, vocabulary="all", numeric_columns=("x",)
+            format="table",
+            label="y",
+            min_count=1,
+            vocabulary="all",
+            numeric_rule="log",
+            numeric_columns=("x",),
         )
 
         prepare(file, Path(folder) / "dataset", options)
@@ -286,7 +291,7 @@ def test_a_field_with_one_value_or_none_is_a_field(rule, tmp_path):
 def test_missing_values_are_a_value_and_unseen_ones_are_other(tmp_path):
     rows = pl.DataFrame({"y": [0, 1] * 50, "a": ["p", None] * 50, "n": [30.0, float("nan")] * 50})
     rows.write_parquet(tmp_path / "rows.parquet")
-    options = PrepareOptions(format="table", label="y", numeric_columns=("n",))
+    options = PrepareOptions(format="table", label="y", numeric_rule="log", numeric_columns=("n",))
     prepare(tmp_path / "rows.parquet", tmp_path / "dataset", options)
     encoder = Encoder.load(tmp_path / "dataset")
 

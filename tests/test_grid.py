@@ -21,9 +21,17 @@ from multiembed.config import RunConfig
 from multiembed.data.store.dataset import open_dataset
 from multiembed.experiments.grid import grid as grid_module
 from multiembed.experiments.grid import running
-from multiembed.experiments.grid.grid import Grid, RunLabels, case_of, expand, read_grid
+from multiembed.experiments.grid.grid import (
+    Grid,
+    RunLabels,
+    asked_grid,
+    case_of,
+    expand,
+    read_grid,
+)
 from multiembed.experiments.grid.outcome import Failure, GridState, points, write_results
 from multiembed.experiments.grid.running import run_cases
+from multiembed.runs.recipe import RECIPES, recipe_table
 from multiembed.runs.run import load_run
 from multiembed.testing.planted_clicks import PlantedClicks, write_planted
 from multiembed.training.progress import TrainingProgress
@@ -94,6 +102,37 @@ def test_variants_change_common_settings_section_by_section(dataset):
     assert plain.config.model.options["hidden"] == [8, 4]
     assert deep.config.model.options["hidden"] == [8, 4, 2]
     assert deep.config.model.options["dropout"] == 0.1
+
+
+def test_a_recipe_says_what_the_grid_leaves_open(dataset):
+    grid = Grid(recipe="robust", sizes=(1,), seeds=2, training={"patience": 7})
+
+    first, second = (case.config for case in expand(grid, dataset, NOWHERE))
+
+    said = recipe_table("robust", dataset.schema)["training"] | {"patience": 7, "seed": 1}
+    assert second.recipe == "robust"
+    assert {name: getattr(second.training, name) for name in said} == said
+    assert first.training == second.training.model_copy(update={"seed": 0})
+    assert expand(Grid(sizes=(1,), seeds=1), dataset, NOWHERE)[0].config.recipe is None
+
+
+def test_without_a_file_scale_goes_by_the_default_recipe(tmp_path):
+    (tmp_path / "grid.toml").write_text("sizes = [1]\n")
+
+    assert asked_grid(None, {}, []).recipe == RECIPES[0]
+    assert asked_grid(None, {"recipe": "paper"}, []).recipe == "paper"
+    assert asked_grid(tmp_path / "grid.toml", {}, []).recipe is None
+    assert asked_grid(tmp_path / "grid.toml", {"recipe": "robust"}, []).recipe == "robust"
+
+
+@pytest.mark.parametrize("name", ["train", "scale"])
+def test_an_assignment_is_no_recipe(name, call, dataset, tmp_path):
+    code, _, err = call(name, dataset.path, tmp_path / "out", "--set", "recipe=robust")
+
+    assert (code, err) == (
+        2,
+        "multiembed: --set recipe must be left out, got one: --recipe says it\n",
+    )
 
 
 def test_a_mix_of_architectures_has_a_name_that_is_a_directory(dataset):
@@ -180,9 +219,9 @@ def test_a_finished_grid_is_opened_again_without_a_model(dataset, tmp_path, monk
 
 def test_a_point_of_a_grid_is_parsed_and_resolved_once(dataset, monkeypatch):
     parsed, resolved = [], []
-    parse, resolve = grid_module.parse_config, RunConfig.resolved
+    parse, resolve = grid_module.laid_over, RunConfig.resolved
     monkeypatch.setattr(
-        grid_module, "parse_config", lambda *a, **k: parsed.append(a) or parse(*a, **k)
+        grid_module, "laid_over", lambda *a, **k: parsed.append(a) or parse(*a, **k)
     )
     monkeypatch.setattr(RunConfig, "resolved", lambda of: resolved.append(of) or resolve(of))
 
@@ -297,8 +336,10 @@ def test_a_process_that_dies_costs_its_own_run_alone(dataset, tmp_path):
 
 def test_a_killed_grid_goes_on_where_it_stopped(dataset, tmp_path):
     training = {"max_epochs": 2, "patience": 2, "batch_size": 64, "threads": 1}
-    grid = Grid(sizes=(1, 2), scaling=("single",), seeds=1, training=training, model=TINY["model"])
+    both = {"training": training, "model": TINY["model"]}
+    grid = Grid(recipe="paper", sizes=(1, 2), scaling=("single",), seeds=1, **both)
     settings = ["--set", "model.options.hidden=[8,4]", "--sizes", "1,2", "--scaling", "single"]
+    settings += ["--recipe", "paper"]
     for key, value in training.items():
         settings += ["--set", f"training.{key}={value}"]
     command = [sys.executable, "-m", "multiembed", "scale", dataset.path, tmp_path / "out"]

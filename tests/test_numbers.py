@@ -310,8 +310,8 @@ def test_the_classifier_embeds_numbers():
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ("plm", "numeric_embedding.* must be 'linear', 'plr' or 'soft', got 'plm'"),
-        ("price=", "must be 'linear', 'plr' or 'soft', got 'price'"),
+        ("plm", "numeric_embedding.* must be 'linear', 'plr', 'soft' or 'buckets', got 'plm'"),
+        ("price=", "must be 'linear', 'plr', 'soft' or 'buckets', got 'price'"),
         ("site=plr", "must be numeric, got 'site', which is no number; numeric are: price, age"),
         ("cost=plr", "must be numeric, got 'cost', which is not there"),
     ],
@@ -341,8 +341,87 @@ def test_the_command_line_names_one_field_or_all(folder, tmp_path, call):
     assert "as soft" in shown
 
 
+@pytest.mark.parametrize(
+    ("asked", "kinds", "rule"),
+    [
+        ((), ("plr", None, "plr"), "quantiles"),
+        (("--numeric-embedding", "age=linear"), ("plr", None, "linear"), "quantiles"),
+        (("--numeric-embedding", "age=buckets"), ("plr", None, None), "quantiles"),
+        (("--numeric-embedding", "buckets"), (None, None, None), "quantiles"),
+        (("--numeric-rule", "log"), (None, None, None), "log"),
+        (("--numeric-rule", "log", "--numeric-embedding", "soft"), ("soft", None, "soft"), "log"),
+    ],
+)
+def test_a_table_keeps_its_numbers_unless_a_rule_is_asked(
+    asked, kinds, rule, folder, tmp_path, call
+):
+    given = ("--label", "click", "--numeric", "price", "--numeric", "age", *asked)
+
+    code, _, err = call("prepare", folder / "raw.csv", tmp_path / "set", *given)
+
+    assert code == 0, err
+    schema = me.open_dataset(tmp_path / "set").schema
+    assert schema.kept_numbers == kinds
+    assert [field.numeric.rule for field in schema.fields if field.numeric] == [rule, rule]
+    read_back = me.PrepareOptions.model_validate(schema.options)
+    assert (read_back.rule, read_back.embedded_numbers) == (rule, read_back.numeric_embedding)
+
+
+def test_a_table_without_numbers_has_none_to_keep(folder, tmp_path):
+    raw_rows().select("click", "site").write_csv(tmp_path / "ids.csv")
+
+    schema = me.prepare(
+        tmp_path / "ids.csv", tmp_path / "set", me.PrepareOptions(format="table", label="click")
+    )
+
+    assert schema.kept_numbers == (None,)
+
+
+@pytest.mark.parametrize("format", ["flights", "criteo", "avazu", "criteo_x4"])
+def test_formats_of_the_paper_have_its_buckets(format):
+    chosen = me.PrepareOptions(format=format)
+
+    assert (chosen.rule, chosen.embedded_numbers) == ("log", {})
+    assert "numeric_embedding" not in chosen.model_dump()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_compressing_narrows_the_tables_and_leaves_numbers_alone(kind, runs, folder, tmp_path):
+    done = compress_run(runs[kind].path, tmp_path / "small", keep=0.5)
+
+    assert [field.name for field in done.fields] == ["site"]
+    assert done.fields[0].stored < done.fields[0].columns
+    small, model = me.load_run(tmp_path / "small"), me.load_run(runs[kind].path).model
+    with torch.no_grad():  # the same narrowing, by NumPy
+        table = model.embedding.weight
+        mean = table.numpy().mean(axis=0)
+        u, s, v = np.linalg.svd(table.numpy() - mean, full_matrices=False)
+        kept = 1 + int(np.argmax(np.cumsum(s**2) / np.sum(s**2) >= 0.5))
+        table.copy_(torch.from_numpy((u[:, :kept] * s[:kept]) @ v[:kept] + mean))
+    test = me.open_dataset(folder / "dataset").split("test")
+    rows = test.take(np.arange(test.rows))
+    ids, numbers = rows.ids, rows.numbers
+    with torch.no_grad():
+        expected = model.eval()(torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(numbers))
+    np.testing.assert_allclose(
+        small.predict(ids, numbers), torch.sigmoid(expected).numpy(), atol=1e-6
+    )
+    assert [field.name for field in me.diagnose(tmp_path / "small").fields] == [
+        *("price", "site", "age"),
+    ]
+
+
+def test_rows_of_numbers_alone_have_no_table_to_compress(tmp_path):
+    raw_rows().select("click", "price", "age").write_csv(tmp_path / "raw.csv")
+    me.prepare(tmp_path / "raw.csv", tmp_path / "set", options())
+    run = me.train(config(max_epochs=1), dataset=tmp_path / "set", run=tmp_path / "run")
+
+    with pytest.raises(DataError, match="must have tables to be compressed, got numbers alone"):
+        compress_run(run.path, tmp_path / "small")
+
+
 def test_numbers_that_a_dataset_has_not_are_refused_before_a_run_begins(folder, tmp_path):
-    me.prepare(folder / "raw.csv", tmp_path / "plain", options())
+    me.prepare(folder / "raw.csv", tmp_path / "plain", options(numeric_embedding="buckets"))
 
     message = "must stand with a dataset that keeps numbers, got plr; prepare it with"
     with pytest.raises(ConfigError, match=message):
@@ -354,8 +433,6 @@ def test_what_has_no_numbers_or_infinite_ones_is_refused(runs, folder, tmp_path)
     run = runs["plr"]
     with pytest.raises(DataError, match="numbers must have 2 columns, got 0"):
         run.predict(np.zeros((3, 3), np.int64))
-    with pytest.raises(DataError, match="must have tables of ids to be compressed"):
-        compress_run(run.path, tmp_path / "small")
     shutil.copytree(folder / "dataset", tmp_path / "set")
     rows = me.open_dataset(tmp_path / "set").split("train").take(np.arange(480))
     rows.numbers[7, 1] = np.inf

@@ -225,8 +225,8 @@ def test_a_version_that_is_a_number_is_named(tmp_path):
     ],
 )
 def test_numbers_that_the_buckets_do_not_tell_apart_are_named(numbers, remark, tmp_path):
-    schema = prepared(frame(x=numbers), tmp_path)
-    shown = preview(tmp_path / "rows.csv", table(), tmp_path)
+    schema = prepared(frame(x=numbers), tmp_path, numeric_rule="log")
+    shown = preview(tmp_path / "rows.csv", table(numeric_rule="log"), tmp_path)
 
     assert any(line.startswith(remark) for line in dataset_remarks(schema))
     assert any(line.startswith(remark) for line in shown.remarks)

@@ -94,6 +94,17 @@ def test_what_is_given_takes_the_place_of_what_a_recipe_says(dataset, tmp_path):
     assert found.model.options == base["model"]["options"]
 
 
+def test_settings_in_python_are_those_of_assignments(dataset):
+    settings = {"model.size": 4, "model.scaling": "multi", "training.patience": 7}
+    words = [f"{key}={value}" for key, value in settings.items()]
+    base = recipe_table("robust", dataset.schema)
+
+    found = me.recipe("robust", dataset.path, settings)
+
+    assert found == configured(None, words, {}, base=base)
+    assert found.model.options == base["model"]["options"]
+
+
 def test_an_option_that_is_given_is_not_dropped_silently(dataset):
     base = recipe_table("robust", dataset.schema)
 
@@ -117,6 +128,21 @@ def test_a_run_says_its_recipe_and_goes_on_by_it(call, dataset, tmp_path):
     assert "Recipe robust, with what was given in its place" in card
     code, _, err = call("train", dataset.path, tmp_path / "run", "--resume", *short)
     assert code == 0, err
+
+
+def test_nothing_said_to_train_is_the_first_recipe(call, dataset, tmp_path):
+    short = ["--set", "training.max_epochs=1", "--set", "training.threads=1"]
+
+    code, _, err = call("train", dataset.path, tmp_path / "run", *short)
+
+    assert code == 0, err
+    config, training = (
+        read_config(tmp_path / "run" / "config.toml"),
+        recipe_table(RECIPES[0], dataset.schema)["training"],
+    )
+    assert config.recipe == RECIPES[0] == "robust"
+    for name, value in (training | {"max_epochs": 1, "threads": 1}).items():
+        assert getattr(config.training, name) == value
 
 
 def test_a_file_decides_all_and_a_recipe_beside_it_what_it_leaves_open(call, dataset, tmp_path):

@@ -217,7 +217,7 @@ def test_a_classifier_predicts_what_its_run_does_and_a_compressed_run_is_calibra
     random = np.random.default_rng(0)
     rows = random.integers(0, 6, (3_000, 2)).astype(str)
     labels = (random.random(3_000) < 0.1 * (1 + (rows[:, 0] == "0"))).astype(int)
-    made = {"dim": 2, "options": {"hidden": [4]}}
+    made = {"dim": 2, "options": {"hidden": [4]}, "recipe": "paper"}
     training = {"max_epochs": 1, "learning_rate": 1e-4, "threads": 1}
     kept, mended = (
         me.ClickClassifier("dnn", **made, training={**training, "calibration": of}).fit(

@@ -113,7 +113,7 @@ def test_what_settings_say_is_not_varied(options, absent):
 def test_another_setting_is_one_entry(monkeypatch):
     more = knobs.Knob(key="training.batch_size", choices=(64, 128))
     monkeypatch.setattr(knobs, "KNOBS", (*KNOBS, more))
-    space = space_of(TuneOptions(only="training.batch_size"), IDS)
+    space = space_of(TuneOptions(only="training.batch_size", recipe="paper"), IDS)
     config = space.chosen_by(trial_of(space, training__batch_size=128))
 
     assert config.training.batch_size == 128

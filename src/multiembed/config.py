@@ -36,7 +36,7 @@ from multiembed.tables.table_optimizers import TABLE_OPTIMIZERS
 
 Precision = Literal["float32", "bfloat16", "auto"]
 BestBy = Literal["auc", "log_loss"]
-RecipeName = Literal["paper", "robust"]
+RecipeName = Literal["robust", "paper"]
 SelfCalibration = Literal["none", "auto", "platt", "isotonic"]
 
 _TRACKERS = "multiembed.training.trackers"
@@ -111,7 +111,7 @@ class ModelConfig(BaseModel):
     numeric: NumericOptions | None = None
     """How fields are embedded whose numbers the dataset keeps; as it says if not given."""
     table_dims: tuple[OptionalWidth, ...] | None = None
-    """Of a compressed run: for every field, the columns that its table is stored with."""
+    """Of a compressed run: for every table, the columns that it is stored with."""
     pretrained: dict[str, Pretrained] | None = None
     """Vectors of a field's values that were learnt elsewhere, by the field's name."""
     options: dict[str, object] = Field(default_factory=dict)

@@ -17,8 +17,8 @@ SMALL += ["--set", "training.max_epochs=3", "--set", "training.batch_size=128"]
 EXPORT = ["export", "run", "out", "--format", "torch"]
 SCALE = ["scale", "ds", "out", "--seeds", "1", "--architectures", "dnn"]
 SCALE += ["--set", "training.max_epochs=1"]
-TIMES = {"date", "seconds", "rows_per_second", "peak_memory_bytes"}
-"""What differs between two runs of the same."""
+TIMES = {"date", "seconds", "rows_per_second", "peak_memory_bytes", "weights"}
+"""What differs between two runs of the same; `weights` names a calibration's run by its times."""
 
 
 class Command:

@@ -48,6 +48,14 @@ def scale_command(
     folds: Annotated[
         int | None, typer.Option(help="Deal all rows into so many parts and test each once.")
     ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="robust|paper",
+            help="Says what is not given. Default: robust; what a grid's file leaves open is the "
+            "paper's.",
+        ),
+    ] = None,
     set_: SetOption = None,
     workers: WorkersOption = 1,
     ray: RayOption = None,
@@ -60,8 +68,9 @@ def scale_command(
     from multiembed.experiments.grid.outcome import experiment_in, write_results
 
     lists = {"architectures": architectures, "sizes": sizes, "scaling": scaling, "shares": shares}
-    numbers = {name: n for name, n in {"seeds": seeds, "folds": folds}.items() if n is not None}
-    asked = asked_grid(grid, _parts(lists) | numbers, set_ or [])
+    single = {"seeds": seeds, "folds": folds, "recipe": recipe}
+    given = {name: value for name, value in single.items() if value is not None}
+    asked = asked_grid(grid, _parts(lists) | given, set_ or [])
     opened = open_dataset(dataset)
     cases = expand(asked, opened, out_ / "datasets")
     with experiment_in(out_):

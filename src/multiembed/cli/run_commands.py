@@ -27,7 +27,7 @@ def train_command(
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(metavar="paper|robust", help="Says what is not given. Default: paper."),
+        typer.Option(metavar="robust|paper", help="Says what is not given. Default: robust."),
     ] = None,
     architecture: Annotated[str | None, typer.Option(help="dnn, dcnv2, …")] = None,
     dim: Annotated[int | None, typer.Option(help="Size of one set's embedding.")] = None,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from multiembed.base.files import write_text
-from multiembed.config import ModelConfig, RunConfig
+from multiembed.config import ModelConfig
 from multiembed.data.options import PrepareOptions
 from multiembed.data.prepare import prepare
 from multiembed.data.store.dataset import Dataset, open_dataset
@@ -16,11 +16,15 @@ from multiembed.experiments.analysis.paired_rows import auc_difference
 from multiembed.experiments.analysis.statistics import Interval
 from multiembed.experiments.grid.outcome import experiment_in
 from multiembed.runs.evaluation import defined
+from multiembed.runs.given_config import laid_over
+from multiembed.runs.recipe import RECIPES, recipe_table
 from multiembed.runs.run import Run
 from multiembed.training.progress import StageObserver
 from multiembed.training.start import train
 
 TITLE = "Embedding collapse on flight records"
+EPOCHS = 6
+"""At most; models go on getting better for some twenty, which is no demo any more."""
 
 MODELS = {
     "single 1x": ModelConfig(architecture="dcnv2", size=1, scaling="single"),
@@ -85,7 +89,9 @@ def _run_demo(folder: Path, observer: StageObserver) -> DemoResult:
 
 def _trained(name: str, dataset: Dataset, folder: Path, observer: StageObserver) -> Run:
     observer.announce(name)
-    config = RunConfig(model=MODELS[name])
+    model = MODELS[name].model_dump(exclude_unset=True)
+    own = {"model": model, "training": {"max_epochs": EPOCHS}}
+    config = laid_over(recipe_table(RECIPES[0], dataset.schema), own, source="demo")
     run = folder / name.replace(" ", "_")
     return train(config, dataset=dataset, run=run, resume=True, observer=observer)
 

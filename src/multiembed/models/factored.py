@@ -1,5 +1,6 @@
 """Tables stored narrower than they are, as a compressed run has them."""
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from multiembed.base.errors import ConfigError
 from multiembed.kernels.rows import Row
 from multiembed.models.embedding import RowOfFields, check_ids, known_numbers, settled_row
+from multiembed.models.naming import Numeric
+from multiembed.models.numeric_embedding import NumericFields
 
 
 class FactoredTable(nn.Module):
@@ -56,13 +59,15 @@ class FactoredEmbeddings(nn.Module):
 
     Args:
         cardinalities: Number of ids of every field, *other* included.
-        kept: Columns that every field's table is stored with, `sets * row.width(dim)` at most.
+        kept: Columns that every table is stored with, `sets * row.width(dim)` at most; fields of
+            numbers have none.
         dim: Size of one set's embedding.
         sets: Number of embedding sets.
         row: What one id has in one set, or what says it of a number of fields.
+        numeric: Fields that are embedded as numbers.
 
     Raises:
-        ConfigError: If `kept` has not one number per field.
+        ConfigError: If `kept` has not one number per table.
     """
 
     limits: Tensor
@@ -75,41 +80,56 @@ class FactoredEmbeddings(nn.Module):
         dim: int,
         sets: int,
         row: Row | RowOfFields,
+        numeric: Numeric | None = None,
     ) -> None:
         super().__init__()
-        if len(kept) != len(cardinalities):
-            raise ConfigError(
-                f"table_dims must be one per field, {len(cardinalities)}, got {len(kept)}"
-            )
+        numeric = numeric or Numeric()
         self.cardinalities = tuple(int(size) for size in cardinalities)
+        self.fields = len(self.cardinalities)
+        kinds = numeric.kinds or (None,) * self.fields
+        rows = [*itertools.compress(self.cardinalities, (kind is None for kind in kinds))]
+        if len(kept) != len(rows):
+            raise ConfigError(f"table_dims must be one per table, {len(rows)}, got {len(kept)}")
         self.dim = dim
         self.sets = sets
-        self.row = settled_row(row, len(kept))
-        self.fields = len(kept)
+        self.row = settled_row(row, self.fields)
         self.width = self.row.width(dim)
-        self.register_buffer("limits", known_numbers(self.cardinalities), persistent=False)
-        sizes = zip(self.cardinalities, kept, strict=True)
+        self.register_buffer("limits", known_numbers(rows), persistent=False)
+        self.numeric = None
+        if any(kinds):
+            shape = {"dim": dim, "sets": sets, "row": self.row}
+            slots, options = [1] * self.fields, numeric.options
+            self.numeric = NumericFields(kinds, slots, options=options, **shape)
+        sizes = zip(rows, kept, strict=True)
         self._tables = [FactoredTable(rows, few, sets * self.width) for rows, few in sizes]
         self.tables = nn.ModuleList(self._tables)
 
     @property
     def weight(self) -> Float[Tensor, "rows columns"]:
         """The whole matrix that the tables stand for, written out anew."""
-        return torch.cat(self.by_field())
+        return torch.cat(self._expanded())
+
+    def by_field(self) -> list[Float[Tensor, "rows columns"]]:
+        """What is looked up in every field; of a field of numbers, the few rows they weigh."""
+        tables = self._expanded()
+        return tables if self.numeric is None else self.numeric.merged(tables)
 
     @torch.no_grad()
-    def by_field(self) -> list[Float[Tensor, "rows columns"]]:
-        """The table that every field's codes stand for: `(cardinality, sets * width)` each."""
+    def _expanded(self) -> list[Float[Tensor, "rows columns"]]:
+        """The tables that codes stand for: `(cardinality, sets * width)` each."""
         return [table.expand(table.codes) for table in self._tables]
 
     def forward(
         self, ids: Int[Tensor, "batch fields"], numbers: Tensor | None = None
     ) -> Float[Tensor, "batch sets fields dim"]:
-        """Look up every id in every set; numbers are not looked at.
+        """Look up every id in every set, and embed numbers.
 
         Raises:
-            DataError: If an id lies outside its field, naming field, id and cardinality.
+            DataError: If an id lies outside its field, naming field, id and cardinality; or there
+                are not as many numbers as the model's fields need.
         """
+        ids = ids if self.numeric is None else self.numeric.table_ids(ids)
         check_ids(ids, self.limits)
         rows = torch.stack([t(ids[:, field]) for field, t in enumerate(self._tables)], dim=1)
-        return rows.unflatten(2, (self.sets, self.width)).transpose(1, 2)
+        found = rows.unflatten(2, (self.sets, self.width)).transpose(1, 2)
+        return found if self.numeric is None else self.numeric.complete(found, numbers)

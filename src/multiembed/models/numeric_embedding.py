@@ -21,6 +21,10 @@ from multiembed.base.number_kinds import NumericKind
 from multiembed.kernels.rows import Row
 from multiembed.models.naming import NumericOptions
 
+PRODUCT_COLUMNS = 4
+"""Columns of a product in multiples of this: with others, a row's last digit depends on which rows
+stand around it."""
+
 
 class NumericEmbedding(nn.Module, ABC):
     """Embeddings of the numbers of some fields, which have the same kind.
@@ -70,7 +74,9 @@ class NumericEmbedding(nn.Module, ABC):
         absent = numbers.isnan()
         weights = self.weights(numbers.masked_fill(absent, 0))
         rows = self.rows.view(self.fields, self.count, -1)
-        sums = (weights.transpose(0, 1) @ rows[:, 1:]).unflatten(2, (self.sets, -1))
+        columns = rows.shape[2]
+        padded = F.pad(rows[:, 1:], (0, -columns % PRODUCT_COLUMNS))
+        sums = (weights.transpose(0, 1) @ padded)[..., :columns].unflatten(2, (self.sets, -1))
         missing = rows[:, :1].unflatten(2, (self.sets, -1))
         found = torch.where(absent.T[..., None, None], missing, self.activate(sums))
         return found.permute(1, 2, 0, 3)

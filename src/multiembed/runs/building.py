@@ -83,17 +83,18 @@ def _builder(
 ) -> Callable[[], ClickModel]:
     dim, sets = config.model.shape()
     kept = config.model.table_dims
+    options = config.model.numeric or NumericOptions()
+    numeric = Numeric(config.model.numeric_kinds(kept_numbers), options)
     if kept is None:
-        numeric = config.model.numeric or NumericOptions()
         pooling, init = config.model.pooling or "mean", config.model.embedding_init
         signals = Signals(
             histories=_histories(config.model, shares),
-            numeric=Numeric(config.model.numeric_kinds(kept_numbers), numeric),
+            numeric=numeric,
             pretrained=checked_places(config.model.pretrained or {}, len(cardinalities)),
         )
         tables = partial(EmbeddingSets, slots=slots, pooling=pooling, init=init, signals=signals)
     else:
-        tables = partial(FactoredEmbeddings, kept=kept)
+        tables = partial(FactoredEmbeddings, kept=kept, numeric=numeric)
     return partial(
         ClickModel,
         config.model.built(),

@@ -1,5 +1,6 @@
 """A trained run with narrower tables: every field keeps the directions that carry it."""
 
+import itertools
 import os
 import shutil
 from collections.abc import Sequence
@@ -66,8 +67,9 @@ def compress_run(path: Path | str, out: Path | str, *, keep: float = 0.99) -> Co
 
     Every field is rotated into its principal directions, all sets side by side, and keeps the
     fewest that carry `keep`; the way back is a small matrix per field, see `FactoredEmbeddings`.
-    A table that this would not make smaller stays as it is. The mean row of a table, and the
-    first-order weights that some architectures have, are kept whole.
+    A table that this would not make smaller stays as it is, as do fields that are embedded as
+    numbers. The mean row of a table, and the first-order weights that some architectures have, are
+    kept whole.
 
     Args:
         path: A trained run.
@@ -91,12 +93,13 @@ def compress_run(path: Path | str, out: Path | str, *, keep: float = 0.99) -> Co
         raise DataError(
             f"{path} must have fields of one value per row to be compressed, got {several[0]!r}"
         )
-    numeric = run.config.model.numeric_kinds(run.schema.kept_numbers)
-    if numeric:
-        raise DataError(f"{path} must have tables of ids to be compressed, got numbers embedded")
+    kinds = run.config.model.numeric_kinds(run.schema.kept_numbers)
+    known = itertools.zip_longest(run.schema.field_names, kinds)
+    names = [name for name, kind in known if kind is None]
+    if not names:
+        raise DataError(f"{path} must have tables to be compressed, got numbers alone")
     before = run.evaluate("test")
     counts = np.concatenate(run.directory.read_row_counts(run.schema.cardinalities))
-    names = [field.name for field in run.schema.fields]
     fields, tables = factor(run.model.embedding, names, keep=keep)
     with new_folder(Path(out)) as folder:
         _write(run, tables, counts, folder)
@@ -112,14 +115,19 @@ def compress_run(path: Path | str, out: Path | str, *, keep: float = 0.99) -> Co
 def factor(
     embedding: EmbeddingSets, names: Sequence[str], *, keep: float
 ) -> tuple[list[CompressedField], list[dict[str, Tensor]]]:
-    """Narrow the tables of all fields, which are called `names`, where that makes them smaller.
+    """Narrow all tables where that makes them smaller.
+
+    Args:
+        embedding: Of a model.
+        names: Of its fields that have tables.
+        keep: As for `compress_run`.
 
     Returns:
-        What becomes of every field, and its tensors in the names of a `FactoredTable`.
+        What becomes of every table, and its tensors in the names of a `FactoredTable`.
     """
     first_order = embedding.row.is_first_order(embedding.dim, embedding.sets).numpy()
     fields, tables = [], []
-    for name, block in zip(names, embedding.by_field(), strict=True):
+    for name, block in zip(names, embedding.tables(), strict=True):
         needed, tensors = _narrow(name, block, first_order, keep=keep)
         rows, columns = block.shape
         fields.append(
@@ -168,7 +176,9 @@ def _write(
     dims = tuple(table["codes"].shape[1] for table in tables)
     model = run.config.model.model_copy(update={"table_dims": dims, "pretrained": None})
     config = run.config.model_copy(update={"model": model})
-    others = {n: t for n, t in run.model.state_dict().items() if not n.startswith("embedding.")}
+    state = run.model.state_dict()
+    narrowed = "embedding.weight", "embedding.pretrained."
+    others = {name: tensor for name, tensor in state.items() if not name.startswith(narrowed)}
     factored = {
         f"embedding.tables.{at}.{name}": tensor
         for at, table in enumerate(tables)

@@ -13,9 +13,9 @@ from multiembed.models.naming import named_mix
 def configured(
     file: Path | None,
     assignments: Iterable[str],
-    flags: Mapping[str | tuple[str, ...], object],
+    flags: Mapping[str, object] | Mapping[str | tuple[str, ...], object],
     *,
-    base: Mapping[str, object] | None = None,
+    base: Mapping[str, Any] | None = None,
 ) -> RunConfig:
     """Return the file's configuration (or the base) with assignments, then flags, applied.
 
@@ -35,10 +35,25 @@ def configured(
         if not equals or not key.strip():
             raise ConfigError(f"--set must be KEY=VALUE, got '{assignment}'")
         _assign(own, key.strip().split("."), _value(text.strip()))
+    if "recipe" in own and file is None:
+        raise ConfigError("--set recipe must be left out, got one: --recipe says it")
     for key, value in flags.items():
         if value is not None:
             _assign(own, key.split(".") if isinstance(key, str) else key, value)
-    source = "configuration" if file is None else str(file)
+    return laid_over(base, own, source="configuration" if file is None else str(file))
+
+
+def laid_over(base: Mapping[str, Any] | None, own: Mapping[str, Any], *, source: str) -> RunConfig:
+    """Return what `own` says, and a recipe (the defaults if None) where it says nothing.
+
+    Args:
+        base: The recipe's configuration; options that the architecture has not are left out.
+        own: The content of a configuration.
+        source: What messages call it.
+
+    Raises:
+        ConfigError: If something is unknown or out of range.
+    """
     config = parse_config(own, source=source)
     if base is None:
         return config

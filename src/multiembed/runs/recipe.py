@@ -1,12 +1,14 @@
 """What a run is configured with where nothing is said: a recipe, by the facts of its rows."""
 
 import tomllib
+from collections.abc import Mapping
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, get_args
 
 from multiembed.base.validation import known_name
 from multiembed.config import RecipeName, RunConfig
-from multiembed.data.store.dataset import Dataset
+from multiembed.data.store.dataset import Dataset, open_dataset
 from multiembed.data.store.schema import Schema
 from multiembed.runs.given_config import configured, merged
 
@@ -31,22 +33,27 @@ def recipe_table(name: str, schema: Schema) -> dict[str, Any]:
     return {"recipe": name, **merged(table, settings)}
 
 
-def recipe(name: str, dataset: Dataset) -> RunConfig:
-    """Return the configuration that a recipe gives for a dataset.
+def recipe(
+    name: str, dataset: Dataset | Path | str, settings: Mapping[str, object] | None = None
+) -> RunConfig:
+    """Return the configuration that a recipe gives for a dataset, and for a model of your choice.
 
     Example:
         >>> import multiembed as me
         >>> from multiembed.testing.planted_clicks import PlantedClicks, write_planted
         >>> _ = write_planted("planted", PlantedClicks(cardinalities=(20, 8), ranks=2, rows=2000))
-        >>> config = me.recipe("robust", me.open_dataset("planted"))
+        >>> config = me.recipe("robust", "planted", {"model.size": 4, "model.scaling": "multi"})
         >>> config.recipe, config.training.best_by, config.training.batch_size  # of few rows
         ('robust', 'log_loss', 128)
 
     Args:
         name: `robust` or `paper`.
         dataset: Whose rows the recipe may depend on.
+        settings: In place of what the recipe says, by dotted name.
 
     Raises:
-        ConfigError: If there is no such recipe.
+        ConfigError: If there is no such recipe, or a setting is unknown or out of range.
+        DataError: If the dataset cannot be read.
     """
-    return configured(None, [], {}, base=recipe_table(name, dataset.schema))
+    opened = dataset if isinstance(dataset, Dataset) else open_dataset(Path(dataset))
+    return configured(None, [], settings or {}, base=recipe_table(name, opened.schema))

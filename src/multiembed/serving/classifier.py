@@ -10,11 +10,13 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from multiembed.base.errors import ConfigError, DataError
-from multiembed.base.validation import checked
-from multiembed.config import ModelConfig, RunConfig, TrainingConfig
+from multiembed.base.validation import checked, known_name
+from multiembed.config import ModelConfig, RecipeName, RunConfig, TrainingConfig
 from multiembed.data.options import PrepareOptions
-from multiembed.data.store.dataset import open_dataset
+from multiembed.data.store.dataset import Dataset, open_dataset
 from multiembed.models.naming import SequencePooling
+from multiembed.runs.given_config import laid_over
+from multiembed.runs.recipe import RECIPES, recipe_table
 from multiembed.runs.run import Run
 from multiembed.runs.scoring import predict_ids
 from multiembed.runs.unseen import UnseenTally, warn_of
@@ -44,12 +46,12 @@ class ClickClassifier:
         options: Options of the architecture: hidden, dropout, ….
         pretrained: Vectors of a column's values: column to file, or to a table of `file`,
             `trained`, `sets` and `values`.
-        training: Settings of the training: learning_rate, batch_size, max_epochs, …; the paper's
-            protocol where not given. A tenth of the rows of each class, at least one, is held
-            back to say when to stop.
+        recipe: What says all that is not given: `robust`, or the paper's protocol, `paper`.
+        training: Settings of the training: learning_rate, batch_size, max_epochs, …. A tenth of
+            the rows of each class, at least one, is held back to say when to stop.
         numeric_rule: How numbers are cut: 32 buckets of equal counts, or the paper's rule.
-        numeric_embedding: How numbers are embedded: by their buckets, or as numbers (`linear`,
-            `plr`: periodic functions, `soft`: soft buckets).
+        numeric_embedding: How numbers are embedded: as numbers (`plr`: periodic functions,
+            `linear`, `soft`: soft buckets), or by their `buckets`.
         min_count: Values seen less often share one embedding.
         sequences: Columns of histories, such as the items clicked before, and the column whose
             values each holds: `{"clicked": "item"}`. Cells are lists; the last 50 values are read.
@@ -76,9 +78,10 @@ class ClickClassifier:
     sets: int | None = None
     options: Mapping[str, object] | None = None
     pretrained: Mapping[str, object] | None = None
+    recipe: RecipeName = "robust"
     training: Mapping[str, object] | None = None
     numeric_rule: Literal["quantiles", "log"] = "quantiles"
-    numeric_embedding: Literal["buckets", "linear", "plr", "soft"] = "buckets"
+    numeric_embedding: Literal["buckets", "linear", "plr", "soft"] = "plr"
     min_count: int = 1
     random_state: int | None = 0
     sequences: Mapping[str, str] | None = None
@@ -101,7 +104,8 @@ class ClickClassifier:
             folder, seed = Path(name) / "dataset", config.training.seed
             rows, options = table.rows, self._options()
             encoder = write_table(rows, labels, options, folder, seed=seed, weights=weights)
-            run = train(config, dataset=open_dataset(folder), run=Path(name) / "run")
+            dataset = open_dataset(folder)
+            run = train(self._laid_over(config, dataset), dataset=dataset, run=Path(name) / "run")
             self.n_iter_ = int(run.records[-1]["epoch"])
             self._keep(run, table)
         self.classes_ = classes
@@ -179,17 +183,26 @@ class ClickClassifier:
         }
         seed = {} if self.random_state is None else {"seed": int(self.random_state)}
         training = {**seed, **(self.training or {})}
+        known_name(self.recipe, RECIPES, subject="recipe")
         return RunConfig(
             model=checked(ModelConfig, model, at="model."),
             training=checked(TrainingConfig, training, at="training."),
         )
 
+    def _laid_over(self, config: RunConfig, dataset: Dataset) -> RunConfig:
+        """Return the configuration with all that the recipe says of rows like these."""
+        own = config.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+        return laid_over(recipe_table(self.recipe, dataset.schema), own, source="parameters")
+
     def _options(self) -> PrepareOptions:
-        rules = {"numeric_rule": self.numeric_rule, "min_count": self.min_count}
-        rules["sequences"] = dict(self.sequences or {})
-        if self.numeric_embedding != "buckets":
-            rules["numeric_embedding"] = self.numeric_embedding
-        return checked(PrepareOptions, {"format": "table", **rules})
+        rules = {
+            "format": "table",
+            "numeric_rule": self.numeric_rule,
+            "numeric_embedding": self.numeric_embedding,
+            "min_count": self.min_count,
+            "sequences": dict(self.sequences or {}),
+        }
+        return checked(PrepareOptions, rules)
 
     def _keep(self, run: Run, table: FeatureTable) -> None:
         self._model, self._calibration = run.model, run.calibration

@@ -19,7 +19,7 @@ from pydantic import Field as Limited
 from multiembed.base.errors import DataError, without_secrets
 from multiembed.base.files import write_text
 from multiembed.base.json_files import read_json_file
-from multiembed.base.number_kinds import NumericKind
+from multiembed.base.number_kinds import NumericKind, NumericRuleName
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "valid", "test")
@@ -41,7 +41,7 @@ class _Frozen(BaseModel):
 class NumericRule(_Frozen):
     """How numbers become categories."""
 
-    rule: Literal["log", "quantiles", "as_is"]
+    rule: NumericRuleName
     """`log`: `floor(ln(v)^2)` above 2, else `floor(v) - 2`; `quantiles`: equal counts; `as_is`:
     equal numbers are one category, however they are written."""
     edges: tuple[float, ...] | None = None

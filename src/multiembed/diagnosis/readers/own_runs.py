@@ -146,12 +146,18 @@ def _blocks(
     tensors: Tensors, schema: Schema, kinds: Sequence[NumericKind | None], run: RunDirectory
 ) -> dict[str, StoredTensor]:
     """Return the rows of every field, those of a compressed run as what they stand for."""
-    names = schema.field_names
+    cardinalities = dict(zip(schema.field_names, schema.cardinalities, strict=True))
     if _EMBEDDING in tensors:
-        return own_blocks(tensors, dict(zip(names, schema.cardinalities, strict=True)), kinds)
-    if f"{_FACTORED}{len(names) - 1}.codes" not in tensors:
+        return own_blocks(tensors, cardinalities, kinds)
+    kind_of = dict(zip(cardinalities, kinds, strict=True))
+    with_table = [name for name, kind in kind_of.items() if kind is None]
+    if f"{_FACTORED}{len(with_table) - 1}.codes" not in tensors:
         raise DataError(f"{run.best} must hold '{_EMBEDDING}', got no such tensor")
-    return {name: _expanded(tensors, f"{_FACTORED}{at}.") for at, name in enumerate(names)}
+    numbers = {name: size for name, size in cardinalities.items() if kind_of[name]}
+    found = own_blocks(tensors, numbers, [kind_of[name] for name in numbers])
+    for at, name in enumerate(with_table):
+        found[name] = _expanded(tensors, f"{_FACTORED}{at}.")
+    return {name: found[name] for name in cardinalities}
 
 
 def own_blocks(

@@ -15,11 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from multiembed.base.bounds import MOST_RUNS, Sets
 from multiembed.base.errors import ConfigError
 from multiembed.base.validation import checked, read_toml
-from multiembed.config import RunConfig, parse_config
+from multiembed.config import RecipeName, RunConfig
 from multiembed.data.store.dataset import Dataset
+from multiembed.data.store.schema import Schema
 from multiembed.experiments.grid.dataset_views import folds, identity, subset
 from multiembed.models.naming import Scaling
-from multiembed.runs.given_config import configured, merged
+from multiembed.runs.given_config import configured, laid_over, merged
+from multiembed.runs.recipe import RECIPES, recipe_table
 
 EXECUTION = ("threads", "device", "kernels")
 """Settings that say where a run is computed, not what: they are no part of its name."""
@@ -43,6 +45,8 @@ class Grid(BaseModel):
     """Of the training rows, drawn by the seed of the run."""
     folds: int | None = Field(default=None, ge=3, le=MOST_RUNS)
     """In how many parts all rows are dealt, each of which is tested once."""
+    recipe: RecipeName | None = None
+    """What says what all runs leave open; the paper's settings if not given."""
     model: dict[str, Any] = Field(default_factory=dict)
     """Settings of every model."""
     training: dict[str, Any] = Field(default_factory=dict)
@@ -97,10 +101,14 @@ def read_grid(path: Path) -> Grid:
 def asked_grid(file: Path | None, flags: Mapping[str, Any], assignments: Iterable[str]) -> Grid:
     """Return the grid of a file (or the default one) with assignments, then flags, applied.
 
+    Where no file decides, what is left open is by the default recipe.
+
     Raises:
         ConfigError: If something is unknown, out of range or no assignment.
     """
-    table = {} if file is None else read_grid(file).model_dump(exclude_unset=True)
+    table: dict[str, Any] = {"recipe": RECIPES[0]}
+    if file is not None:
+        table = read_grid(file).model_dump(exclude_unset=True)
     common = configured(None, assignments, {}).model_dump(mode="json", exclude_unset=True)
     if "dataset" in common:
         raise ConfigError("--set dataset must be left out, got one: DATASET says it")
@@ -122,7 +130,7 @@ def expand(grid: Grid, dataset: Dataset, views: Path) -> list[GridCase]:
     runs = math.prod([*map(len, kinds), grid.seeds, grid.folds or 1])
     if runs > MOST_RUNS:
         raise ConfigError(f"grid must be of at most {MOST_RUNS:,} runs, got {runs:,}")
-    points = list(_points(grid))  # all are checked before anything is written
+    points = list(_points(grid, dataset.schema))  # all are checked before anything is written
     dealt = dict(fold_views(grid.folds, dataset, views))
 
     @cache
@@ -185,7 +193,8 @@ def named_case(config: RunConfig, dataset: Path, schema: str, labels: RunLabels)
     return GridCase(name, config, dataset, labels)
 
 
-def _points(grid: Grid) -> Iterator[tuple[RunConfig, RunLabels]]:
+def _points(grid: Grid, schema: Schema) -> Iterator[tuple[RunConfig, RunLabels]]:
+    base = None if grid.recipe is None else recipe_table(grid.recipe, schema)
     common = {"model": grid.model, "training": grid.training}
     points = itertools.product(
         grid.architectures, (grid.variants or {"": {}}).items(), grid.sizes, grid.scaling
@@ -194,7 +203,7 @@ def _points(grid: Grid) -> Iterator[tuple[RunConfig, RunLabels]]:
         source = f"grid: variant '{variant}'" if variant else "grid"
         table = merged(merged(common, changes), {"model": {"architecture": architecture}})
         table = merged(table, {"model": {"size": size, "scaling": scaling}})
-        first = parse_config(table, source=source).resolved()
+        first = laid_over(base, table, source=source).resolved()
         for seed in range(grid.seeds):
             labels = RunLabels(
                 architecture=architecture,

@@ -41,6 +41,7 @@ def tuning_page(tuning: Tuning) -> str:
             "test split, which no trial read, says how good it is.</p>",
             f"<h2>{name[0].upper()}{name[1:]} trial by trial</h2>",
             plot(_history(tuning)),
+            _beyond(tuning),
             "<h2>The best beside the recipe</h2>",
             html_table(("setting", "recipe", "best", "importance"), setting_rows(tuning)),
             "<h2>What mattered</h2>",
@@ -91,6 +92,17 @@ def _heights(tuning: Tuning) -> Axis:
     return axis_of([*most, tuning.recipe.value], f"{tuning.measure} on validation")
 
 
+def _beyond(tuning: Tuning) -> str:
+    """Say how many trials are worse than any place on the charts."""
+    heights = _heights(tuning)
+    values = [record.value for record in tuning.records if record.value is not None]
+    count = sum(not heights.low <= value <= heights.high for value in values)
+    if not count:
+        return ""
+    are = "trial is" if count == 1 else "trials are"
+    return f'<p class="caption">{count} {are} worse than drawn, on the edge of the charts.</p>'
+
+
 def _trace(
     tuning: Tuning, records: Sequence[TrialRecord], x: Sequence[Number], state: str, heights: Axis
 ) -> Trace:
@@ -107,13 +119,13 @@ def _history(tuning: Tuning) -> Chart:
         records = _shown(tuning, state)
         traces.append(_trace(tuning, records, [r.number for r in records], state, heights))
     done = [record for record in tuning.records if record.state == "complete"]
-    steps = list[float | None]()
-    for place in range(len(done)):
-        so_far = best_of(done[: place + 1], tuning.by)
-        steps.append(so_far and so_far.value)
+    so_far = [best_of(done[: place + 1], tuning.by) for place in range(len(done))]
+    best = [record and record.value for record in so_far]
+    # Level until the next trial ends, then upright: two points for every trial.
+    ends = [*(record.number for record in done), tuning.records[-1].number]
     line = Trace(
-        x=[*(r.number for r in done), tuning.records[-1].number],
-        y=[*steps, steps[-1]],
+        x=[ends[0], *(number for number in ends[1:] for _ in range(2))][:-1],
+        y=[value for value in best for _ in range(2)],
         color="#1a1d21",
         line="solid",
         name="best so far",
