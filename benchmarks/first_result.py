@@ -37,6 +37,7 @@ LABELS = {
 }
 TUNED = ("adult", "caravan", "stops", "lending", "avazu_9k", "bandit", "frappe", "flights")
 JUDGED = ("criteo_80k", "movielens", "census", "protein", "flights_3m", "planted")
+WITHOUT_NUMBERS = ("frappe", "planted")
 MODELS = [
     (architecture, scaling)
     for architecture in ("dcnv2", "dnn", "xdeepfm")
@@ -71,8 +72,9 @@ def prepared(name: str, seed: int, out: Path) -> Path:
     if name == "planted":
         write_planted(path, PlantedClicks(rows=100_000, base_rate=0.002, seed=seed))
         return path
-    # Of these two formats, which are the paper's, the default is the paper's buckets.
-    numbers = {"numeric_rule": "quantiles", "numeric_embedding": "plr"}
+    numbers = {"numeric_rule": "quantiles"}
+    if name not in WITHOUT_NUMBERS:
+        numbers["numeric_embedding"] = "plr"  # keeps them: for trees, our models read the buckets
     if name == "frappe":
         me.prepare(frappe(seed, out), path, me.PrepareOptions(format="table", label="label"))
     elif name == "flights":
@@ -85,7 +87,7 @@ def prepared(name: str, seed: int, out: Path) -> Path:
         if not raw.exists():
             raw.parent.mkdir(parents=True, exist_ok=True)
             RAW[name]().to_parquet(raw, index=False)
-        options = me.PrepareOptions(format="table", label=LABELS[name], seed=seed)
+        options = me.PrepareOptions(format="table", label=LABELS[name], seed=seed, **numbers)
         me.prepare(raw, path, options)
     return path
 
@@ -124,6 +126,7 @@ def fitted(cell: Cell, out: Path) -> None:
         recipes=["robust", "paper"],
         assignments=[
             f"model.architecture={cell.architecture}",
+            "model.numeric.embedding=buckets",
             "training.threads=1",
             *size,
         ],

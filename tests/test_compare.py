@@ -41,8 +41,7 @@ def clicks(tmp_path_factory):
     )
     folder = tmp_path_factory.mktemp("clicks")
     rows.write_csv(folder / "rows.csv")
-    said = {"label": "click", "weight": "counts", "numeric_embedding": "buckets"}
-    options = me.PrepareOptions(format="table", **said)
+    options = me.PrepareOptions(format="table", label="click", weight="counts")
     me.prepare(folder / "rows.csv", folder / "encoded", options)
     return folder / "encoded"
 

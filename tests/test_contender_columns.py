@@ -54,7 +54,7 @@ def prepared(tmp_path_factory):
             label="click",
             weight="weight",
             numeric_columns=("price", "age"),
-            numeric_embedding={"price": "buckets"},
+            numeric_embedding={"age": "plr"},
             dates={"at": "iso"},
             multivalued={"tags": "|", "seen": "|"},
             sequences={"seen": "item"},

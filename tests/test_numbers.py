@@ -310,8 +310,8 @@ def test_the_classifier_embeds_numbers():
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ("plm", "numeric_embedding.* must be 'linear', 'plr', 'soft' or 'buckets', got 'plm'"),
-        ("price=", "must be 'linear', 'plr', 'soft' or 'buckets', got 'price'"),
+        ("plm", "numeric_embedding.* must be 'linear', 'plr' or 'soft', got 'plm'"),
+        ("price=", "must be 'linear', 'plr' or 'soft', got 'price'"),
         ("site=plr", "must be numeric, got 'site', which is no number; numeric are: price, age"),
         ("cost=plr", "must be numeric, got 'cost', which is not there"),
     ],
@@ -342,47 +342,14 @@ def test_the_command_line_names_one_field_or_all(folder, tmp_path, call):
 
 
 @pytest.mark.parametrize(
-    ("asked", "kinds", "rule"),
-    [
-        ((), ("plr", None, "plr"), "quantiles"),
-        (("--numeric-embedding", "age=linear"), ("plr", None, "linear"), "quantiles"),
-        (("--numeric-embedding", "age=buckets"), ("plr", None, None), "quantiles"),
-        (("--numeric-embedding", "buckets"), (None, None, None), "quantiles"),
-        (("--numeric-rule", "log"), (None, None, None), "log"),
-        (("--numeric-rule", "log", "--numeric-embedding", "soft"), ("soft", None, "soft"), "log"),
-    ],
+    ("format", "rule"),
+    [("table", "quantiles"), ("flights", "log"), ("criteo", "log"), ("criteo_x4", "log")],
 )
-def test_a_table_keeps_its_numbers_unless_a_rule_is_asked(
-    asked, kinds, rule, folder, tmp_path, call
-):
-    given = ("--label", "click", "--numeric", "price", "--numeric", "age", *asked)
+def test_formats_of_the_paper_have_its_buckets_and_tables_equal_ones(format, rule):
+    said = me.PrepareOptions(format=format).model_dump()
 
-    code, _, err = call("prepare", folder / "raw.csv", tmp_path / "set", *given)
-
-    assert code == 0, err
-    schema = me.open_dataset(tmp_path / "set").schema
-    assert schema.kept_numbers == kinds
-    assert [field.numeric.rule for field in schema.fields if field.numeric] == [rule, rule]
-    read_back = me.PrepareOptions.model_validate(schema.options)
-    assert (read_back.rule, read_back.embedded_numbers) == (rule, read_back.numeric_embedding)
-
-
-def test_a_table_without_numbers_has_none_to_keep(folder, tmp_path):
-    raw_rows().select("click", "site").write_csv(tmp_path / "ids.csv")
-
-    schema = me.prepare(
-        tmp_path / "ids.csv", tmp_path / "set", me.PrepareOptions(format="table", label="click")
-    )
-
-    assert schema.kept_numbers == (None,)
-
-
-@pytest.mark.parametrize("format", ["flights", "criteo", "avazu", "criteo_x4"])
-def test_formats_of_the_paper_have_its_buckets(format):
-    chosen = me.PrepareOptions(format=format)
-
-    assert (chosen.rule, chosen.embedded_numbers) == ("log", {})
-    assert "numeric_embedding" not in chosen.model_dump()
+    assert said["numeric_rule"] == me.PrepareOptions.model_validate(said).rule == rule
+    assert me.PrepareOptions(format=format, numeric_rule="as_is").rule == "as_is"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -413,7 +380,7 @@ def test_compressing_narrows_the_tables_and_leaves_numbers_alone(kind, runs, fol
 
 def test_rows_of_numbers_alone_have_no_table_to_compress(tmp_path):
     raw_rows().select("click", "price", "age").write_csv(tmp_path / "raw.csv")
-    me.prepare(tmp_path / "raw.csv", tmp_path / "set", options())
+    me.prepare(tmp_path / "raw.csv", tmp_path / "set", options(numeric_embedding="plr"))
     run = me.train(config(max_epochs=1), dataset=tmp_path / "set", run=tmp_path / "run")
 
     with pytest.raises(DataError, match="must have tables to be compressed, got numbers alone"):
@@ -421,7 +388,7 @@ def test_rows_of_numbers_alone_have_no_table_to_compress(tmp_path):
 
 
 def test_numbers_that_a_dataset_has_not_are_refused_before_a_run_begins(folder, tmp_path):
-    me.prepare(folder / "raw.csv", tmp_path / "plain", options(numeric_embedding="buckets"))
+    me.prepare(folder / "raw.csv", tmp_path / "plain", options())
 
     message = "must stand with a dataset that keeps numbers, got plr; prepare it with"
     with pytest.raises(ConfigError, match=message):

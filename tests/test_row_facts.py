@@ -33,7 +33,7 @@ def prepared(tmp_path_factory):
         for name, of in SPLITS.items():
             rows[of].write_csv(f"{name}.csv")
         options = me.PrepareOptions(
-            format="table", label="click", min_count=2, numeric_embedding={"price": "buckets"}
+            format="table", label="click", min_count=2, numeric_embedding={"age": "plr"}
         )
         me.prepare({name: [f"{name}.csv"] for name in SPLITS}, "encoded", options)
         yield rows.to_pandas(), me.open_dataset("encoded")

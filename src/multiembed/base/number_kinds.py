@@ -4,7 +4,5 @@ from typing import Literal
 
 NumericKind = Literal["linear", "plr", "soft"]
 """`linear`: a line; `plr`: periodic functions, a linear map and ReLU; `soft`: soft buckets."""
-NumberForm = Literal["linear", "plr", "soft", "buckets"]
-"""The same, or `buckets`: no numbers, but the ids of buckets."""
 NumericRuleName = Literal["log", "quantiles", "as_is"]
 """How numbers become ids: the paper's buckets, those of equal counts, or every number its own."""

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from multiembed.base.bounds import Seed
 from multiembed.base.flags import Flag
-from multiembed.base.number_kinds import NumberForm, NumericRuleName
+from multiembed.base.number_kinds import NumericKind, NumericRuleName
 from multiembed.data.sources.raw_formats import FORMATS
 from multiembed.data.sources.read_options import ReadOptions
 
@@ -71,13 +71,11 @@ class PrepareOptions(ReadOptions):
     counts; no value fills more than one), or as_is (every number its own). Default: log; quantiles
     for a table."""
     numeric_embedding: Annotated[
-        dict[str, NumberForm],
-        Flag("--numeric-embedding", "[FIELD=]plr|linear|soft|buckets", bare="*"),
+        dict[str, NumericKind], Flag("--numeric-embedding", "[FIELD=]linear|plr|soft", bare="*")
     ] = Limited(default={})
-    """Fields whose numbers are kept beside their buckets, on a scale by training's quantiles, for
-    models to embed: plr (periodic functions), linear or soft (soft buckets); of buckets, models
-    read the ids. Without FIELD all that are numeric. Default: plr for a table of which no
-    numeric_rule is asked, else buckets."""
+    """Fields whose numbers are kept, on a scale by training's quantiles, for models to embed:
+    linear, plr (periodic functions) or soft (soft buckets). Without FIELD all that are numeric. By
+    default a model reads the ids of their buckets."""
     max_bad_rows: Annotated[int, Limited(ge=0, lt=2**63)] = 0
     """Most rows with a wrong number of columns, or a label or number that cannot be read."""
     positive: str | None = None
@@ -125,14 +123,6 @@ class PrepareOptions(ReadOptions):
         """How numbers become categories."""
         return self.numeric_rule or FORMATS[self.format].numeric_rule
 
-    @property
-    def embedded_numbers(self) -> Mapping[str, NumberForm]:
-        """How models embed numbers, by field; who asks for a rule means its buckets."""
-        usual = FORMATS[self.format].numeric_embedding
-        if usual == "buckets" or self.numeric_rule is not None:
-            return self.numeric_embedding
-        return {EVERY_FIELD: usual, **self.numeric_embedding}
-
     @model_serializer(mode="wrap")
     def _without_unused(self, dump: Callable) -> dict[str, object]:
         """Leave out what came later where it is not used: datasets keep their bytes."""
@@ -140,9 +130,7 @@ class PrepareOptions(ReadOptions):
         fields = type(self).model_fields
         later = [name for name in content if getattr(self, name) != fields[name].default]
         names = dict.fromkeys([*WRITTEN_ALWAYS, *later])
-        content |= {"numeric_rule": self.rule, "numeric_embedding": self.embedded_numbers}
-        if self.embedded_numbers:
-            names["numeric_embedding"] = None
+        content["numeric_rule"] = self.rule
         if self.multivalued:
             names["max_cell_values"] = None
         if self.sequences:

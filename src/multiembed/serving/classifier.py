@@ -50,8 +50,8 @@ class ClickClassifier:
         training: Settings of the training: learning_rate, batch_size, max_epochs, …. A tenth of
             the rows of each class, at least one, is held back to say when to stop.
         numeric_rule: How numbers are cut: 32 buckets of equal counts, or the paper's rule.
-        numeric_embedding: How numbers are embedded: as numbers (`plr`: periodic functions,
-            `linear`, `soft`: soft buckets), or by their `buckets`.
+        numeric_embedding: How numbers are embedded: by their buckets, or as numbers (`linear`,
+            `plr`: periodic functions, `soft`: soft buckets).
         min_count: Values seen less often share one embedding.
         sequences: Columns of histories, such as the items clicked before, and the column whose
             values each holds: `{"clicked": "item"}`. Cells are lists; the last 50 values are read.
@@ -81,7 +81,7 @@ class ClickClassifier:
     recipe: RecipeName = "robust"
     training: Mapping[str, object] | None = None
     numeric_rule: Literal["quantiles", "log"] = "quantiles"
-    numeric_embedding: Literal["buckets", "linear", "plr", "soft"] = "plr"
+    numeric_embedding: Literal["buckets", "linear", "plr", "soft"] = "buckets"
     min_count: int = 1
     random_state: int | None = 0
     sequences: Mapping[str, str] | None = None
@@ -195,14 +195,11 @@ class ClickClassifier:
         return laid_over(recipe_table(self.recipe, dataset.schema), own, source="parameters")
 
     def _options(self) -> PrepareOptions:
-        rules = {
-            "format": "table",
-            "numeric_rule": self.numeric_rule,
-            "numeric_embedding": self.numeric_embedding,
-            "min_count": self.min_count,
-            "sequences": dict(self.sequences or {}),
-        }
-        return checked(PrepareOptions, rules)
+        rules = {"numeric_rule": self.numeric_rule, "min_count": self.min_count}
+        rules["sequences"] = dict(self.sequences or {})
+        if self.numeric_embedding != "buckets":
+            rules["numeric_embedding"] = self.numeric_embedding
+        return checked(PrepareOptions, {"format": "table", **rules})
 
     def _keep(self, run: Run, table: FeatureTable) -> None:
         self._model, self._calibration = run.model, run.calibration

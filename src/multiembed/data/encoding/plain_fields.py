@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from multiembed.base.errors import DataError
+from multiembed.base.number_kinds import NumericKind
 from multiembed.data.options import EVERY_FIELD, PrepareOptions
 from multiembed.data.sources.source import Column
 from multiembed.data.store.schema import Field, NumberScale, NumericRule
@@ -19,7 +20,7 @@ def plain_fields(columns: Sequence[Column], options: PrepareOptions) -> list[Fie
         DataError: If an option names a field that is not there, or is of another kind.
     """
     known = {column.name: column.kind for column in columns}
-    numbers = _kept_numbers(known, options)
+    numbers = _kept_numbers(known, options.numeric_embedding)
     for named in (options.field_min_counts, options.field_max_values, options.hash_sizes):
         for name in named:
             if name not in known:
@@ -80,20 +81,24 @@ def _check_sequence(name: str, item: str, columns: Sequence[Column]) -> None:
         )
 
 
-def _kept_numbers(kinds: Mapping[str, str], options: PrepareOptions) -> dict[str, NumberScale]:
+def _kept_numbers(
+    kinds: Mapping[str, str], asked: Mapping[str, NumericKind]
+) -> dict[str, NumberScale]:
     """Return how the numbers of fields are to be kept, field by field."""
     numeric = [name for name, kind in kinds.items() if kind == "numeric"]
-    for name in options.numeric_embedding:
+    for name in asked:
         if name not in (*numeric, EVERY_FIELD):
             found = "which is no number" if name in kinds else "which is not there"
             raise DataError(
                 f"a field of numeric_embedding must be numeric, got {name!r}, {found}; "
                 f"numeric are: {', '.join(numeric) or 'none'}"
             )
-    chosen = options.embedded_numbers
+    if asked and not numeric:
+        raise DataError("numeric_embedding must have fields that are numeric, got none")
+    every: NumericKind | None = asked.get(EVERY_FIELD)
     scales: dict[str, NumberScale] = {}
     for name in numeric:
-        form = chosen.get(name, chosen.get(EVERY_FIELD, "buckets"))
-        if form != "buckets":
-            scales[name] = NumberScale(embedding=form)
+        kind = asked.get(name) or every
+        if kind is not None:
+            scales[name] = NumberScale(embedding=kind)
     return scales

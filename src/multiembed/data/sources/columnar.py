@@ -98,7 +98,6 @@ class TableFormat(RawFormat):
     """Any file with column names, of which the user says what they are."""
 
     numeric_rule = "quantiles"
-    numeric_embedding = "plr"
     table_options = True
 
     @override

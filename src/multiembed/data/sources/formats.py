@@ -14,7 +14,7 @@ from typing import NamedTuple
 from typing_extensions import override
 
 from multiembed.base.errors import DataError
-from multiembed.base.number_kinds import NumberForm, NumericRuleName
+from multiembed.base.number_kinds import NumericRuleName
 from multiembed.data.sources.fetching import UNLIMITED, DownloadLimits
 from multiembed.data.sources.file_series import open_files
 from multiembed.data.sources.found_files import RawSource
@@ -51,8 +51,6 @@ class RawFormat(ABC):
     """Values counted less often become *other*, unless the user says otherwise."""
     numeric_rule: NumericRuleName = "log"
     """How numbers become categories: as in the paper."""
-    numeric_embedding: NumberForm = "buckets"
-    """How models embed numbers."""
     table_options: bool = False
     """Whether the user says which columns there are."""
     embedded: bool = False
