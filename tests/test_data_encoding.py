@@ -128,7 +128,7 @@ def test_flights_are_encoded_as_by_pandas(tmp_path):
     joined = joined.fillna("").replace("NA", "")
     joined["distance"] = joined["distance"].map(log_bucket)
 
-    prepare("flights", tmp_path / "dataset", PrepareOptions())
+    prepare("flights", tmp_path / "dataset")
 
     dataset = open_dataset(tmp_path / "dataset")
     late = (flights["arr_delay"].astype(float) > 15).astype(int)

@@ -223,12 +223,21 @@ def test_sources_that_are_no_file_are_refused(table, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "must lead to files, got none" in refusal(tmp_path / "empty", tmp_path)
     assert "must lead to files, got none" in refusal(tmp_path / "*.absent", tmp_path)
-    assert "must be the word flights" in refusal(table, tmp_path, PrepareOptions())
+    assert "must be the word flights" in refusal(table, tmp_path, PrepareOptions(format="flights"))
     assert "must hold rows" in refusal(
         write_lines(tmp_path / "e", []), tmp_path, PrepareOptions(format="criteo")
     )
     (tmp_path / "no.parquet").write_bytes(b"PAR1 nonsense")
     assert "no.parquet must be readable" in refusal(tmp_path / "no.parquet", tmp_path)
+
+
+def test_rows_are_a_table_where_no_format_is_said(table, tmp_path):
+    """But for the word flights, of which tests/test_data_encoding.py reads all."""
+    prepare(table, tmp_path / "said", TABLE)
+    prepare(table, tmp_path / "unsaid", PrepareOptions(label="y", min_count=1))
+
+    assert digests(tmp_path / "said") == digests(tmp_path / "unsaid")
+    assert "label must name a column" in refusal(table, tmp_path, PrepareOptions())
 
 
 def test_options_that_do_not_fit_are_refused(table, tmp_path):

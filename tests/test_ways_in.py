@@ -111,3 +111,32 @@ def test_a_case_of_raw_logs_ends_as_its_user_expects(commands, case):
         text=True,
     )
     assert done.returncode == 0, json.dumps([done.stdout, done.stderr])
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_directory_stands_for_its_run_or_dataset_wherever_one_is_wanted(kind, tmp_path):
+    rows = pl.DataFrame({"click": [0, 1, 1, 0] * 50, "site": list("aabbcabc") * 25})
+    rows.write_csv(tmp_path / "rows.csv")
+    options = me.PrepareOptions(format="table", label="click")
+    me.prepare(tmp_path / "rows.csv", tmp_path / "data", options)
+    model = me.ModelConfig(architecture="dnn", dim=2, options={"hidden": [4]})
+    config = me.RunConfig(model=model, training=me.TrainingConfig(max_epochs=1, threads=1))
+    run, opened = (
+        me.train(config, dataset=kind(tmp_path / "data"), run=kind(tmp_path / "run")),
+        me.open_dataset(tmp_path / "data"),
+    )
+    path, data = kind(tmp_path / "run"), kind(tmp_path / "data")
+
+    scores = run.score("test", dataset=data)
+    assert scores.probabilities.tolist() == run.score("test", dataset=opened).probabilities.tolist()
+    assert run.evaluate("test", dataset=data) == run.evaluate("test")
+    assert run.evaluate_by("site", dataset=data) == run.evaluate_by("site")
+    assert me.importance(path, dataset=data, repeats=2) == me.importance(run, repeats=2)
+    me.predict(path, tmp_path / "rows.csv", tmp_path / "scored.csv", column="p")
+    assert pl.read_csv(tmp_path / "scored.csv")["p"].to_list() == pytest.approx(
+        scored(run, tmp_path / "rows.csv", tmp_path).tolist(), abs=0
+    )
+    assert me.export(path, kind(tmp_path / "bundle"), format="torch").rows == rows.height
+    assert me.calibrate(path, "platt") == me.calibrate(run, "platt")
+    assert me.load_run(run) is run
+    assert me.open_dataset(opened) is opened

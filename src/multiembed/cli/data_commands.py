@@ -48,13 +48,9 @@ def prepare_command(
     """
     from multiembed.cli.data_output import print_preview, print_remarks, print_schema
     from multiembed.data.prepare import prepare, preview
-    from multiembed.data.sources.formats import is_embedded
 
     source, dataset = _source(paths, {"train": train, "valid": valid, "test": test}, dry_run)
-    usual = {"format": str(source) if is_embedded(source) else "table"}
-    if "like" in options:
-        usual = {}  # it says the format
-    asked = checked(PrepareOptions, usual | options)
+    asked = checked(PrepareOptions, options)
     if dry_run:
         with tempfile.TemporaryDirectory() as downloads:
             print_preview(preview(source, asked, Path(downloads)))

@@ -37,16 +37,16 @@ class PrepareOptions(ReadOptions):
         >>> import multiembed as me
         >>> me.PrepareOptions(format="criteo").threshold
         10
-        >>> options = me.PrepareOptions(format="table", label="click", dates={"time": "iso"})
+        >>> options = me.PrepareOptions(label="click", dates={"time": "iso"})  # of any table
 
     Raises:
         ValueError: If a value is of no use: pydantic's `ValidationError`, with the option's name.
     """
 
-    format: Annotated[str, Flag("--format", f"<{'|'.join(FORMATS)}>")] = "flights"
-    """Layout of the raw rows: real flight records; Criteo's, TAB without a header; Avazu's, CSV
-    with its header; any table with column names; or a published split, a directory. The command
-    line's default is table, but for the source flights."""
+    format: Annotated[str, Flag("--format", f"<{'|'.join(FORMATS)}>")] = "table"
+    """Layout of the raw rows: any table with column names; Criteo's, TAB without a header; Avazu's,
+    CSV with its header; real flight records; or a published split, a directory. Default: table,
+    but for the source flights."""
     min_count: Annotated[Count | None, Limited(description=_MIN_COUNT)] = None
     field_min_counts: Annotated[FieldCounts, Flag("--field-min-count", "FIELD=N")] = Limited(
         default={}

@@ -41,6 +41,7 @@ from multiembed.data.encoding.vocabulary import Encoder, Vocabulary
 from multiembed.data.options import PrepareOptions
 from multiembed.data.remarks import field_remarks, sample_remarks
 from multiembed.data.sources.fetching import downloading
+from multiembed.data.sources.formats import is_embedded
 from multiembed.data.sources.found_files import RawSource
 from multiembed.data.sources.raw_formats import FORMATS
 from multiembed.data.sources.read_options import ReadOptions
@@ -58,7 +59,7 @@ TABLE_OPTIONS = tuple(
 def prepare(
     source: RawSource,
     dataset: Path | str,
-    options: PrepareOptions,
+    options: PrepareOptions | None = None,
     *,
     progress: PrepareProgress | None = None,
     remark: Callable[[str], None] | None = None,
@@ -71,8 +72,7 @@ def prepare(
         >>> import multiembed as me
         >>> import polars as pl
         >>> pl.DataFrame({"click": [0, 1] * 20, "site": list("aabbc") * 8}).write_csv("clicks.csv")
-        >>> options = me.PrepareOptions(format="table", label="click")
-        >>> schema = me.prepare("clicks.csv", "clicks", options)
+        >>> schema = me.prepare("clicks.csv", "clicks", me.PrepareOptions(label="click"))
         >>> schema.fields[0].cardinality, schema.splits["train"].rows
         (4, 32)
 
@@ -81,7 +81,7 @@ def prepare(
             `train`, `valid` and `test` to these keeps a split that is there already; the word
             `flights` stands for the records of that format.
         dataset: Directory to write.
-        options: How the rows are read and encoded.
+        options: How the rows are read and encoded; a table with column names if nothing is said.
         progress: Called with the stage (`count` or `encode`), the bytes that are done, all bytes,
             and the speed in words.
         remark: Called with lines about what was left out or skipped, once all is written.
@@ -90,7 +90,8 @@ def prepare(
         ConfigError: If options contradict each other or the source.
         DataError: If `source` cannot be read as asked, or `dataset` is there already.
     """
-    again, tell, asked = options.overwrite, remark or (lambda line: None), options
+    asked, tell = options or PrepareOptions(), remark or (lambda line: None)
+    again = asked.overwrite
     target = settled_target(Path(dataset), overwrite=again)
     with workplace(target, busy=BUSY) as place, downloading(place) as downloads:
         raw, options = open_source(source, asked, downloads)
@@ -165,6 +166,8 @@ def open_source(
     like, options = None if asked.like is None else read_earlier(asked.like), asked
     if like is not None:
         options = options_like(asked, like, given=isinstance(source, Mapping))
+    elif is_embedded(source) and "format" not in asked.model_fields_set:
+        options = asked.model_copy(update={"format": str(source)})
     _check_options(options)
     format, split = FORMATS[options.format], options.split_column
     # What was dropped earlier need not be there: the fields are known.

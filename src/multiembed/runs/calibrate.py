@@ -1,5 +1,7 @@
 """Calibration fitted on a split that training did not learn from."""
 
+from pathlib import Path
+
 import numpy as np
 import scipy  # scipy loads `optimize`, a tenth of our start, when it is first asked for
 from jaxtyping import Float, Int
@@ -17,7 +19,7 @@ from multiembed.runs.calibration import (
 )
 from multiembed.runs.evaluation import Scores
 from multiembed.runs.metrics import calibration_ratio
-from multiembed.runs.run import Run
+from multiembed.runs.run import Run, load_run
 
 FOR_SLOPE, FOR_ISOTONIC = 20, 10_000
 """Rows of the rarer class: below, a slope that is fitted errs by more than none; from the second,
@@ -26,7 +28,9 @@ NARROWEST = 0.01
 """Of the logit: a hundredth of the odds."""
 
 
-def calibrate(run: Run, method: Method = "isotonic", *, split: str = "valid") -> Calibration:
+def calibrate(
+    run: Run | Path | str, method: Method = "isotonic", *, split: str = "valid"
+) -> Calibration:
     """Fit a calibration to a run and keep it there; its predictions are calibrated from then on.
 
         >>> import multiembed as me
@@ -44,13 +48,14 @@ def calibrate(run: Run, method: Method = "isotonic", *, split: str = "valid") ->
         (4,)
 
     Args:
-        run: A trained run whose dataset is there.
+        run: A trained run, or its directory, whose dataset is there.
         method: `isotonic`: any rising function; `platt`: a line on the logit, for few rows.
         split: Rows to fit to.
 
     Raises:
         DataError: If the dataset is not there, or the rows are of one class.
     """
+    run = load_run(run)
     return _fitted(run, method, run.score(split, calibrated=False))
 
 

@@ -1,6 +1,7 @@
 """What each field does for a model: how much worse it predicts with other rows' values of it."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from multiembed.data.store.dataset import Dataset
 from multiembed.data.store.schema import Schema
 from multiembed.data.store.shards import Batch
 from multiembed.runs.influence import Z, auc_influence, log_loss_influence
-from multiembed.runs.run import Run
+from multiembed.runs.run import Run, load_run
 
 MOST_PERMUTED = 50_000
 """Rows that are permuted unless more are asked for."""
@@ -59,10 +60,10 @@ class Importance(NamedTuple):
 
 
 def importance(
-    run: Run,
+    run: Run | Path | str,
     split: str = "test",
     *,
-    dataset: Dataset | None = None,
+    dataset: Dataset | Path | str | None = None,
     repeats: int = 5,
     seed: int = 0,
     max_rows: int = MOST_PERMUTED,
@@ -84,7 +85,7 @@ def importance(
         (['f0', 'f1'], 200)
 
     Args:
-        run: A trained run.
+        run: A trained run, or its directory.
         split: `train`, `valid` or `test`.
         dataset: Other rows, of the same vocabularies, in place of the run's own.
         repeats: Permutations of every field, at least 2.
@@ -100,6 +101,7 @@ def importance(
     for name, value in (("repeats", repeats), ("max_rows", max_rows)):
         if value < 2:
             raise ConfigError(f"{name} must be at least 2, got {value}")
+    run = load_run(run)
     of = run.dataset(dataset).split(split)
     drawn = np.random.default_rng((seed, 0)).choice(of.rows, min(of.rows, max_rows), replace=False)
     rows = of.take(np.sort(drawn))

@@ -55,5 +55,5 @@ def recipe(
         ConfigError: If there is no such recipe, or a setting is unknown or out of range.
         DataError: If the dataset cannot be read.
     """
-    opened = dataset if isinstance(dataset, Dataset) else open_dataset(Path(dataset))
+    opened = open_dataset(dataset)
     return configured(None, [], settings or {}, base=recipe_table(name, opened.schema))

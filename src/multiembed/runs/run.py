@@ -33,7 +33,7 @@ class Run:
     what was trained on what, and how it went.
 
     Args:
-        path: A run directory, as `train` writes it.
+        path: A run directory, as `train` writes it. A run that is open is returned as it is.
         model: A model of the run's configuration that may be had, to spare building one; it gets
             the best weights, and goes to the CPU.
 
@@ -114,7 +114,7 @@ class Run:
         """One record per evaluation of the training."""
         return self.directory.read_metrics()
 
-    def dataset(self, other: Dataset | None = None) -> Dataset:
+    def dataset(self, other: Dataset | Path | str | None = None) -> Dataset:
         """Open the dataset that the run was trained on, or return another one of its fields.
 
         Raises:
@@ -122,6 +122,7 @@ class Run:
                 other fields.
         """
         if other is not None:
+            other = open_dataset(other)
             if not other.schema.is_of(self.schema, rows=False):
                 raise DataError(f"{other.path} must have the fields of the run, got others")
             return other
@@ -211,7 +212,11 @@ class Run:
         return calibration
 
     def score(
-        self, split: str = "test", *, dataset: Dataset | None = None, calibrated: bool | None = None
+        self,
+        split: str = "test",
+        *,
+        dataset: Dataset | Path | str | None = None,
+        calibrated: bool | None = None,
     ) -> Scores:
         """Return labels and probabilities of all rows of a split.
 
@@ -225,8 +230,8 @@ class Run:
             DataError: If there is no such split, the dataset is another one, or the run is to be
                 calibrated and is not.
         """
-        dataset = self.dataset(dataset)
-        rows = dataset.split(split)
+        opened = self.dataset(dataset)
+        rows = opened.split(split)
         rate = self.config.training.negative_rate
         batches = rows.batches(EVALUATION_BATCH)
         with using_kernels(self.config.training.kernels):
@@ -235,13 +240,13 @@ class Run:
         calibration = self.applied(calibrated)
         if calibration is not None:
             probabilities = calibration.apply(probabilities)
-        return Scores(dataset, split, labels, probabilities, rows.weights)
+        return Scores(opened, split, labels, probabilities, rows.weights)
 
     def evaluate(
         self,
         split: str = "test",
         *,
-        dataset: Dataset | None = None,
+        dataset: Dataset | Path | str | None = None,
         group: str | None = None,
         calibrated: bool | None = None,
     ) -> dict[str, float | None]:
@@ -267,7 +272,7 @@ class Run:
         column: str,
         split: str = "test",
         *,
-        dataset: Dataset | None = None,
+        dataset: Dataset | Path | str | None = None,
         calibrated: bool | None = None,
     ) -> tuple[GroupDrift, ...]:
         """Return the quality within each value of a column, such as a day, and what drifted there.
@@ -295,11 +300,11 @@ class Run:
         return self.directory.read_row_counts(self.schema.cardinalities)
 
 
-def load_run(path: Path | str) -> Run:
+def load_run(path: Run | Path | str) -> Run:
     """Open a trained run.
 
     Args:
-        path: A run directory, as `train` writes it.
+        path: A run directory, as `train` writes it. A run that is open is returned as it is.
 
     Raises:
         DataError: If `path` holds no trained run, or weights of another model than it describes.
@@ -314,7 +319,7 @@ def load_run(path: Path | str) -> Run:
         >>> me.load_run("run").model.embedding.weight.shape  # rows of all fields x sets * dim
         torch.Size([28, 2])
     """
-    return Run(path)
+    return path if isinstance(path, Run) else Run(path)
 
 
 def check_dataset(dataset: Dataset, schema: Schema, run: Path) -> None:

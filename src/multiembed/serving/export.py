@@ -27,7 +27,7 @@ from multiembed.base.validation import known_name
 from multiembed.data.sources.formats import is_embedded, open_to_score
 from multiembed.models.click_model import ClickModel, folded
 from multiembed.runs.calibration import SMALLEST, Calibration
-from multiembed.runs.run import Run
+from multiembed.runs.run import Run, load_run
 from multiembed.serving.bundle import (
     Parity,
     describe,
@@ -91,7 +91,11 @@ EXPORT_FORMATS = {
 
 
 def export(
-    run: Run, out: Path | str, *, format: str = "onnx", rows: Path | str | None = None
+    run: Run | Path | str,
+    out: Path | str,
+    *,
+    format: str = "onnx",
+    rows: Path | str | None = None,
 ) -> Parity:
     """Write a bundle that scores raw values without this library.
 
@@ -111,7 +115,7 @@ def export(
         40
 
     Args:
-        run: A trained run.
+        run: A trained run, or its directory.
         out: Directory to write; it must be new.
         format: One of `EXPORT_FORMATS`: `onnx` for onnxruntime, `torch` for torch alone.
         rows: Raw rows to check it on; by default those that the dataset was prepared from, or,
@@ -127,6 +131,7 @@ def export(
             raise ConfigError(
                 f"format {format} needs the package {package}: pip install 'multiembed[export]'"
             )
+    run = load_run(run)
     with place_beside(Path(out)) as folder:
         checked, source = _some_rows(run, rows, folder)
     with new_folder(Path(out)) as folder:

@@ -12,7 +12,7 @@ from multiembed.base.files import place_beside
 from multiembed.data.sources.fetching import UNLIMITED, DownloadLimits
 from multiembed.data.sources.formats import open_to_score
 from multiembed.data.sources.source import RowReader, whole_batches
-from multiembed.runs.run import Run
+from multiembed.runs.run import Run, load_run
 from multiembed.runs.scoring import EVALUATION_BATCH
 from multiembed.runs.unseen import FieldShares, UnseenTally, remarks_of
 from multiembed.serving.output_formats import check_out
@@ -43,7 +43,7 @@ PredictProgress = Callable[[int, int], None]
 
 
 def predict(
-    run: Run,
+    run: Run | Path | str,
     raw: Path | str,
     out: Path | str,
     *,
@@ -75,7 +75,7 @@ def predict(
         ['click', 'site', 'probability']
 
     Args:
-        run: A trained run.
+        run: A trained run, or its directory.
         raw: A file, directory, pattern or URL of the format that the run's dataset was prepared
             from, or the word `flights`; the label may be absent.
         out: File to write; its name ends in .csv, .tsv, .jsonl, .parquet or .arrow.
@@ -88,6 +88,7 @@ def predict(
         ConfigError: If `out` cannot be written as asked, or has a column of that name already.
         DataError: If `raw` cannot be read, or is remarked on and `strict`; nothing is written then.
     """
+    run = load_run(run)
     check_out(target := Path(out))
     with place_beside(target) as folder:
         rows = open_to_score(raw, run.schema, folder, limits)

@@ -66,7 +66,7 @@ def train(
     directory = target.writing_to(resume=resume, overwrite=overwrite)
     start = _start(start_from, moments=carry_moments)
     config = _settle_config(config, dataset, directory, start, resume=resume)
-    opened = dataset if isinstance(dataset, Dataset) else open_dataset(Path(str(config.dataset)))
+    opened = open_dataset(dataset if isinstance(dataset, Dataset) else str(config.dataset))
     # Before the directory is touched: what is wrong must cost no run.
     begun = resume and directory.config.exists() and directory.last.exists()
     config, vectors = _vectors(config, opened, observer, known=begun)
@@ -103,8 +103,7 @@ def _beginning(
     elif config is None:
         if dataset is None:
             raise ConfigError("dataset must be given, got none")
-        of = dataset if isinstance(dataset, Dataset) else open_dataset(Path(dataset))
-        config = recipe(RECIPES[0], of)
+        config = recipe(RECIPES[0], dataset)
     start = start or config.start
     if start is not None:
         start = start.model_copy(update={"run": str(Path(start.run).resolve())})

@@ -199,7 +199,7 @@ class Dataset:
             raise DataError(f"{self.path} must stay while it is read, got another in its place")
 
 
-def open_dataset(path: Path | str) -> Dataset:
+def open_dataset(path: Dataset | Path | str) -> Dataset:
     """Open an encoded dataset, as `prepare` writes it.
 
         >>> import multiembed as me
@@ -211,11 +211,13 @@ def open_dataset(path: Path | str) -> Dataset:
         4
 
     Args:
-        path: Its directory.
+        path: Its directory. A dataset that is open is returned as it is.
 
     Raises:
         DataError: If there is none, or it has another format version.
     """
+    if isinstance(path, Dataset):
+        return path
     found = folder_identity(Path(path))
     dataset = Dataset(Path(path), Schema.load(Path(path) / "schema.json"))
     dataset.check_is(found)

@@ -106,7 +106,7 @@ def compare(
         >>> [(one.name, round(one.auc, 1)) for one in found.standings]
         [('base_rate', 0.5), ('logistic_regression', 0.7)]
     """
-    opened = dataset if isinstance(dataset, Dataset) else open_dataset(Path(dataset))
+    opened = open_dataset(dataset)
     folder = Path(out)
     everybody = [*CONTENDERS, OURS]
     names = [known_name(of, everybody, subject="contender") for of in only or everybody]

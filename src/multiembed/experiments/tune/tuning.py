@@ -81,7 +81,7 @@ def tune(
         said = f"{trials}, {time_limit} and {workers}"
         raise ConfigError(f"trials, time_limit and workers must be above 0, got {said}")
     options = options or TuneOptions()
-    opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
+    opened = open_dataset(dataset)
     space = space_of(options, opened.schema)
     folder = Path(out).resolve()
     check_trainable(space.base.resolved(), opened.schema.sizes, folder)
