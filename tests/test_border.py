@@ -32,6 +32,10 @@ with unheard_libraries(), refusing_shortened_files():
 FULL = "No space left on device"
 
 
+class RustPanic(BaseException):
+    """As pyo3 raises what a library in Rust could not go on from."""
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
@@ -49,6 +53,8 @@ FULL = "No space left on device"
             OSError(errno.EMFILE, "Too many open files"),
             "files must be usable, got: .*Too many",
         ),
+        (RustPanic("called `Result::unwrap()`: Os { code: 24, kind: X }"), "files must be usable"),
+        (RuntimeError("unable to open file <a> in mode: Too many open files (24)"), "be usable"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "must have room .* Disk quota exceeded"),
         (OSError("Detail: [errno 28] of another"), "the disk must have room for what is written"),
         (pl.exceptions.ComputeError(FULL), "the disk must have room for what is written"),
@@ -226,3 +232,31 @@ def test_a_message_keeps_its_ends():
     assert re.fullmatch(r"x+\[\.\.\.\]x+ must be short, got it", said)
     assert len(said) < 2100
     assert brief("x" * 2000) == "x" * 2000
+
+
+@pytest.mark.parametrize("command", [("prepare", "rows.csv", "data", "--label", "y"), ("--help",)])
+@pytest.mark.parametrize("limit", [7, 9, 31])
+def test_too_few_open_files_are_one_line_and_a_limit_that_may_be_raised_is(
+    command, limit, tmp_path
+):
+    resource = pytest.importorskip("resource", reason="no limits on Windows")
+    (tmp_path / "rows.csv").write_text("y,a\n" + "0,x\n1,z\n" * 20)
+
+    def ran(hard):
+        limits = resource.RLIMIT_NOFILE, (limit, hard)
+        return subprocess.run(
+            [sys.executable, "-m", "multiembed", *command],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            preexec_fn=lambda: resource.setrlimit(*limits),
+        )
+
+    refused, raised = ran(limit), ran(2000)
+
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.splitlines() == [
+        f"multiembed: the limit of open files must be at least 32, got {limit} (ulimit -n)"
+    ]
+    assert raised.returncode == 0, raised.stderr

@@ -13,13 +13,16 @@ _URL = re.compile(
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """What names in the user's files may hold and no terminal may get: control characters, line ends,
 marks that turn the direction of text, and halves of characters, which no encoding can write."""
-_NUMBER = re.compile(r"(?:os error|[Ee]rrno) (\d+)")
+_NUMBER = re.compile(r"(?:os error|[Ee]rrno|Os \{ code:) (\d+)")
 """How libraries in other languages say which error of the system they met."""
 _LONGEST = 2000
 """Characters of a message; names, paths and values in it may have any number."""
 _REASONS = {
     os.strerror(code): code
-    for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.ENOMEM)
+    for code in (
+        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.ENOMEM),
+        errno.EMFILE,
+    )
 }
 """Those that some libraries pass on in words alone."""
 _PREPARED = {
@@ -63,7 +66,7 @@ def system_error(error: BaseException) -> int | None:
     return next((code for words, code in _REASONS.items() if words in str(error)), None)
 
 
-def said_of_surroundings(error: Exception) -> str | None:
+def said_of_surroundings(error: BaseException) -> str | None:
     """Return in one sentence why this machine would not do what was asked; None if it would have.
 
     The last resort, where no one who knew more of the file or the number turned the error into an
@@ -93,7 +96,7 @@ def _asked_for(path: str) -> str:
     return path
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 

@@ -37,6 +37,8 @@ COMMANDS = (
     experiments.demo_command,
 )
 """In the order of the help."""
+FEWEST_FILES, ENOUGH_FILES = 32, 1024
+"""Open at once: with fewer, libraries end the process; what the limit is raised to, if it may."""
 INTERRUPTED = 130
 """What typer makes of a KeyboardInterrupt, and shells of a program that one ended."""
 
@@ -62,6 +64,10 @@ def about(
 def run() -> int:
     """Run the command line: 0 done, 2 the input is wrong (said in one line), 1 our bug."""
     keep_freed_memory()
+    files = _open_files()
+    if files < FEWEST_FILES:
+        rule = f"the limit of open files must be at least {FEWEST_FILES}"
+        return _refuse(f"{rule}, got {files} (ulimit -n)")
     with ExitStack() as stack:
         stack.enter_context(unheard_libraries())
         stack.enter_context(refusing_shortened_files())
@@ -72,6 +78,20 @@ def run() -> int:
         if code == 0 and printed and printed.lost and printed.lost.errno != errno.EPIPE:
             code = _refuse(f"standard output must be writable, got: {printed.lost.strerror}")
     return code
+
+
+def _open_files() -> int:
+    """Return how many files may be open at once, after raising a low limit as far as we may."""
+    if sys.platform == "win32":
+        return ENOUGH_FILES
+    import resource
+
+    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if soft not in (most, unlimited) and soft < ENOUGH_FILES:
+        soft = ENOUGH_FILES if most == unlimited else min(ENOUGH_FILES, most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, most))
+    return ENOUGH_FILES if soft == unlimited else soft
 
 
 def _run() -> int:
@@ -85,7 +105,7 @@ def _run() -> int:
             err.print(Text(message), soft_wrap=True)
             return 2
         return _refuse(message.replace("Value error, ", ""))
-    except Exception as error:
+    except BaseException as error:  # a library in Rust panics by what is no Exception
         said = said_of_surroundings(error)
         if said is None:
             raise
