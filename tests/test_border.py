@@ -62,6 +62,7 @@ class RustPanic(BaseException):
         (MemoryError("Unable to allocate 7 TiB"), "memory must hold .* got: Unable to allocate 7"),
         (RecursionError("maximum recursion depth"), "nested less deeply, got: maximum recursion"),
         (UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed"), "must be UTF-8"),
+        (UnicodeEncodeError("ascii", "\xef", 0, 1, "ordinal"), "the locale must hold every name"),
         (ValueError("embedded null byte"), "a path must hold no NUL"),
     ],
     ids=lambda given: type(given).__name__ if isinstance(given, Exception) else "",

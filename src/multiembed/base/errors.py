@@ -34,6 +34,7 @@ _RULES = {
     "maximum recursion depth": "what is read must be nested less deeply",
     "integer string conversion": "whole numbers must have fewer digits",
     "surrogates not allowed": "a name that is written must be UTF-8",
+    "'ascii' codec": "the locale must hold every name (PYTHONUTF8=1 makes it UTF-8)",
     "embedded null": "a path must hold no NUL",
 }
 """What Python itself refuses, by its words."""
