@@ -17,7 +17,7 @@ from multiembed.runs.metrics import auc, log_loss
 FIRST = "dcnv2_single"
 WHO = ("robust", "paper", "lightgbm")
 HALVES = {
-    "judged": "Judged: no setting was tried on these",
+    "judged": "Judged",
     "tuned": "Tuned on: `robust` was chosen on these, they judge nothing",
 }
 
