@@ -104,8 +104,7 @@ def export(
         >>> import multiembed as me
         >>> import polars as pl
         >>> pl.DataFrame({"click": [0, 1] * 20, "site": list("aabbc") * 8}).write_csv("ads.csv")
-        >>> options = me.PrepareOptions(format="table", label="click")
-        >>> _ = me.prepare("ads.csv", "ads_encoded", options)
+        >>> _ = me.prepare("ads.csv", "ads_encoded", me.PrepareOptions(label="click"))
         >>> config = me.RunConfig(
         ...     model=me.ModelConfig(architecture="dnn", dim=2, options={"hidden": [4]}),
         ...     training=me.TrainingConfig(max_epochs=1),
@@ -125,13 +124,7 @@ def export(
         ConfigError: If there is no such format, or packages that it needs are not installed.
         DataError: If the rows to check it on are not there, or the bundle does not agree.
     """
-    chosen = EXPORT_FORMATS[known_name(format, EXPORT_FORMATS, subject="format")]
-    for package in chosen.needs:
-        if importlib.util.find_spec(package) is None:
-            raise ConfigError(
-                f"format {format} needs the package {package}: pip install 'multiembed[export]'"
-            )
-    run = load_run(run)
+    chosen, run = _usable(format), load_run(run)
     with place_beside(Path(out)) as folder:
         checked, source = _some_rows(run, rows, folder)
     with new_folder(Path(out)) as folder:
@@ -153,6 +146,16 @@ def export(
         parity = Parity(rows=len(ours), of=source, largest_difference=largest, tolerance=TOLERANCE)
         seal(folder, manifest.model_copy(update={"parity": parity}))
     return parity
+
+
+def _usable(format: str) -> ExportFormat:
+    chosen = EXPORT_FORMATS[known_name(format, EXPORT_FORMATS, subject="format")]
+    for package in chosen.needs:
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                f"format {format} needs the package {package}: pip install 'multiembed[export]'"
+            )
+    return chosen
 
 
 def write_model(

@@ -61,8 +61,7 @@ def predict(
         >>> import multiembed as me
         >>> import polars as pl
         >>> pl.DataFrame({"click": [0, 1] * 20, "site": list("aabbc") * 8}).write_csv("raw.csv")
-        >>> options = me.PrepareOptions(format="table", label="click")
-        >>> _ = me.prepare("raw.csv", "encoded", options)
+        >>> _ = me.prepare("raw.csv", "encoded", me.PrepareOptions(label="click"))
         >>> config = me.RunConfig(
         ...     model=me.ModelConfig(architecture="dnn", dim=2, options={"hidden": [4]}),
         ...     training=me.TrainingConfig(max_epochs=1),
