@@ -2,9 +2,11 @@
 
     python benchmarks/tune_beside_trees.py OUT [NAME …] [--minutes 5]
 
-Both are tuned by Optuna for validation log loss on one thread and one split (seed 0), the first
-trial with nothing said. No trial begins after its minutes; the one that runs then is brought to its
-end. What an earlier call finished is kept. OUT/tune_beside_trees.md is made of all that is there.
+Both are tuned by Optuna for validation log loss on one thread and one split (seed 0). The first
+trial is the recipe, which embeds the numbers that the dataset keeps (plr), and LightGBM as
+`compare` fits it but for an L2 of 1e-3. No trial begins after its minutes; the one that runs then
+is brought to its end. What an earlier call finished is kept. OUT/tune_beside_trees.md is made of
+all that is there.
 """
 
 import argparse
@@ -23,7 +25,8 @@ import multiembed as me
 from multiembed.base.files import write_text
 from multiembed.experiments.analysis.paired_rows import auc_difference, log_loss_difference
 from multiembed.experiments.analysis.statistics import Interval
-from multiembed.experiments.compare.contender_columns import Columns, SplitColumns
+from multiembed.experiments.compare.contender_columns import Columns
+from multiembed.experiments.compare.trees import places_of_categories, tree_matrix
 from multiembed.runs.metrics import auc, log_loss
 
 FIRST = {
@@ -80,9 +83,8 @@ def tuned_trees(path: Path, seconds: float) -> tuple[np.ndarray, int, float]:
     """Return the test probabilities of the best LightGBM, its trials and the seconds spent."""
     begun = time.monotonic()
     columns = Columns(me.open_dataset(path))
-    first = len(columns.numbers)
-    categorical = list(range(first, first + len(columns.categories)))
-    train, valid, test = (matrix(of) for of in (columns.train, columns.valid, columns.test))
+    categorical = places_of_categories(columns)
+    train, valid, test = (tree_matrix(of) for of in (columns.train, columns.valid, columns.test))
     best: list[tuple[float, np.ndarray]] = []
 
     def loss(trial: optuna.Trial) -> float:
@@ -112,13 +114,6 @@ def tuned_trees(path: Path, seconds: float) -> tuple[np.ndarray, int, float]:
     study.enqueue_trial(FIRST)
     study.optimize(loss, timeout=seconds)
     return best[0][1], len(study.trials), time.monotonic() - begun
-
-
-def matrix(rows: SplitColumns) -> np.ndarray:
-    """Return numbers, then categories, NaN where one is missing."""
-    categories = rows.categories.astype(np.float32)
-    categories[rows.categories < 0] = np.nan
-    return np.concatenate([rows.numbers, categories], axis=1)
 
 
 def page_rows(out: Path) -> Iterator[list[str]]:

@@ -165,6 +165,6 @@ def test_trees_take_what_is_missing_and_ids_beyond_float32(columns, monkeypatch)
         categories=np.array([[-1], [2**24], [2**24 + 1]], np.int32),
     )
 
-    found = trees._matrix(rows)
+    found = trees.tree_matrix(rows)
     assert np.isnan(found[0, 1])
     assert found[1:, 1].tolist() == [2**24, 2**24 + 1]

@@ -20,8 +20,8 @@ def _lightgbm(task: Task) -> Fitted:
     """Fit LightGBM with its defaults; ids are categories to it, what is missing is NaN."""
     import lightgbm
 
-    columns, categorical = task.columns, _places_of_categories(task.columns)
-    train, valid, test = (_matrix(of) for of in (columns.train, columns.valid, columns.test))
+    columns, categorical = task.columns, places_of_categories(task.columns)
+    train, valid, test = (tree_matrix(of) for of in (columns.train, columns.valid, columns.test))
     params = {
         "objective": "binary",
         "learning_rate": _LEARNING_RATE,
@@ -51,13 +51,13 @@ def _lightgbm(task: Task) -> Fitted:
     return Fitted(of_valid, of_test, {"rounds": model.best_iteration})
 
 
-def _places_of_categories(columns: Columns) -> list[int]:
+def places_of_categories(columns: Columns) -> list[int]:
     """Return where categories stand: behind the numbers."""
     first = len(columns.numbers)
     return list(range(first, first + len(columns.categories)))
 
 
-def _matrix(rows: SplitColumns) -> Float[np.ndarray, "rows columns"]:
+def tree_matrix(rows: SplitColumns) -> Float[np.ndarray, "rows columns"]:
     """Return numbers, then categories: as LightGBM takes both in one matrix."""
     large = rows.categories.size and rows.categories.max() >= _EXACT
     categories = rows.categories.astype(np.float64 if large else np.float32)
@@ -70,7 +70,7 @@ def _catboost(task: Task) -> Fitted:
     import catboost
     import pandas as pd
 
-    columns, categorical = task.columns, _places_of_categories(task.columns)
+    columns, categorical = task.columns, places_of_categories(task.columns)
 
     def pool(of: SplitColumns) -> catboost.Pool:
         frame = pd.concat([pd.DataFrame(of.numbers), pd.DataFrame(of.categories)], axis=1)
