@@ -45,8 +45,8 @@ class PrepareOptions(ReadOptions):
 
     format: Annotated[str, Flag("--format", f"<{'|'.join(FORMATS)}>")] = "table"
     """Layout of the raw rows: any table with column names; Criteo's, TAB without a header; Avazu's,
-    CSV with its header; real flight records; or a published split, a directory. Default: table,
-    but for the source flights."""
+    CSV with its header; real flight records, which the source flights means where no format is
+    said; or a published split, a directory."""
     min_count: Annotated[Count | None, Limited(description=_MIN_COUNT)] = None
     field_min_counts: Annotated[FieldCounts, Flag("--field-min-count", "FIELD=N")] = Limited(
         default={}
